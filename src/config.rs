@@ -1,0 +1,396 @@
+//! Settings of a run: a TOML file, overridden by flags, checked as a whole before any work, saved beside the run.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+/// Everything that decides what a run computes. Two runs with equal settings on one adapter give equal bits.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Where the samples come from.
+    pub data: DataConfig,
+    /// Context network and score network.
+    pub model: ModelConfig,
+    /// Noise levels and augmentation.
+    pub noise: NoiseConfig,
+    /// Objective and optimiser.
+    pub train: TrainConfig,
+}
+
+/// `[data]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DataConfig {
+    /// Data SPEC: `digits`, `mnist:DIR`, `idx:FILE`, `npy:FILE`, `csv:FILE`, `toy:NAME`.
+    pub spec: String,
+    /// Share of the samples kept out of training, for sets that bring no test split of their own; in (0, 0.9].
+    pub held_out: f64,
+}
+
+/// `[model]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ModelConfig {
+    /// Order in which the dimensions are modelled.
+    pub order: Order,
+    /// Seed of `order = "random"`.
+    pub order_seed: u64,
+    /// Widths of the context network's hidden layers.
+    pub hidden: Vec<usize>,
+    /// Add a hidden layer's input to its output where their widths agree.
+    pub residual: bool,
+    /// Activation of the context network.
+    pub activation: Activation,
+    /// K: width of the context of one dimension.
+    pub context: usize,
+    /// The score network shared by all dimensions.
+    pub score: ScoreConfig,
+}
+
+/// `[model.score]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ScoreConfig {
+    /// Widths of the hidden layers.
+    pub hidden: Vec<usize>,
+    /// Activation; it must be twice differentiable, so `relu` is refused here.
+    pub activation: Activation,
+    /// How the network's output becomes a score.
+    pub parametrisation: Parametrisation,
+    /// Centre of the data as the network sees it; from the training data when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mean: Option<f32>,
+    /// Standard deviation of the data (`edm`); from the training data when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sd: Option<f32>,
+}
+
+/// `[noise]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct NoiseConfig {
+    /// Smallest noise level.
+    pub sigma_min: f32,
+    /// Largest noise level. Levels are drawn log-uniformly, each (sample, dimension) its own.
+    pub sigma_max: f32,
+    /// Standard deviation of the noise on the context network's input (augmentation).
+    pub context: f32,
+    /// Share of the context network's inputs set to zero (augmentation); in [0, 1).
+    pub dropout: f32,
+}
+
+/// `[train]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TrainConfig {
+    /// Loss that is minimised.
+    pub objective: Objective,
+    /// Ends of the data's support, for `objective = "weighted"`.
+    pub bounds: [f32; 2],
+    /// Samples a step.
+    pub batch: usize,
+    /// Steps in all.
+    pub steps: u64,
+    /// One (sample, dimension) row out of this many passes the score network in a step; 1 takes all.
+    /// The choice is uniform, so the gradient stays unbiased.
+    pub row_stride: usize,
+    /// Peak learning rate.
+    pub learning_rate: f32,
+    /// Steps of linear warm-up.
+    pub warmup: u64,
+    /// The cosine ends at this share of the peak.
+    pub final_rate: f32,
+    /// Adam's decay of the first moment.
+    pub beta1: f32,
+    /// Adam's decay of the second moment.
+    pub beta2: f32,
+    /// Adam's epsilon.
+    pub epsilon: f32,
+    /// Decoupled weight decay of matrices (not of biases).
+    pub weight_decay: f32,
+    /// The gradient's global norm is clipped to this; 0 turns clipping off.
+    pub clip_norm: f32,
+    /// Decay of the moving average of the weights, with a ramp (1 + n) / (10 + n); 0 turns it off.
+    pub ema: f32,
+    /// Seed of initialisation, shuffling and noise.
+    pub seed: u64,
+    /// Steps between two held-out losses.
+    pub validate_every: u64,
+    /// Held-out samples used for them; 0 takes all.
+    pub validate_samples: usize,
+    /// Steps between two checkpoints.
+    pub checkpoint_every: u64,
+    /// Steps between two sample pictures; 0 draws one at the end only.
+    pub sample_every: u64,
+}
+
+/// Order of the dimensions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Order {
+    /// As the data has them (raster order for images).
+    Natural,
+    /// Last dimension first.
+    Reversed,
+    /// A seeded permutation.
+    Random,
+}
+
+/// Activation functions phi, all safe at any argument.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+#[repr(u32)]
+pub enum Activation {
+    /// z
+    Identity = 0,
+    /// max(z, 0); context network only, its second derivative vanishes.
+    Relu = 1,
+    /// z sigmoid(z)
+    Silu = 2,
+    /// log(1 + e^z)
+    Softplus = 3,
+    /// tanh z
+    Tanh = 4,
+    /// z for z > 0, e^z - 1 otherwise
+    Elu = 5,
+}
+
+/// How the score network's output f becomes the score s of x~ = x + sigma eps (`golden/LAYOUT.md` has the same names).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+#[repr(u32)]
+pub enum Parametrisation {
+    /// Input x~, s = f; the network does not see sigma.
+    Plain = 0,
+    /// Inputs x~ - mean and log(sigma)/2, s = f / sigma.
+    Osig = 1,
+    /// With v = sd^2 + sigma^2: inputs (x~ - mean)/sqrt(v) and log(sigma)/2, s = -(x~ - mean)/v + sd f / (sigma sqrt(v))
+    /// (preconditioning after Karras et al., "Elucidating the Design Space of Diffusion-Based Generative Models", 2022).
+    Edm = 2,
+}
+
+/// Training losses; J is averaged over the batch and summed over dimensions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+#[repr(u32)]
+pub enum Objective {
+    /// sigma^2 (1/2 s^2 + ds/dx~) at x~: the composite score matching of Meng et al. 2020 under noise.
+    Csm = 0,
+    /// 1/2 (sigma s + eps)^2: the denoising form, with the same minimiser.
+    Dsm = 1,
+    /// 1/2 s^2 + ds/dx at the clean x: continuous data without noise.
+    Plain = 2,
+    /// 1/2 h s^2 + h ds/dx + h' s at the clean x, h = distance to the nearer bound: data on an interval.
+    Weighted = 3,
+}
+
+impl Default for DataConfig {
+    fn default() -> Self {
+        Self { spec: "digits".into(), held_out: 0.15 }
+    }
+}
+
+impl Default for ModelConfig {
+    fn default() -> Self {
+        Self {
+            order: Order::Natural,
+            order_seed: 0,
+            hidden: vec![512, 512],
+            residual: false,
+            activation: Activation::Relu,
+            context: 16,
+            score: ScoreConfig::default(),
+        }
+    }
+}
+
+impl Default for ScoreConfig {
+    fn default() -> Self {
+        Self {
+            hidden: vec![64, 64],
+            activation: Activation::Silu,
+            parametrisation: Parametrisation::Edm,
+            mean: None,
+            sd: None,
+        }
+    }
+}
+
+impl Default for NoiseConfig {
+    fn default() -> Self {
+        Self { sigma_min: 0.03, sigma_max: 1.0, context: 0.0, dropout: 0.0 }
+    }
+}
+
+impl Default for TrainConfig {
+    fn default() -> Self {
+        Self {
+            objective: Objective::Dsm,
+            bounds: [0.0, 1.0],
+            batch: 128,
+            steps: 4000,
+            row_stride: 1,
+            learning_rate: 2e-3,
+            warmup: 50,
+            final_rate: 0.02,
+            beta1: 0.9,
+            beta2: 0.99,
+            epsilon: 1e-8,
+            weight_decay: 0.0,
+            clip_norm: 0.0,
+            ema: 0.998,
+            seed: 0,
+            validate_every: 500,
+            validate_samples: 1000,
+            checkpoint_every: 500,
+            sample_every: 0,
+        }
+    }
+}
+
+impl Config {
+    /// Reads a TOML file. Absent keys take their defaults.
+    ///
+    /// # Errors
+    /// A missing file, broken TOML, a wrong type, or an unknown key (named, with the nearest known one).
+    pub fn from_file(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path).map_err(|e| {
+            Error::input(path.display().to_string(), format!("cannot be read: {e}"), "Give an existing TOML file")
+        })?;
+        Self::from_toml(&text, &path.display().to_string())
+    }
+
+    /// Parses TOML text; `subject` names it in errors.
+    ///
+    /// # Errors
+    /// As [`Config::from_file`].
+    pub fn from_toml(text: &str, subject: &str) -> Result<Self> {
+        let table: toml::Table = text.parse().map_err(|e: toml::de::Error| {
+            Error::input(subject, format!("is not TOML: {}", one_line(&e)), "Mend that line")
+        })?;
+        refuse_unknown_keys(&table, &Self::every_key(), "", subject)?;
+        table.try_into().map_err(|e: toml::de::Error| {
+            Error::input(subject, one_line(&e), "`arcsm train --print-config` shows every key with its default")
+        })
+    }
+
+    /// The settings as TOML text, which [`Config::from_toml`] reads back to equal settings.
+    pub fn to_toml(&self) -> String {
+        toml::to_string_pretty(self).expect("plain tables, numbers and strings always serialise")
+    }
+
+    /// Checks that the settings make sense together.
+    ///
+    /// # Errors
+    /// The first setting at fault, with its range.
+    pub fn check(&self) -> Result<()> {
+        let (model, noise, train) = (&self.model, &self.noise, &self.train);
+        let widths_are_positive = |w: &[usize]| w.iter().all(|&n| (1..=65_536).contains(&n));
+        let positive = |v: f32| v.is_finite() && v > 0.0;
+        require(model.context >= 1, "model.context", "must be at least 1")?;
+        require(!model.hidden.is_empty(), "model.hidden", "needs at least one layer")?;
+        require(widths_are_positive(&model.hidden), "model.hidden", "has a width outside 1 to 65536")?;
+        require(!model.score.hidden.is_empty(), "model.score.hidden", "needs at least one layer")?;
+        require(widths_are_positive(&model.score.hidden), "model.score.hidden", "has a width outside 1 to 65536")?;
+        require(
+            !matches!(model.score.activation, Activation::Relu | Activation::Identity),
+            "model.score.activation",
+            "must be twice differentiable: silu, softplus, tanh or elu",
+        )?;
+        require(model.score.sd.is_none_or(positive), "model.score.sd", "must be positive")?;
+        require(positive(noise.sigma_min), "noise.sigma_min", "must be positive")?;
+        require(noise.sigma_max.is_finite() && noise.sigma_max >= noise.sigma_min, "noise.sigma_max", "must be at least sigma_min")?;
+        require(noise.context >= 0.0 && noise.context.is_finite(), "noise.context", "must not be negative")?;
+        require((0.0..1.0).contains(&noise.dropout), "noise.dropout", "must lie in [0, 1)")?;
+        require(self.data.held_out > 0.0 && self.data.held_out <= 0.9, "data.held_out", "must lie in (0, 0.9]")?;
+        require(train.batch >= 1, "train.batch", "must be at least 1")?;
+        require(train.steps >= 1, "train.steps", "must be at least 1")?;
+        require(train.row_stride >= 1, "train.row_stride", "must be at least 1")?;
+        require(positive(train.learning_rate), "train.learning_rate", "must be positive")?;
+        require((0.0..=1.0).contains(&train.final_rate), "train.final_rate", "must lie in [0, 1]")?;
+        require((0.0..1.0).contains(&train.beta1), "train.beta1", "must lie in [0, 1)")?;
+        require((0.0..1.0).contains(&train.beta2), "train.beta2", "must lie in [0, 1)")?;
+        require(positive(train.epsilon), "train.epsilon", "must be positive")?;
+        require(train.weight_decay >= 0.0, "train.weight_decay", "must not be negative")?;
+        require(train.clip_norm >= 0.0, "train.clip_norm", "must not be negative (0 turns it off)")?;
+        require((0.0..1.0).contains(&train.ema), "train.ema", "must lie in [0, 1)")?;
+        require(train.validate_every >= 1, "train.validate_every", "must be at least 1")?;
+        require(train.checkpoint_every >= 1, "train.checkpoint_every", "must be at least 1")?;
+        require(train.bounds[0] < train.bounds[1], "train.bounds", "must be [low, high] with low < high")?;
+        let without_noise = matches!(train.objective, Objective::Plain | Objective::Weighted);
+        require(
+            !without_noise || model.score.parametrisation == Parametrisation::Plain,
+            "model.score.parametrisation",
+            "must be \"plain\" for the objectives without noise (plain, weighted)",
+        )
+    }
+
+    /// A table with every key that exists, optional ones too.
+    fn every_key() -> toml::Table {
+        let mut config = Self::default();
+        config.model.score.mean = Some(0.0);
+        config.model.score.sd = Some(1.0);
+        toml::Table::try_from(config).expect("plain tables, numbers and strings always serialise")
+    }
+}
+
+fn require(holds: bool, key: &str, problem: &str) -> Result<()> {
+    if holds { Ok(()) } else { Err(Error::input(key, problem, "Change it in the config file or by its flag")) }
+}
+
+fn one_line(error: &toml::de::Error) -> String {
+    error.to_string().split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+fn refuse_unknown_keys(found: &toml::Table, known: &toml::Table, prefix: &str, subject: &str) -> Result<()> {
+    for (key, value) in found {
+        match (known.get(key), value) {
+            (Some(toml::Value::Table(inner)), toml::Value::Table(table)) => {
+                refuse_unknown_keys(table, inner, &format!("{prefix}{key}."), subject)?;
+            }
+            (Some(_), _) => {}
+            (None, _) => {
+                let nearest = known
+                    .keys()
+                    .max_by(|a, b| strsim::jaro_winkler(key, a).total_cmp(&strsim::jaro_winkler(key, b)))
+                    .expect("every table has keys");
+                return Err(Error::input(
+                    subject,
+                    format!("unknown key `{prefix}{key}`"),
+                    format!("Did you mean `{prefix}{nearest}`?"),
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_valid_and_survive_a_round_trip() {
+        let config = Config::default();
+        config.check().expect("defaults must be usable");
+        assert_eq!(Config::from_toml(&config.to_toml(), "text").expect("own output"), config);
+    }
+
+    #[test]
+    fn an_unknown_key_is_named_with_its_nearest_neighbour() {
+        let error = Config::from_toml("[train]\nlearning_rat = 1.0", "run.toml").expect_err("a typo");
+        assert_eq!(error.to_string(), "run.toml: unknown key `train.learning_rat`. Did you mean `train.learning_rate`?");
+        assert_eq!(error.exit_status(), 2);
+    }
+
+    #[test]
+    fn values_out_of_range_are_refused() {
+        for text in ["[model]\ncontext = 0", "[noise]\nsigma_min = -1.0", "[model.score]\nactivation = \"relu\"", "[train]\nobjective = \"plain\""] {
+            let config = Config::from_toml(text, "text").expect("well-formed");
+            assert_eq!(config.check().expect_err(text).exit_status(), 2);
+        }
+    }
+}

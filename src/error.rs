@@ -1,0 +1,78 @@
+//! Errors as values: what went wrong, where, what was expected, and how to mend it.
+//!
+//! Every error maps to one documented exit status ([`Error::exit_status`]), so that scripts can tell bad input
+//! from a missing GPU, a full disk or a diverged run.
+
+use std::path::{Path, PathBuf};
+
+/// Result of everything in this crate that can fail.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What can go wrong in arcsm. `Display` gives one line with the remedy in it.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The user gave something that cannot be used: a flag, a config key, a file's content, a path.
+    #[error("{subject}: {problem}. {remedy}")]
+    Input {
+        /// The flag, key or file that is at fault.
+        subject: String,
+        /// What was found and what was expected.
+        problem: String,
+        /// What the user can do.
+        remedy: String,
+    },
+    /// The operating system refused to read or write a file after the input had been checked (disk full, for one).
+    #[error("cannot {action} {path}: {source}. {remedy}", path = path.display())]
+    File {
+        /// `"read"`, `"write"`, `"create"` ...
+        action: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// The system's own word.
+        source: std::io::Error,
+        /// What the user can do, and what was kept.
+        remedy: String,
+    },
+    /// There is no usable adapter, or it failed while working.
+    #[error(transparent)]
+    Gpu(#[from] crate::gpu::GpuError),
+    /// A loss, gradient or weight became NaN or infinite.
+    #[error("{what} is not finite at step {step}. {remedy}")]
+    NonFinite {
+        /// The quantity.
+        what: String,
+        /// The optimiser step at which it was seen.
+        step: u64,
+        /// What was kept and what to change.
+        remedy: String,
+    },
+    /// A check that the user asked for did not hold (`arcsm doctor`).
+    #[error("{0}")]
+    Failed(String),
+    /// The user pressed Ctrl-C; everything was saved.
+    #[error("interrupted; {0}")]
+    Interrupted(String),
+}
+
+impl Error {
+    /// Bad input, with its remedy.
+    pub fn input(subject: impl Into<String>, problem: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self::Input { subject: subject.into(), problem: problem.into(), remedy: remedy.into() }
+    }
+
+    /// A file operation that the system refused.
+    pub fn file(action: &'static str, path: &Path, source: std::io::Error, remedy: impl Into<String>) -> Self {
+        Self::File { action, path: path.to_owned(), source, remedy: remedy.into() }
+    }
+
+    /// The documented exit status: 1 failure while running, 2 bad input, 3 GPU, 4 not finite, 130 interrupted.
+    pub fn exit_status(&self) -> u8 {
+        match self {
+            Self::File { .. } | Self::Failed(_) => 1,
+            Self::Input { .. } => 2,
+            Self::Gpu(_) => 3,
+            Self::NonFinite { .. } => 4,
+            Self::Interrupted(_) => 130,
+        }
+    }
+}

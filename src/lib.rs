@@ -1,0 +1,5 @@
+//! Autoregressive conditional score models on any GPU.
+
+pub mod config;
+pub mod error;
+pub mod gpu;
