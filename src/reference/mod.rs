@@ -1,0 +1,33 @@
+//! Float64 twins of every kernel: plain loop nests that say what the GPU has to compute.
+//!
+//! Nothing here knows of a GPU. A kernel is right when it agrees with its twin within a tolerance derived from the
+//! data ([`dense::Approx`], [`compare`]); a twin is right when it agrees with finite differences, closed forms,
+//! known answers and the golden vectors of an independent implementation. So no two f32 results are ever compared
+//! with each other, and `arcsm doctor` can hold any adapter against the same numbers.
+//!
+//! Arrays are row-major and unpadded, with the letters of the whole project: B batch, D dimensions, K context width.
+//! The data flow, with the file that has each step:
+//!
+//! ```text
+//! x (B, D) --made--> contexts (B, D, K) --score_net--> score s, slope ds/dx~ --loss--> J
+//!            |                              |  x~ = x + sigma eps
+//!            degrees, dense, activation     activation
+//! model   J and its gradient by every weight          adam     one step of the optimiser, and its schedules
+//! philox  random numbers as a function of their place  sampler  one dimension drawn from its conditional score
+//! ```
+//!
+//! Shapes are trusted: these functions serve tests and self-tests, and panic when given arrays that do not fit.
+
+pub mod activation;
+pub mod adam;
+pub mod compare;
+pub mod degrees;
+pub mod dense;
+pub mod made;
+pub mod model;
+pub mod philox;
+pub mod sampler;
+pub mod score_net;
+
+#[cfg(test)]
+mod testing;

@@ -1,0 +1,341 @@
+//! The two samplers of one dimension, from its conditional score under noise, score(y, sigma).
+//!
+//! A draw is a pure function of the score and of the numbers handed in, so that a kernel can be compared with it
+//! number by number; [`MultiLevel::uniforms`] and [`Langevin::normals`] give the numbers of the project's contract.
+
+use super::philox::{normal_pair, random_bits, stream, uniform};
+
+/// Half-width of the first grid beyond the data's range, in units of the first noise level.
+const OUTER_MARGIN: f64 = 4.0;
+/// Half-width of a local grid, in units of the noise added between two levels.
+const LOCAL_MARGIN: f64 = 3.5;
+
+/// Multi-level quadrature: an inverse-CDF draw at the highest noise level, then at each lower level a draw from
+/// p_sigma'(y') N(y; y', sigma^2 - sigma'^2) on a local grid, at last the denoising step.
+#[derive(Debug, Clone)]
+pub struct MultiLevel {
+    /// Noise levels, descending.
+    pub sigmas: Vec<f64>,
+    /// G, points of a local grid; the first grid has 2 G.
+    pub points: usize,
+    /// Lower end of the data's range.
+    pub low: f64,
+    /// Upper end of the data's range.
+    pub high: f64,
+}
+
+/// What a multi-level draw gives.
+#[derive(Debug, Clone)]
+pub struct MultiLevelDraw {
+    /// The sample: y_L + sigma_L^2 score(y_L, sigma_L).
+    pub x: f64,
+    /// The noisy sample of each level.
+    pub y_levels: Vec<f64>,
+}
+
+/// Annealed Langevin dynamics (Song, Ermon, "Generative modeling by estimating gradients of the data distribution",
+/// 2019) with step lengths in proportion to sigma^2, and the denoising step at the end.
+#[derive(Debug, Clone)]
+pub struct Langevin {
+    /// Noise levels, descending.
+    pub sigmas: Vec<f64>,
+    /// Steps at each level.
+    pub steps: usize,
+    /// e: y += e/2 sigma^2 score + sqrt(e) sigma z.
+    pub step_size: f64,
+    /// Mean of the data: the centre of the start.
+    pub mean: f64,
+    /// Standard deviation of the data: with sigma_0, the spread of the start.
+    pub sd: f64,
+}
+
+/// Equidistant points.
+struct Grid {
+    start: f64,
+    spacing: f64,
+    points: usize,
+}
+
+impl Grid {
+    fn new(low: f64, high: f64, points: usize) -> Self {
+        Self { start: low, spacing: (high - low) / (points - 1) as f64, points }
+    }
+
+    /// The place of a point, or between two points for a fractional index.
+    fn at(&self, index: f64) -> f64 {
+        self.start + index * self.spacing
+    }
+
+    fn iter(&self) -> impl Iterator<Item = f64> {
+        (0..self.points).map(|i| self.at(i as f64))
+    }
+}
+
+impl MultiLevel {
+    /// The uniform number of each level for (sample, dimension).
+    pub fn uniforms(&self, seed: u64, sample: u32, dimension: u32) -> Vec<f64> {
+        let bits = |level| random_bits(seed, stream::MULTILEVEL, sample, dimension, level as u32);
+        (0..self.sigmas.len()).map(|level| uniform(bits(level)[0])).collect()
+    }
+}
+
+/// One draw; `uniforms` has one number in [0, 1] for each level.
+pub fn multilevel(score: impl Fn(f64, f64) -> f64, settings: &MultiLevel, uniforms: &[f64]) -> MultiLevelDraw {
+    let sigmas = &settings.sigmas;
+    assert_eq!(uniforms.len(), sigmas.len(), "one uniform number a level");
+    let mut y = outer_draw(&score, settings, uniforms[0]);
+    let mut y_levels = vec![y];
+    for (pair, &u) in sigmas.windows(2).zip(&uniforms[1..]) {
+        y = local_draw(&score, y, pair[0], pair[1], settings.points, u);
+        y_levels.push(y);
+    }
+    let sigma = sigmas[sigmas.len() - 1];
+    MultiLevelDraw { x: y + sigma * sigma * score(y, sigma), y_levels }
+}
+
+/// From p_sigma over the whole range.
+fn outer_draw(score: impl Fn(f64, f64) -> f64, settings: &MultiLevel, u: f64) -> f64 {
+    let sigma = settings.sigmas[0];
+    let margin = OUTER_MARGIN * sigma;
+    let grid = Grid::new(settings.low - margin, settings.high + margin, 2 * settings.points);
+    let scores: Vec<f64> = grid.iter().map(|y| score(y, sigma)).collect();
+    grid.at(inverse_cdf(&cumulative_trapezoid(&scores, grid.spacing), u))
+}
+
+/// From p_lower(y') N(above; y', upper^2 - lower^2) over y', near `above`, the sample of the level above.
+fn local_draw(score: impl Fn(f64, f64) -> f64, above: f64, upper: f64, lower: f64, points: usize, u: f64) -> f64 {
+    let variance = upper * upper - lower * lower;
+    let margin = LOCAL_MARGIN * variance.sqrt();
+    let grid = Grid::new(above - margin, above + margin, points);
+    let scores: Vec<f64> = grid.iter().map(|y| score(y, lower)).collect();
+    let mut log_density = cumulative_trapezoid(&scores, grid.spacing);
+    for (log_density, y) in log_density.iter_mut().zip(grid.iter()) {
+        *log_density -= (y - above) * (y - above) / (2.0 * variance);
+    }
+    grid.at(inverse_cdf(&log_density, u))
+}
+
+/// The integral of the score from the first point to each: log densities up to a constant.
+pub fn cumulative_trapezoid(scores: &[f64], spacing: f64) -> Vec<f64> {
+    let mut integral = 0.0;
+    let steps = scores.windows(2).map(|pair| {
+        integral += 0.5 * (pair[0] + pair[1]) * spacing;
+        integral
+    });
+    std::iter::once(0.0).chain(steps).collect()
+}
+
+/// Where the distribution function of the piecewise linear density exp(log_density) reaches `u`, in units of the
+/// spacing from the first point. log_density (n), up to a constant; u in [0, 1].
+pub fn inverse_cdf(log_density: &[f64], u: f64) -> f64 {
+    let largest = log_density.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let density: Vec<f64> = log_density.iter().map(|l| (l - largest).exp()).collect();
+    let mass = |cell: usize| 0.5 * (density[cell] + density[cell + 1]);
+    let last = density.len() - 2;
+    let wanted = u * (0..=last).map(mass).sum::<f64>();
+
+    let (mut cell, mut below) = (0, 0.0);
+    while cell < last && below + mass(cell) <= wanted {
+        below += mass(cell);
+        cell += 1;
+    }
+    cell as f64 + share_of_cell(density[cell], density[cell + 1], wanted - below)
+}
+
+/// The t in [0, 1] with p0 t + (p1 - p0) t^2 / 2 = mass, in the form of the quadratic's root that keeps its digits.
+fn share_of_cell(p0: f64, p1: f64, mass: f64) -> f64 {
+    let root = (p0 * p0 + 2.0 * (p1 - p0) * mass).max(0.0).sqrt();
+    (2.0 * mass / (p0 + root).max(f64::MIN_POSITIVE)).clamp(0.0, 1.0)
+}
+
+impl Langevin {
+    /// How many normal numbers a draw takes: one for the start and one for each step.
+    pub fn normal_count(&self) -> usize {
+        1 + self.sigmas.len() * self.steps
+    }
+
+    /// The normal numbers for (sample, dimension): number n is the first of the pair at step n.
+    pub fn normals(&self, seed: u64, sample: u32, dimension: u32) -> Vec<f64> {
+        let bits = |n| random_bits(seed, stream::LANGEVIN, sample, dimension, n as u32);
+        (0..self.normal_count()).map(|n| normal_pair(bits(n)[0], bits(n)[1]).0).collect()
+    }
+}
+
+/// One draw; `normals` has [`Langevin::normal_count`] numbers.
+pub fn langevin(score: impl Fn(f64, f64) -> f64, settings: &Langevin, normals: &[f64]) -> f64 {
+    assert_eq!(normals.len(), settings.normal_count(), "one normal number for the start and one a step");
+    let e = settings.step_size;
+    let spread = (settings.sd * settings.sd + settings.sigmas[0] * settings.sigmas[0]).sqrt();
+    let mut y = settings.mean + spread * normals[0];
+    for (&sigma, normals) in settings.sigmas.iter().zip(normals[1..].chunks_exact(settings.steps)) {
+        for z in normals {
+            y += 0.5 * e * sigma * sigma * score(y, sigma) + e.sqrt() * sigma * z;
+        }
+    }
+    let sigma = settings.sigmas[settings.sigmas.len() - 1];
+    y + sigma * sigma * score(y, sigma)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{Draws, Mixture, assert_close, assert_near, kolmogorov_smirnov};
+    use super::*;
+
+    const GAUSSIAN: Mixture = Mixture { weights: [1.0, 0.0], means: [0.4, 0.0], sds: [0.3, 1.0] };
+    const TWO_MODES: Mixture = Mixture { weights: [0.35, 0.65], means: [-0.6, 0.8], sds: [0.25, 0.35] };
+
+    #[test]
+    fn inverse_cdf_of_a_ramp_is_a_root() {
+        // Density proportional to 1, 3 over one cell: F(t) = (t + t^2) / 2.
+        let ramp = [0.0, 3f64.ln()];
+        for t in [0.0, 0.1, 0.5, 0.9, 1.0] {
+            assert_near("up", inverse_cdf(&ramp, 0.5 * (t + t * t)), t, 1e-14);
+            assert_near("down", inverse_cdf(&[ramp[1], ramp[0]], 1.0 - 0.5 * (t + t * t)), 1.0 - t, 1e-14);
+        }
+        // Densities 1, 1, 0, 4 have masses 1, 1/2, 2.
+        let steps = [0.0, 0.0, f64::NEG_INFINITY, 4f64.ln()];
+        for (u, want) in
+            [(0.0, 0.0), (0.5 / 3.5, 0.5), (1.0 / 3.5, 1.0), (1.5 / 3.5, 2.0), (2.0 / 3.5, 2.5), (1.0, 3.0)]
+        {
+            assert_near("steps", inverse_cdf(&steps, u), want, 1e-7);
+        }
+    }
+
+    #[test]
+    fn inverse_cdf_bears_any_scale_and_both_ends() {
+        let far = [-1e5, -2e4, 0.0, -3e4, -1e5];
+        assert_near("middle", inverse_cdf(&far, 0.5), 2.0, 1e-12);
+        assert_close("shifted", &[inverse_cdf(&[1e4, 1e4 + 1.0], 0.3)], &[inverse_cdf(&[0.0, 1.0], 0.3)], 1e-12);
+        for u in [0.0, 1.0] {
+            assert!((0.0..=4.0).contains(&inverse_cdf(&far, u)));
+        }
+    }
+
+    #[test]
+    fn trapezoids_integrate_a_linear_score_exactly() {
+        let scores: Vec<f64> = (0..5).map(|i| 1.0 - 2.0 * f64::from(i) * 0.25).collect();
+        let want: Vec<f64> = (0..5).map(|i| f64::from(i) * 0.25).map(|y| y - y * y).collect();
+        assert_close("integral", &cumulative_trapezoid(&scores, 0.25), &want, 1e-15);
+    }
+
+    #[test]
+    fn grids_reach_four_noise_levels_out_and_then_three_and_a_half() {
+        let settings = MultiLevel { sigmas: vec![0.5, 0.3], points: 9, low: -1.0, high: 2.0 };
+        for (u, outer, side) in [(0.0, -3.0, -1.0), (1.0, 4.0, 1.0)] {
+            let evaluations = std::cell::Cell::new(0);
+            let flat = |_, _| {
+                evaluations.set(evaluations.get() + 1);
+                0.0
+            };
+            let draw = multilevel(flat, &settings, &[u, u]);
+            assert_close("ends", &draw.y_levels, &[outer, outer + side * 3.5 * 0.4], 1e-12);
+            assert_eq!(evaluations.get(), 2 * 9 + 9 + 1);
+        }
+    }
+
+    #[test]
+    fn the_first_level_has_the_quantiles_of_the_noisy_density() {
+        for (mixture, sigma) in [(GAUSSIAN, 0.2), (TWO_MODES, 0.1), (TWO_MODES, 0.6)] {
+            let settings = MultiLevel { sigmas: vec![sigma], points: 128, low: -1.6, high: 2.2 };
+            for k in 0..200 {
+                let u = (f64::from(k) + 0.5) / 200.0;
+                let draw = multilevel(|y, sigma| mixture.score(y, sigma), &settings, &[u]);
+                // The piecewise linear density is wide by h^2/6, here a 500th of the variance at most.
+                assert!((mixture.cdf(draw.y_levels[0], sigma) - u).abs() <= 1e-3, "quantile {u} at sigma {sigma}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_lower_level_has_the_quantiles_of_the_gaussian_conditional() {
+        let (upper, lower, above) = (0.5f64, 0.2f64, 0.7);
+        let (prior, added) = (0.3f64.powi(2) + lower.powi(2), upper.powi(2) - lower.powi(2));
+        let variance = prior * added / (prior + added);
+        let mean = variance * (0.4 / prior + above / added);
+        let conditional = Mixture { weights: [1.0, 0.0], means: [mean, 0.0], sds: [variance.sqrt(), 1.0] };
+        for k in 0..200 {
+            let u = (f64::from(k) + 0.5) / 200.0;
+            let y = local_draw(|y, sigma| GAUSSIAN.score(y, sigma), above, upper, lower, 128, u);
+            assert!((conditional.cdf(y, 0.0) - u).abs() <= 1e-3, "quantile {u}");
+        }
+    }
+
+    #[test]
+    fn every_level_of_a_chain_has_its_noisy_density() {
+        let settings = MultiLevel { sigmas: vec![1.0, 0.3, 0.06], points: 48, low: -1.6, high: 2.2 };
+        let draws: Vec<_> = (0..4000)
+            .map(|n| multilevel(|y, sigma| TWO_MODES.score(y, sigma), &settings, &settings.uniforms(5, n, 17)))
+            .collect();
+        for (level, &sigma) in settings.sigmas.iter().enumerate() {
+            let samples = draws.iter().map(|draw| draw.y_levels[level]).collect();
+            kolmogorov_smirnov(&format!("level {level}"), samples, |y| TWO_MODES.cdf(y, sigma));
+        }
+        for draw in &draws {
+            let y = draw.y_levels[2];
+            assert_near("denoised", draw.x, y + 0.0036 * TWO_MODES.score(y, 0.06), 1e-14);
+        }
+    }
+
+    #[test]
+    fn uniforms_and_normals_follow_the_contract() {
+        let settings = MultiLevel { sigmas: vec![1.0, 0.3], points: 8, low: 0.0, high: 1.0 };
+        let seed = 0x1_0000_0002;
+        let bits = |stream, step| random_bits(seed, stream, 11, 13, step);
+        let want: Vec<f64> = (0..2).map(|level| uniform(bits(stream::MULTILEVEL, level)[0])).collect();
+        assert_eq!(settings.uniforms(seed, 11, 13), want);
+        let settings = Langevin { sigmas: vec![1.0, 0.3], steps: 2, step_size: 1.0, mean: 0.0, sd: 1.0 };
+        let pair = |n| bits(stream::LANGEVIN, n);
+        let want: Vec<f64> = (0..5).map(|n| normal_pair(pair(n)[0], pair(n)[1]).0).collect();
+        assert_eq!(settings.normals(seed, 11, 13), want);
+    }
+
+    #[test]
+    fn langevin_by_hand() {
+        let settings = Langevin { sigmas: vec![2.0, 0.5], steps: 2, step_size: 0.25, mean: 3.0, sd: 1.5 };
+        let score = |y: f64, sigma: f64| y + 10.0 * sigma;
+        // Start 3 + 2.5 z; a step adds sigma^2/8 (y + 10 sigma) + sigma/2 z; the end adds (y + 5) / 4.
+        let mut y = 3.0 + 2.5 * 0.4;
+        y += 0.5 * (y + 20.0) - 1.0;
+        y += 0.5 * (y + 20.0) + 2.0;
+        y += (y + 5.0) / 32.0 + 0.25 * 3.0;
+        y += (y + 5.0) / 32.0 + 0.25 * -4.0;
+        assert_near("x", langevin(score, &settings, &[0.4, -1.0, 2.0, 3.0, -4.0]), y + 0.25 * (y + 5.0), 1e-14);
+    }
+
+    #[test]
+    fn langevin_has_its_known_bias_of_the_variance() {
+        // Gaussian data of variance v with the noise: the stationary variance of y is v / (1 - a / 2v), where a is the
+        // factor of the score. x is linear in the numbers drawn, so its variance is the sum of squared coefficients.
+        let (sigma, step_size) = (0.4f64, 1.5);
+        let settings = Langevin { sigmas: vec![sigma], steps: 200, step_size, mean: 0.4, sd: 0.3 };
+        let draw = |normals: &[f64]| langevin(|y, sigma| GAUSSIAN.score(y, sigma), &settings, normals);
+        let centre = draw(&[0.0; 201]);
+        let coefficient = |n: usize| {
+            let mut normals = [0.0; 201];
+            normals[n] = 1.0;
+            draw(&normals) - centre
+        };
+        let variance: f64 = (0..201).map(|n| coefficient(n).powi(2)).sum();
+        let (v, a) = (0.09 + sigma * sigma, 0.5 * step_size * sigma * sigma);
+        let shrinkage = 0.09 / v;
+        assert_near("mean", centre, 0.4, 1e-12);
+        assert_near("variance", variance, shrinkage * shrinkage * v / (1.0 - a / (2.0 * v)), 1e-12);
+    }
+
+    #[test]
+    fn annealed_langevin_finds_both_modes() {
+        let sigmas: Vec<f64> = (0..8).map(|i| 1.2 * (0.04f64 / 1.2).powf(f64::from(i) / 7.0)).collect();
+        let settings = Langevin { sigmas, steps: 60, step_size: 0.4, mean: 0.31, sd: 0.74 };
+        let draw = |n| langevin(|y, sigma| TWO_MODES.score(y, sigma), &settings, &settings.normals(6, n, 3));
+        // sigma_L is a sixth of the narrower mode: what noise and denoising leave of it is below the test's reach.
+        kolmogorov_smirnov("langevin", (0..3000).map(draw).collect(), |x| TWO_MODES.cdf(x, 0.0));
+    }
+
+    #[test]
+    fn the_statistic_refuses_a_shift_of_a_tenth() {
+        let mut draws = Draws::new(51);
+        let shifted = (0..3000).map(|_| 0.5 + 0.3 * draws.normal()).collect();
+        let refused = std::panic::catch_unwind(|| kolmogorov_smirnov("shifted", shifted, |x| GAUSSIAN.cdf(x, 0.0)));
+        assert!(refused.is_err());
+    }
+}
