@@ -1,6 +1,8 @@
 //! Autoregressive conditional score models on any GPU.
 
+pub mod arrays;
 pub mod config;
 pub mod error;
+pub mod files;
 pub mod gpu;
 pub mod reference;

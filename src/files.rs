@@ -1,0 +1,253 @@
+//! Reading input whole and writing output whole: a file that arcsm writes is either complete or not there.
+
+use std::fs::{self, File};
+use std::io::{self, BufWriter, ErrorKind, Read, Write};
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Result};
+
+const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
+
+/// Reads a whole input file; gzip is unpacked, whatever the file's name.
+///
+/// # Errors
+/// Bad input: the file is missing or unreadable, named `.gz` without being gzip, or broken gzip.
+pub fn read_input(path: &Path) -> Result<Vec<u8>> {
+    let bytes = fs::read(path).map_err(|source| {
+        Error::input(
+            path.display().to_string(),
+            format!("cannot be read: {source}"),
+            "Give a file that exists and may be read",
+        )
+    })?;
+    if bytes.starts_with(&GZIP_MAGIC) {
+        return gunzip(&bytes, &path.display().to_string());
+    }
+    if path.extension().is_some_and(|extension| extension == "gz") {
+        let found = bytes.iter().take(2).map(|byte| format!("{byte:02x}")).collect::<String>();
+        return Err(Error::input(
+            path.display().to_string(),
+            format!("is named .gz but is no gzip file: it must start with 1f8b, found {}", or_nothing(&found)),
+            "Fetch the file again, or drop .gz from its name if it is not packed",
+        ));
+    }
+    Ok(bytes)
+}
+
+/// Unpacks gzip data; `subject` names it in errors.
+///
+/// # Errors
+/// Bad input, when the data is cut off or its checksum does not hold.
+pub fn gunzip(packed: &[u8], subject: &str) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    flate2::read::MultiGzDecoder::new(packed).read_to_end(&mut bytes).map_err(|source| {
+        Error::input(subject, format!("is broken gzip: {source} after {} bytes", bytes.len()), "Fetch the file again")
+    })?;
+    Ok(bytes)
+}
+
+fn or_nothing(text: &str) -> &str {
+    if text.is_empty() { "nothing" } else { text }
+}
+
+/// Makes sure that a file can be written at `path` later on, before the work whose result it shall hold.
+/// Creates nothing that stays.
+///
+/// # Errors
+/// Bad input: `path` is a folder or a device, a parent is a file, or writing there is not allowed.
+pub fn check_writable(path: &Path) -> Result<()> {
+    let refuse = |problem: String| {
+        Err(Error::input(path.display().to_string(), problem, "Give a path to a file in a folder where you may write"))
+    };
+    if path.is_dir() {
+        return refuse("is a folder, not a file".into());
+    }
+    if path.exists() && !path.is_file() {
+        return refuse("is no regular file".into());
+    }
+    if path.file_name().is_none() {
+        return refuse("names no file".into());
+    }
+    let folder = folder_of(path);
+    let nearest = folder.ancestors().find(|ancestor| ancestor.exists()).unwrap_or(Path::new("."));
+    let nearest = if nearest.as_os_str().is_empty() { Path::new(".") } else { nearest };
+    if !nearest.is_dir() {
+        return refuse(format!("cannot be written: {} is a file, not a folder", nearest.display()));
+    }
+    match tempfile::tempfile_in(nearest) {
+        Ok(_) => Ok(()),
+        Err(source) => refuse(format!("cannot be written: {} says: {source}", nearest.display())),
+    }
+}
+
+/// Writes a file through a temporary one beside it, so that `path` holds the old content or the new, never a part.
+///
+/// Missing parent folders are created. The data and the folder are synced before this returns; whatever fails, the
+/// temporary file vanishes and an old file stays.
+///
+/// # Errors
+/// [`Error::File`] with the system's word (a full disk is named), or bad input as in [`check_writable`].
+pub fn write_atomically<W>(path: &Path, write: W) -> Result<()>
+where
+    W: FnOnce(&mut BufWriter<&File>) -> io::Result<()>,
+{
+    // A rename would replace a symbolic link itself instead of the file that it stands for.
+    let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let folder = folder_of(path);
+    fs::create_dir_all(&folder).map_err(|source| refused("create", &folder, source))?;
+    if path.exists() && !path.is_file() {
+        return check_writable(path);
+    }
+    let temporary = temporary_in(&folder).map_err(|source| refused("write", path, source))?;
+    write_and_sync(temporary.as_file(), path, write)?;
+    temporary.persist(path).map_err(|failure| refused("write", path, failure.error))?;
+    sync_folder(&folder).map_err(|source| refused("write", path, source))
+}
+
+fn write_and_sync<W>(file: &File, path: &Path, write: W) -> Result<()>
+where
+    W: FnOnce(&mut BufWriter<&File>) -> io::Result<()>,
+{
+    let mut writer = BufWriter::with_capacity(1 << 18, file);
+    write(&mut writer)
+        .and_then(|()| writer.flush())
+        .and_then(|()| file.sync_all())
+        .map_err(|source| refused("write", path, source))
+}
+
+fn refused(action: &'static str, path: &Path, source: io::Error) -> Error {
+    let remedy = match source.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+            "The disk is full: free some space; an older file was kept"
+        }
+        _ => "Check the folder and its permissions; an older file was kept",
+    };
+    Error::file(action, path, source, remedy)
+}
+
+fn folder_of(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+        _ => PathBuf::from("."),
+    }
+}
+
+#[cfg(unix)]
+fn temporary_in(folder: &Path) -> io::Result<tempfile::NamedTempFile> {
+    use std::os::unix::fs::PermissionsExt;
+    // The default of temporary files is 0600; results shall be as readable as the user's umask says.
+    tempfile::Builder::new().permissions(fs::Permissions::from_mode(0o666)).tempfile_in(folder)
+}
+
+#[cfg(not(unix))]
+fn temporary_in(folder: &Path) -> io::Result<tempfile::NamedTempFile> {
+    tempfile::NamedTempFile::new_in(folder)
+}
+
+/// Without this a power cut may undo the rename.
+#[cfg(unix)]
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+#[cfg(not(unix))]
+fn sync_folder(_folder: &Path) -> io::Result<()> {
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names_in(folder: &Path) -> Vec<String> {
+        let entries = fs::read_dir(folder).expect("a folder");
+        entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned()).collect()
+    }
+
+    #[test]
+    fn a_written_file_is_complete_and_alone_in_its_new_folder() {
+        let root = tempfile::tempdir().expect("a folder");
+        let path = root.path().join("runs/7/out.bin");
+        check_writable(&path).expect("writable");
+        assert!(names_in(root.path()).is_empty(), "the check must leave nothing behind");
+        write_atomically(&path, |writer| writer.write_all(b"one")).expect("written");
+        write_atomically(&path, |writer| writer.write_all(b"second")).expect("overwritten");
+        assert_eq!(fs::read(&path).expect("there"), b"second");
+        assert_eq!(names_in(path.parent().expect("a parent")), ["out.bin"]);
+    }
+
+    #[test]
+    fn a_failed_write_keeps_the_old_file_and_leaves_no_other() {
+        let root = tempfile::tempdir().expect("a folder");
+        let path = root.path().join("out.bin");
+        write_atomically(&path, |writer| writer.write_all(b"old")).expect("written");
+        let error = write_atomically(&path, |writer| {
+            writer.write_all(&[7; 1 << 20])?;
+            Err(io::Error::from(ErrorKind::StorageFull))
+        });
+        let error = error.expect_err("the closure failed");
+        assert!(error.to_string().contains("The disk is full"), "{error}");
+        assert_eq!(error.exit_status(), 1);
+        assert_eq!(fs::read(&path).expect("there"), b"old");
+        assert_eq!(names_in(root.path()), ["out.bin"]);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_full_disk_is_named() {
+        let full = File::options().write(true).open("/dev/full").expect("Linux has it");
+        let error =
+            write_and_sync(&full, Path::new("out.bin"), |writer| writer.write_all(b"small enough for the buffer"));
+        let error = error.expect_err("no space").to_string();
+        assert!(error.contains("cannot write out.bin") && error.contains("The disk is full"), "{error}");
+    }
+
+    #[test]
+    fn paths_that_cannot_be_written_are_bad_input() {
+        let root = tempfile::tempdir().expect("a folder");
+        let file = root.path().join("file");
+        fs::write(&file, "x").expect("written");
+        for path in [root.path().to_owned(), file.join("below.png"), PathBuf::new(), PathBuf::from("..")] {
+            assert_eq!(check_writable(&path).expect_err("refused").exit_status(), 2, "{}", path.display());
+        }
+        check_writable(Path::new("a-bare-name.png")).expect("the current folder counts");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn devices_and_forbidden_folders_are_bad_input() {
+        for path in ["/proc/arcsm/out.png", "/dev/null"] {
+            assert_eq!(check_writable(Path::new(path)).expect_err("refused").exit_status(), 2, "{path}");
+        }
+        assert!(write_atomically(Path::new("/dev/null"), |_| Ok(())).is_err(), "must not replace a device");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_symbolic_link_stays_one() {
+        let root = tempfile::tempdir().expect("a folder");
+        let (target, link) = (root.path().join("target"), root.path().join("link"));
+        fs::write(&target, "old").expect("written");
+        std::os::unix::fs::symlink(&target, &link).expect("linked");
+        write_atomically(&link, |writer| writer.write_all(b"new")).expect("written");
+        assert_eq!(fs::read(&target).expect("there"), b"new");
+        assert!(link.is_symlink());
+    }
+
+    #[test]
+    fn gzip_is_unpacked_and_its_faults_are_bad_input() {
+        let root = tempfile::tempdir().expect("a folder");
+        let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        packer.write_all(&[3; 5000]).expect("memory");
+        let packed = packer.finish().expect("memory");
+        let path = root.path().join("a.gz");
+        fs::write(&path, &packed).expect("written");
+        assert_eq!(read_input(&path).expect("gzip"), [3; 5000]);
+        for broken in [&packed[..packed.len() - 5], b"plain text", b""] {
+            fs::write(&path, broken).expect("written");
+            assert_eq!(read_input(&path).expect_err("broken").exit_status(), 2);
+        }
+        assert_eq!(read_input(&root.path().join("none")).expect_err("missing").exit_status(), 2);
+        assert_eq!(read_input(root.path()).expect_err("a folder").exit_status(), 2);
+    }
+}
