@@ -2,6 +2,7 @@
 
 pub mod arrays;
 pub mod config;
+pub mod data;
 pub mod error;
 pub mod files;
 pub mod gpu;

@@ -1,0 +1,405 @@
+//! Data sets: embedded, read from files, or generated; all as samples of f32 values in their natural order.
+
+mod gaussian;
+mod idx;
+mod samples;
+mod shuffle;
+mod table;
+mod toy;
+
+use std::fmt;
+use std::path::Path;
+use std::str::FromStr;
+
+use rand::SeedableRng;
+use rand_pcg::Pcg64;
+
+pub use self::gaussian::Gaussian;
+pub use self::samples::Samples;
+pub use self::shuffle::Shuffle;
+pub use self::toy::Density;
+use crate::arrays;
+use crate::error::{Error, Result};
+
+/// Samples for training and for validation, and what is known about them.
+#[derive(Debug, Clone)]
+pub struct Dataset {
+    /// The SPEC that it was loaded by.
+    pub name: String,
+    /// What one sample is.
+    pub shape: SampleShape,
+    /// Samples to learn from.
+    pub train: Samples,
+    /// Samples that training never sees.
+    pub held_out: Samples,
+    /// The true density, for generated data.
+    pub density: Option<Density>,
+    /// Source and licence, for embedded data.
+    pub credit: Option<&'static str>,
+}
+
+/// What one sample of D values is. As text: `28x28x1` (height, width, channels) or `5` (dimensions).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SampleShape {
+    /// An image; rows from the top, pixels from the left, the channels of a pixel side by side.
+    Image {
+        /// Rows.
+        height: usize,
+        /// Columns.
+        width: usize,
+        /// 1 (grey) or 3 (RGB).
+        channels: usize,
+    },
+    /// A point without neighbourhood: a table's row, for one.
+    Vector {
+        /// D.
+        dimensions: usize,
+    },
+}
+
+impl SampleShape {
+    /// D: how many values one sample has.
+    pub fn dimensions(self) -> usize {
+        match self {
+            Self::Image { height, width, channels } => height * width * channels,
+            Self::Vector { dimensions } => dimensions,
+        }
+    }
+}
+
+impl fmt::Display for SampleShape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Image { height, width, channels } => write!(f, "{height}x{width}x{channels}"),
+            Self::Vector { dimensions } => write!(f, "{dimensions}"),
+        }
+    }
+}
+
+impl FromStr for SampleShape {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let lengths: Option<Vec<usize>> = text.split('x').map(|n| n.parse().ok().filter(|&n| n > 0)).collect();
+        let shape = match lengths.as_deref() {
+            Some(&[dimensions]) => Some(Self::Vector { dimensions }),
+            Some(&[height, width, channels]) => height
+                .checked_mul(width)
+                .and_then(|pixels| pixels.checked_mul(channels))
+                .map(|_| Self::Image { height, width, channels }),
+            _ => None,
+        };
+        shape.ok_or_else(|| format!("shape `{text}` is neither HEIGHTxWIDTHxCHANNELS nor a number of dimensions"))
+    }
+}
+
+/// Every form of a SPEC: what stands before the colon, and what belongs after it.
+const SPECS: [(&str, &str); 7] = [
+    ("digits", ""),
+    ("mnist", "DIR"),
+    ("idx", "FILE"),
+    ("npy", "FILE"),
+    ("csv", "FILE"),
+    ("toy", "NAME"),
+    ("gaussian", "D"),
+];
+
+const DIGITS: &[u8] = include_bytes!("../../assets/digits-images-idx3-ubyte.gz");
+const DIGITS_CREDIT: &str = "Optical Recognition of Handwritten Digits, E. Alpaydin and C. Kaynak, UCI 1998, CC BY 4.0";
+
+/// Points of a generated data set.
+const GENERATED_TRAIN: usize = 50_000;
+const GENERATED_HELD_OUT: usize = 5_000;
+
+/// Streams of random numbers on the host; see [`host_rng`].
+const SPLIT_STREAM: u64 = 1 << 40;
+const TRAIN_STREAM: u64 = 2 << 40;
+const HELD_OUT_STREAM: u64 = 3 << 40;
+const TRUTH_STREAM: u64 = 4 << 40;
+
+/// Loads the data set that a SPEC names.
+///
+/// | SPEC | samples | held-out part |
+/// |---|---|---|
+/// | `digits` | 1,797 embedded 8x8 images of handwritten digits | share `held_out` |
+/// | `mnist:DIR` | `DIR/train-images-idx3-ubyte` (or with `.gz`), values / 255 | `DIR/t10k-images-idx3-ubyte` |
+/// | `idx:FILE` | images of unsigned bytes in IDX form, values / 255 | share `held_out` |
+/// | `npy:FILE` | float array (N, D), or images (N, H, W) or (N, H, W, C), values as they are | share `held_out` |
+/// | `csv:FILE` | one sample a row, comma-separated, header row allowed | share `held_out` |
+/// | `toy:NAME` | 50,000 points in the plane, see [`Density::TOYS`] | 5,000 more |
+/// | `gaussian:D` | 50,000 points of a correlated Gaussian, see [`Gaussian`] | 5,000 more |
+///
+/// `held_out` must lie in (0, 0.9]; the same `seed` splits and generates the same.
+///
+/// # Errors
+/// Bad input: an unknown SPEC (the nearest one is named), or whatever is wrong with the file.
+pub fn load(spec: &str, held_out: f64, seed: u64) -> Result<Dataset> {
+    if !(held_out > 0.0 && held_out <= 0.9) {
+        return Err(Error::input("data.held_out", format!("is {held_out}, it must lie in (0, 0.9]"), "Try 0.15"));
+    }
+    let (kind, argument) = spec.split_once(':').unwrap_or((spec, ""));
+    let Some(&(_, expected)) = SPECS.iter().find(|(name, _)| *name == kind) else { return Err(unknown_spec(spec)) };
+    if expected.is_empty() != argument.is_empty() {
+        let form = if expected.is_empty() { kind.into() } else { format!("{kind}:{expected}") };
+        return Err(Error::input(spec, "is no complete data SPEC", format!("Write {form}")));
+    }
+    let path = Path::new(argument);
+    let split = |(shape, samples): (SampleShape, Samples)| {
+        let (train, held_out) = samples.split(held_out, seed, spec)?;
+        Ok(Dataset { name: spec.into(), shape, train, held_out, density: None, credit: None })
+    };
+    match kind {
+        "digits" => {
+            let images = idx::parse(&crate::files::gunzip(DIGITS, "the embedded digits")?, "the embedded digits", 16)?;
+            Ok(Dataset { credit: Some(DIGITS_CREDIT), ..split(images)? })
+        }
+        "mnist" => mnist(path, spec),
+        "idx" => split(idx::read(path)?),
+        "npy" => split(read_array(path)?),
+        "csv" => split(table::read(path)?),
+        "toy" => Ok(generated(spec, Density::toy(argument)?, seed)),
+        "gaussian" => Ok(generated(spec, Density::Gaussian(Gaussian::from_text(argument, seed)?), seed)),
+        _ => unreachable!("SPECS lists every kind"),
+    }
+}
+
+/// The random numbers of one purpose: equal for equal (seed, stream), unrelated otherwise.
+fn host_rng(seed: u64, stream: u64) -> Pcg64 {
+    // Weyl steps by the golden ratio keep the keys of all streams of one seed apart; seeding then mixes every bit.
+    Pcg64::seed_from_u64(seed.wrapping_add(stream.wrapping_mul(0x9e37_79b9_7f4a_7c15)))
+}
+
+/// The candidate that looks most like `found`.
+fn nearest<'a>(found: &str, candidates: impl IntoIterator<Item = &'a str>) -> &'a str {
+    let likeness = |candidate: &str| strsim::jaro_winkler(found, candidate);
+    candidates.into_iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b))).expect("there are candidates")
+}
+
+fn unknown_spec(spec: &str) -> Error {
+    let kind = spec.split(':').next().unwrap_or(spec);
+    let extension = Path::new(spec.trim_end_matches(".gz")).extension().and_then(|extension| extension.to_str());
+    let meant = match extension {
+        Some(extension @ ("npy" | "csv")) if Path::new(spec).exists() => format!("{extension}:{spec}"),
+        _ => {
+            let near = nearest(kind, SPECS.map(|(name, _)| name).into_iter().chain(Density::TOYS));
+            match SPECS.iter().find(|(name, _)| *name == near) {
+                Some((_, "")) => near.into(),
+                Some((_, argument)) => format!("{near}:{argument}"),
+                None => format!("toy:{near}"),
+            }
+        }
+    };
+    let forms =
+        SPECS.map(|(name, argument)| if argument.is_empty() { name.into() } else { format!("{name}:{argument}") });
+    Error::input(spec, format!("is no data SPEC; there are {}", forms.join(", ")), format!("Did you mean `{meant}`?"))
+}
+
+fn mnist(folder: &Path, spec: &str) -> Result<Dataset> {
+    let part = |stem: &str| {
+        let plain = folder.join(format!("{stem}-images-idx3-ubyte"));
+        idx::read(&if plain.exists() { plain } else { folder.join(format!("{stem}-images-idx3-ubyte.gz")) })
+    };
+    let ((shape, train), (held_out_shape, held_out)) = (part("train")?, part("t10k")?);
+    if shape != held_out_shape {
+        let problem = format!("training images are {shape}, t10k images are {held_out_shape}");
+        return Err(Error::input(folder.display().to_string(), problem, "Put two parts of one data set there"));
+    }
+    Ok(Dataset { name: spec.into(), shape, train, held_out, density: None, credit: None })
+}
+
+fn read_array(path: &Path) -> Result<(SampleShape, Samples)> {
+    let subject = path.display().to_string();
+    let array = arrays::read_npy(path)?;
+    let shape = match array.shape[..] {
+        [_, dimensions] => SampleShape::Vector { dimensions },
+        [_, height, width] => SampleShape::Image { height, width, channels: 1 },
+        [_, height, width, channels @ (1 | 3)] => SampleShape::Image { height, width, channels },
+        _ => {
+            let problem =
+                format!("has shape {:?}, expected (N, D), (N, H, W) or (N, H, W, C) with C = 1 or 3", array.shape);
+            return Err(Error::input(subject, problem, "Reshape the array so that its first axis counts the samples"));
+        }
+    };
+    array.check_finite(&subject)?;
+    refuse_empty(array.values.len(), &subject)?;
+    Ok((shape, Samples::from_floats(shape.dimensions(), array.values)))
+}
+
+fn refuse_empty(values: usize, subject: &str) -> Result<()> {
+    if values > 0 { Ok(()) } else { Err(Error::input(subject, "holds no values", "Give at least 2 samples")) }
+}
+
+fn generated(spec: &str, density: Density, seed: u64) -> Dataset {
+    let dimensions = density.dimensions();
+    let draw = |count: usize, stream: u64| {
+        let mut rng = host_rng(seed, stream);
+        let mut values = vec![0.0; count * dimensions];
+        values.chunks_exact_mut(dimensions).for_each(|sample| density.sample(&mut rng, sample));
+        Samples::from_floats(dimensions, values)
+    };
+    Dataset {
+        name: spec.into(),
+        shape: SampleShape::Vector { dimensions },
+        train: draw(GENERATED_TRAIN, TRAIN_STREAM),
+        held_out: draw(GENERATED_HELD_OUT, HELD_OUT_STREAM),
+        density: Some(density),
+        credit: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::arrays::HostTensor;
+    use crate::config::Config;
+
+    /// A folder of real data beside the checkout, or None, aloud.
+    fn shared(name: &str) -> Option<PathBuf> {
+        let root = std::env::var_os("ARCSM_SHARED")
+            .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"), PathBuf::from);
+        let folder = root.join("data").join(name);
+        if folder.exists() {
+            return Some(folder);
+        }
+        assert!(std::env::var_os("ARCSM_REQUIRE_SHARED").is_none_or(|v| v != "1"), "{} is missing", folder.display());
+        println!("SKIPPED: {} is missing", folder.display());
+        None
+    }
+
+    fn refusal(spec: &str) -> String {
+        let error = load(spec, 0.2, 0).map(|dataset| dataset.name).expect_err(spec);
+        assert_eq!(error.exit_status(), 2, "{error}");
+        let text = error.to_string();
+        assert!(!text.contains('\n'), "one line: {text}");
+        text
+    }
+
+    #[test]
+    fn embedded_digits_have_the_known_moments() {
+        let digits = load("digits", 0.15, 3).expect("embedded");
+        assert_eq!(digits.shape, SampleShape::Image { height: 8, width: 8, channels: 1 });
+        assert_eq!((digits.train.len(), digits.held_out.len()), (1527, 270));
+        let (mean, sd) = digits.train.mean_and_sd();
+        assert!((mean - 0.305).abs() < 0.005 && (sd - 0.376).abs() < 0.005, "{mean} {sd}");
+        assert!(digits.credit.is_some());
+    }
+
+    #[test]
+    fn the_split_depends_on_the_seed_alone_and_loses_nothing() {
+        let sum = |samples: &Samples| samples.mean_and_sd().0 * samples.len() as f64;
+        let [a, again, b] = [7, 7, 8].map(|seed| load("digits", 0.3, seed).expect("embedded"));
+        let mut first = [[0.0; 64]; 3];
+        for (sample, set) in first.iter_mut().zip([&a, &again, &b]) {
+            set.held_out.write_sample(0, sample);
+        }
+        assert_eq!(first[0], first[1]);
+        assert_ne!(first[0], first[2]);
+        let (whole, other) = (sum(&a.train) + sum(&a.held_out), sum(&b.train) + sum(&b.held_out));
+        assert!((whole - other).abs() < 1e-6, "{whole} {other}");
+    }
+
+    #[test]
+    fn real_mnist_has_the_published_size_and_moments() {
+        let Some(folder) = shared("mnist") else { return };
+        let mnist = load(&format!("mnist:{}", folder.display()), 0.1, 0).expect("complete");
+        assert_eq!((mnist.train.len(), mnist.held_out.len(), mnist.shape.dimensions()), (60_000, 10_000, 784));
+        let (mean, sd) = mnist.train.mean_and_sd();
+        assert!((mean - 0.1307).abs() < 1e-4 && (sd - 0.3081).abs() < 1e-4, "{mean} {sd}");
+    }
+
+    #[test]
+    fn a_single_idx_file_is_split() {
+        let Some(folder) = shared("fashion-mnist") else { return };
+        let file = folder.join("t10k-images-idx3-ubyte.gz");
+        let clothes = load(&format!("idx:{}", file.display()), 0.25, 0).expect("complete");
+        assert_eq!((clothes.train.len(), clothes.held_out.len()), (7500, 2500));
+    }
+
+    #[test]
+    fn arrays_become_vectors_or_images() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("x.npy");
+        let spec = format!("npy:{}", file.display());
+        for (array, shape) in [(vec![10, 6], "6"), (vec![10, 2, 3], "2x3x1"), (vec![4, 1, 5, 3], "1x5x3")] {
+            let values = (0..array.iter().product::<usize>()).map(|i| i as f32).collect();
+            arrays::write_npy(&file, &HostTensor::new(array, values)).expect("written");
+            assert_eq!(load(&spec, 0.5, 0).expect("fine").shape.to_string(), shape);
+        }
+        let faults = [
+            (vec![3], vec![0.0; 3], "has shape [3]"),
+            (vec![2, 1, 1, 2], vec![0.0; 4], "C = 1 or 3"),
+            (vec![0, 4], vec![], "holds no values"),
+            (vec![1, 4], vec![0.0; 4], "1 sample"),
+            (vec![2, 2], vec![0.0, 0.0, f32::NAN, 0.0], "NaN at index [1, 0]"),
+        ];
+        for (array, values, expected) in faults {
+            arrays::write_npy(&file, &HostTensor::new(array, values)).expect("written");
+            assert!(refusal(&spec).contains(expected), "{}", refusal(&spec));
+        }
+    }
+
+    #[test]
+    fn generated_sets_repeat_with_their_seed() {
+        for spec in ["toy:moons", "gaussian:3"] {
+            let [a, again, b] = [1, 1, 2].map(|seed| load(spec, 0.1, seed).expect("generated"));
+            assert_eq!((a.train.len(), a.held_out.len()), (50_000, 5_000));
+            assert_eq!(a.train, again.train);
+            assert_ne!(a.train, b.train);
+            let dimensions = a.shape.dimensions();
+            let mut first = vec![vec![0.0; dimensions]; 2];
+            a.train.write_sample(0, &mut first[0]);
+            a.held_out.write_sample(0, &mut first[1]);
+            assert_ne!(first[0], first[1], "training and held-out points must differ");
+        }
+    }
+
+    #[test]
+    fn an_unknown_spec_names_the_nearest() {
+        for (spec, meant) in [
+            ("digit", "`digits`"),
+            ("mnits:here", "`mnist:DIR`"),
+            ("toy:spiral", "`toy:spirals`"),
+            ("spirals", "`toy:spirals`"),
+            ("Cargo.toml", "Did you mean"),
+            ("toy", "Write toy:NAME"),
+            ("toy:", "Write toy:NAME"),
+            ("digits:8", "Write digits"),
+            ("", "is no data SPEC"),
+            ("gaussian:0", "1 to 1024"),
+            ("gaussian:many", "1 to 1024"),
+            ("mnist:/nowhere", "cannot be read"),
+            ("csv:/nowhere.csv", "cannot be read"),
+        ] {
+            assert!(refusal(spec).contains(meant), "{}", refusal(spec));
+        }
+        assert_eq!(load("digits", f64::NAN, 0).expect_err("NaN").exit_status(), 2);
+    }
+
+    #[test]
+    fn shapes_survive_as_text() {
+        for shape in [SampleShape::Image { height: 2, width: 3, channels: 1 }, SampleShape::Vector { dimensions: 9 }] {
+            assert_eq!(shape.to_string().parse(), Ok(shape));
+        }
+        for text in ["", "2x3", "0", "axb", "99999999999x99999999999x3", "1x2x3x4"] {
+            assert!(text.parse::<SampleShape>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn every_shipped_config_is_valid_and_its_spec_known() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs");
+        let mut names = Vec::new();
+        for entry in std::fs::read_dir(folder).expect("shipped") {
+            let path = entry.expect("an entry").path();
+            let config = Config::from_file(&path).expect("parses");
+            config.check().expect("makes sense");
+            let spec = &config.data.spec;
+            assert!(SPECS.iter().any(|(kind, _)| spec.split(':').next() == Some(kind)), "{spec}");
+            names.extend(path.file_stem().map(|stem| stem.to_string_lossy().into_owned()));
+        }
+        names.sort();
+        assert_eq!(names, ["digits", "gaussian", "mnist", "toy-2d"]);
+    }
+}
