@@ -1,6 +1,7 @@
 //! Autoregressive conditional score models on any GPU.
 
 pub mod arrays;
+pub mod checkpoint;
 pub mod config;
 pub mod data;
 pub mod error;

@@ -1,0 +1,329 @@
+//! Checkpoints: safetensors files with f32 tensors, and in their metadata all that is needed to go on.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::Path;
+use std::str::FromStr;
+
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
+use serde_json::{Map, Value, json};
+
+use crate::arrays::HostTensor;
+use crate::config::Config;
+use crate::data::SampleShape;
+use crate::error::{Error, Result};
+use crate::files;
+
+const FORMAT: &str = "arcsm-checkpoint";
+/// Raised whenever an older program could misread a newer file.
+const FORMAT_VERSION: u32 = 1;
+/// The commit that the program was built from, where the build names it.
+const COMMIT: &str = match option_env!("ARCSM_COMMIT") {
+    Some(commit) => commit,
+    None => "unknown",
+};
+
+/// A model as it was after some step, with the state of its training.
+///
+/// Weights have their plain names (`ctx.layers.0.weight`, `net.lin.0.bias`); the sets `ema.`, `adam.m.` and `adam.v.`
+/// repeat these names behind their prefix.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Checkpoint {
+    /// Settings of the run.
+    pub config: Config,
+    /// Optimiser steps that were done.
+    pub step: u64,
+    /// Samples that were drawn; [`crate::data::Shuffle::at`] goes on from here.
+    pub samples_drawn: u64,
+    /// What one sample is.
+    pub shape: SampleShape,
+    /// Least held-out loss so far.
+    pub best_loss: Option<f64>,
+    /// Every tensor by its name.
+    pub tensors: BTreeMap<String, HostTensor>,
+}
+
+impl Checkpoint {
+    /// Writes the checkpoint atomically. Equal checkpoints give equal bytes.
+    ///
+    /// # Errors
+    /// As [`files::write_atomically`].
+    pub fn save(&self, path: &Path) -> Result<()> {
+        files::write_atomically(path, |writer| write_safetensors(writer, &self.tensors, self.metadata()))
+    }
+
+    /// Reads a checkpoint that [`Checkpoint::save`] wrote.
+    ///
+    /// # Errors
+    /// Bad input, with the reason: missing, cut off, no safetensors file, not from arcsm, from a newer version, or
+    /// with metadata that is missing or broken.
+    pub fn load(path: &Path) -> Result<Self> {
+        Self::parse(&files::read_input(path)?, &path.display().to_string())
+    }
+
+    fn parse(bytes: &[u8], subject: &str) -> Result<Self> {
+        let (tensors, metadata) = parse_safetensors(bytes, subject)?;
+        let entries = Entries { subject, entries: metadata.unwrap_or_default() };
+        entries.check_format()?;
+        let config = Config::from_toml(entries.text("config")?, subject)?;
+        config.check()?;
+        let best_loss = entries.entries.contains_key("best_loss").then(|| entries.value("best_loss")).transpose()?;
+        Ok(Self {
+            config,
+            step: entries.value("step")?,
+            samples_drawn: entries.value("samples_drawn")?,
+            shape: entries.value("shape")?,
+            best_loss,
+            tensors,
+        })
+    }
+
+    fn metadata(&self) -> Map<String, Value> {
+        let mut entries = BTreeMap::from([
+            ("format", FORMAT.to_owned()),
+            ("format_version", FORMAT_VERSION.to_string()),
+            ("version", env!("CARGO_PKG_VERSION").to_owned()),
+            ("commit", COMMIT.to_owned()),
+            ("step", self.step.to_string()),
+            ("samples_drawn", self.samples_drawn.to_string()),
+            ("seed", self.config.train.seed.to_string()),
+            ("shape", self.shape.to_string()),
+            ("config", self.config.to_toml()),
+        ]);
+        if let Some(loss) = self.best_loss {
+            entries.insert("best_loss", loss.to_string());
+        }
+        entries.into_iter().map(|(key, value)| (key.to_owned(), Value::String(value))).collect()
+    }
+}
+
+/// Metadata of a file that claims to be a checkpoint.
+struct Entries<'a> {
+    subject: &'a str,
+    entries: HashMap<String, String>,
+}
+
+impl Entries<'_> {
+    fn check_format(&self) -> Result<()> {
+        let found = self.entries.get("format").map_or("none", String::as_str);
+        if found != FORMAT {
+            let problem =
+                format!("is a safetensors file, but no arcsm checkpoint: format is {found}, expected {FORMAT}");
+            return Err(Error::input(self.subject, problem, "`arcsm import` takes weights from other programs"));
+        }
+        let version: u32 = self.value("format_version")?;
+        if version > FORMAT_VERSION {
+            let writer = self.entries.get("version").map_or("unknown", String::as_str);
+            let problem = format!("has format version {version} (arcsm {writer}), expected at most {FORMAT_VERSION}");
+            return Err(Error::input(self.subject, problem, "Use that version of arcsm, or a newer one"));
+        }
+        Ok(())
+    }
+
+    fn text(&self, key: &str) -> Result<&str> {
+        let missing = || self.damaged(format!("its metadata lacks `{key}`"));
+        self.entries.get(key).map(String::as_str).ok_or_else(missing)
+    }
+
+    fn value<T: FromStr>(&self, key: &str) -> Result<T> {
+        let text = self.text(key)?;
+        text.parse()
+            .map_err(|_| self.damaged(format!("its metadata has `{key}` = `{text}`, which cannot be understood")))
+    }
+
+    fn damaged(&self, problem: String) -> Error {
+        Error::input(self.subject, problem, "The checkpoint is damaged: use another one of the run")
+    }
+}
+
+/// Reads the tensors of any safetensors file with f32 or f64 numbers.
+///
+/// # Errors
+/// Bad input: missing, cut off, no safetensors file, or a tensor of another type (named).
+pub fn read_weights(path: &Path) -> Result<BTreeMap<String, HostTensor>> {
+    Ok(parse_safetensors(&files::read_input(path)?, &path.display().to_string())?.0)
+}
+
+/// A short name for a file's content: its CRC-32 as eight hexadecimal digits.
+///
+/// # Errors
+/// Bad input, when the file cannot be read.
+pub fn fingerprint(path: &Path) -> Result<String> {
+    let unreadable = |source: io::Error| {
+        let problem = format!("cannot be read: {source}");
+        Error::input(path.display().to_string(), problem, "Give a file that exists and may be read")
+    };
+    let mut file = File::open(path).map_err(unreadable)?;
+    let (mut hasher, mut block) = (crc32fast::Hasher::new(), vec![0; 1 << 16]);
+    loop {
+        match file.read(&mut block).map_err(unreadable)? {
+            0 => return Ok(format!("{:08x}", hasher.finalize())),
+            count => hasher.update(&block[..count]),
+        }
+    }
+}
+
+/// Header and tensors, in order of their names. Written here and not by the safetensors crate, because that keeps the
+/// metadata in a hash map: equal checkpoints would differ in their bytes, and so in their fingerprints.
+fn write_safetensors(
+    writer: &mut impl Write,
+    tensors: &BTreeMap<String, HostTensor>,
+    metadata: Map<String, Value>,
+) -> io::Result<()> {
+    let mut header = Map::from_iter([("__metadata__".to_owned(), Value::Object(metadata))]);
+    let mut end = 0;
+    for (name, tensor) in tensors {
+        let begin = end;
+        end += size_of_val(tensor.values.as_slice());
+        header.insert(name.clone(), json!({"dtype": "F32", "shape": tensor.shape, "data_offsets": [begin, end]}));
+    }
+    let mut header = Value::Object(header).to_string();
+    // Spaces up to a multiple of eight keep the data aligned, as the format asks.
+    header.extend(std::iter::repeat_n(' ', header.len().next_multiple_of(8) - header.len()));
+    writer.write_all(&(header.len() as u64).to_le_bytes())?;
+    writer.write_all(header.as_bytes())?;
+    for value in tensors.values().flat_map(|tensor| &tensor.values) {
+        writer.write_all(&value.to_le_bytes())?;
+    }
+    Ok(())
+}
+
+type Parsed = (BTreeMap<String, HostTensor>, Option<HashMap<String, String>>);
+
+fn parse_safetensors(bytes: &[u8], subject: &str) -> Result<Parsed> {
+    let damaged = |error: safetensors::SafeTensorError| {
+        let problem = format!("is no whole safetensors file of {} bytes: {error}", bytes.len());
+        Error::input(subject, problem, "It is cut off, damaged, or of another kind: use another file")
+    };
+    let (_, header) = SafeTensors::read_metadata(bytes).map_err(damaged)?;
+    let file = SafeTensors::deserialize(bytes).map_err(damaged)?;
+    let tensors = file.iter().map(|(name, view)| Ok((name.to_owned(), to_host(name, &view, subject)?)));
+    Ok((tensors.collect::<Result<_>>()?, header.metadata().clone()))
+}
+
+fn to_host(name: &str, view: &TensorView<'_>, subject: &str) -> Result<HostTensor> {
+    let (words, rest) = (view.data().as_chunks::<4>().0, view.data().as_chunks::<8>().0);
+    let values = match view.dtype() {
+        Dtype::F32 => words.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect(),
+        Dtype::F64 => rest.iter().map(|&bytes| f64::from_le_bytes(bytes) as f32).collect(),
+        other => {
+            let problem = format!("tensor `{name}` has type {other:?}, expected F32 or F64");
+            return Err(Error::input(subject, problem, "Convert the weights to float32"));
+        }
+    };
+    Ok(HostTensor::new(view.shape(), values))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn example() -> Checkpoint {
+        let mut config = Config::default();
+        config.train.seed = 11;
+        let tensor = |shape: &[usize], offset: f32| {
+            HostTensor::new(shape, (0..shape.iter().product()).map(|i: usize| i as f32 * 0.1 - offset).collect())
+        };
+        Checkpoint {
+            config,
+            step: 120,
+            samples_drawn: u64::MAX - 3,
+            shape: SampleShape::Image { height: 2, width: 3, channels: 1 },
+            best_loss: Some(-0.1 - 0.2),
+            tensors: BTreeMap::from([
+                ("ctx.layers.0.weight".into(), tensor(&[2, 3], 0.7)),
+                ("net.lin.0.bias".into(), tensor(&[5], -3.0)),
+                ("adam.m.net.lin.0.bias".into(), tensor(&[5], 1e-30)),
+            ]),
+        }
+    }
+
+    fn bytes_of(checkpoint: &Checkpoint, change: impl FnOnce(&mut Map<String, Value>)) -> Vec<u8> {
+        let mut metadata = checkpoint.metadata();
+        change(&mut metadata);
+        let mut bytes = Vec::new();
+        write_safetensors(&mut bytes, &checkpoint.tensors, metadata).expect("memory");
+        bytes
+    }
+
+    #[test]
+    fn a_checkpoint_survives_a_round_trip_bit_for_bit() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let [first, second] = ["a", "b"].map(|name| folder.path().join(name));
+        let checkpoint = example();
+        checkpoint.save(&first).expect("written");
+        let read = Checkpoint::load(&first).expect("own file");
+        assert_eq!(read, checkpoint);
+        read.save(&second).expect("written");
+        assert_eq!(fingerprint(&first).expect("there"), fingerprint(&second).expect("there"));
+        let without_loss = Checkpoint { best_loss: None, step: 121, ..checkpoint };
+        without_loss.save(&second).expect("written");
+        assert_eq!(Checkpoint::load(&second).expect("own file"), without_loss);
+        assert_ne!(fingerprint(&first).expect("there"), fingerprint(&second).expect("there"));
+    }
+
+    #[test]
+    fn a_cut_or_lengthened_file_is_refused_at_every_byte() {
+        let whole = bytes_of(&example(), |_| ());
+        Checkpoint::parse(&whole, "x").expect("whole");
+        for length in 0..whole.len() {
+            let error = Checkpoint::parse(&whole[..length], "x").expect_err("cut");
+            assert_eq!(error.exit_status(), 2, "{length} bytes: {error}");
+        }
+        assert!(Checkpoint::parse(&[&whole[..], &[0]].concat(), "x").is_err(), "a byte too many");
+    }
+
+    #[test]
+    fn a_damaged_header_never_panics() {
+        let whole = bytes_of(&example(), |_| ());
+        let header = 8 + usize::from(u16::from_le_bytes([whole[0], whole[1]]));
+        for at in 0..header {
+            for flip in [0x01, 0x10, 0x80] {
+                let mut damaged = whole.clone();
+                damaged[at] ^= flip;
+                if let Err(error) = Checkpoint::parse(&damaged, "x") {
+                    assert_eq!(error.exit_status(), 2, "byte {at}: {error}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn foreign_newer_and_incomplete_files_are_refused_with_the_reason() {
+        type Change = fn(&mut Map<String, Value>);
+        let cases: [(Change, &str); 6] = [
+            (|m| m.clear(), "no arcsm checkpoint: format is none"),
+            (|m| _ = m.insert("format".into(), "pt".into()), "format is pt"),
+            (|m| _ = m.insert("format_version".into(), "2".into()), "format version 2 (arcsm "),
+            (|m| _ = m.remove("samples_drawn"), "lacks `samples_drawn`"),
+            (|m| _ = m.insert("shape".into(), "2x".into()), "`shape` = `2x`"),
+            (|m| _ = m.insert("config".into(), "[train]\nbatch = 0".into()), "train.batch"),
+        ];
+        for (change, expected) in cases {
+            let error = Checkpoint::parse(&bytes_of(&example(), change), "x").expect_err(expected);
+            assert!(error.to_string().contains(expected), "{error}");
+            assert_eq!(error.exit_status(), 2);
+        }
+        for other in [&b"PK\x03\x04 a zip archive"[..], b"", b"\xff\xff\xff\xff\xff\xff\xff\xff"] {
+            assert!(Checkpoint::parse(other, "x").expect_err("no safetensors").to_string().contains("no whole"));
+        }
+    }
+
+    #[test]
+    fn weights_of_other_programs_are_read_as_f32() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("w.safetensors");
+        let doubles: Vec<u8> = [0.1f64, -2.0].iter().flat_map(|v| v.to_le_bytes()).collect();
+        let write = |dtype, shape: Vec<usize>| {
+            let view = TensorView::new(dtype, shape, &doubles).expect("sizes fit");
+            std::fs::write(&path, safetensors::serialize([("w", view)], None).expect("serialised")).expect("written");
+        };
+        write(Dtype::F64, vec![2, 1]);
+        assert_eq!(read_weights(&path).expect("doubles")["w"], HostTensor::new([2, 1], vec![0.1, -2.0]));
+        write(Dtype::I32, vec![4]);
+        let error = read_weights(&path).expect_err("integers").to_string();
+        assert!(error.contains("tensor `w` has type I32"), "{error}");
+    }
+}
