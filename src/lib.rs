@@ -8,3 +8,4 @@ pub mod error;
 pub mod files;
 pub mod gpu;
 pub mod reference;
+pub mod image_grid;
