@@ -9,3 +9,4 @@ pub mod files;
 pub mod gpu;
 pub mod reference;
 pub mod image_grid;
+pub mod plot;

@@ -1,0 +1,324 @@
+//! Plots: loss curves, and points of the plane beside their density.
+
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Once;
+
+use plotters::coord::Shift;
+use plotters::coord::types::RangedCoordf64;
+use plotters::prelude::*;
+use plotters::style::colors::colormaps::ViridisRGB;
+use plotters::style::{FontStyle, register_font};
+use png::ColorType;
+
+use crate::error::{Error, Result};
+use crate::image_grid::{PngText, write_png};
+
+type Canvas<'a> = DrawingArea<BitMapBackend<'a>, Shift>;
+type Plane<'a> = ChartContext<'a, BitMapBackend<'a>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
+type Drawn<T = ()> = Result<T, Box<dyn std::error::Error>>;
+
+const FONT: &[u8] = include_bytes!("../assets/fonts/DejaVuSans-ascii.ttf");
+
+const TRAIN_COLOR: RGBColor = RGBColor(31, 103, 178);
+const HELD_OUT_COLOR: RGBColor = RGBColor(214, 96, 20);
+const GRID_COLOR: RGBColor = RGBColor(228, 228, 228);
+const AXIS_COLOR: RGBColor = RGBColor(90, 90, 90);
+
+/// What stands beside a scatter plot.
+pub enum Beside<'a> {
+    /// Logarithm of the true density at a point.
+    LogDensity(&'a dyn Fn([f64; 2]) -> f64),
+    /// Points of the data.
+    Points(&'a [[f32; 2]]),
+}
+
+/// Draws training losses, as they are (light) and smoothed, and held-out losses over the steps.
+///
+/// The losses' range leaves out the few largest, so that a huge first loss does not flatten the rest; values that are
+/// not finite are left out. Losses may be negative.
+///
+/// # Errors
+/// As [`crate::files::write_atomically`].
+pub fn loss_curve(
+    path: &Path,
+    train: &[(u64, f64)],
+    held_out: &[(u64, f64)],
+    title: &str,
+    text: PngText<'_>,
+) -> Result<()> {
+    let finite = |losses: &[(u64, f64)]| -> Vec<(f64, f64)> {
+        losses.iter().filter(|(_, loss)| loss.is_finite()).map(|&(step, loss)| (step as f64, loss)).collect()
+    };
+    let (train, held_out) = (finite(train), finite(held_out));
+    draw(path, (960, 560), text, |canvas| {
+        let all = || train.iter().chain(&held_out);
+        let last = all().map(|point| point.0).fold(1.0, f64::max);
+        let range = robust_range(all().map(|point| point.1).collect());
+        let mut chart = ChartBuilder::on(canvas)
+            .margin(18)
+            .caption(title, font(22))
+            .x_label_area_size(44)
+            .y_label_area_size(72)
+            .build_cartesian_2d(0.0..last, range.clone())?;
+        chart
+            .configure_mesh()
+            .light_line_style(WHITE)
+            .bold_line_style(GRID_COLOR)
+            .axis_style(AXIS_COLOR)
+            .label_style(font(14))
+            .axis_desc_style(font(16))
+            .x_desc("step")
+            .y_desc("loss (nats)")
+            .x_label_formatter(&|step| format!("{step:.0}"))
+            .draw()?;
+        chart.draw_series(LineSeries::new(train.iter().copied(), TRAIN_COLOR.mix(0.25)))?;
+        chart
+            .draw_series(LineSeries::new(smoothed(&train, &range), TRAIN_COLOR.stroke_width(2)))?
+            .label("training, smoothed")
+            .legend(|(x, y)| PathElement::new([(x, y), (x + 22, y)], TRAIN_COLOR.stroke_width(2)));
+        if !held_out.is_empty() {
+            chart
+                .draw_series(
+                    LineSeries::new(held_out.iter().copied(), HELD_OUT_COLOR.filled().stroke_width(2)).point_size(3),
+                )?
+                .label("held out")
+                .legend(|(x, y)| PathElement::new([(x, y), (x + 22, y)], HELD_OUT_COLOR.stroke_width(2)));
+        }
+        chart
+            .configure_series_labels()
+            .position(SeriesLabelPosition::UpperRight)
+            .margin(12)
+            .legend_area_size(30)
+            .background_style(WHITE.mix(0.85))
+            .border_style(GRID_COLOR)
+            .label_font(font(15))
+            .draw()?;
+        Ok(())
+    })
+}
+
+/// Draws points of the plane on the left, and on the right the density or the data that they should follow.
+///
+/// Both sides show the same square, which holds all but the outermost points.
+///
+/// # Errors
+/// As [`crate::files::write_atomically`].
+pub fn scatter_beside_density(
+    path: &Path,
+    samples: &[[f32; 2]],
+    beside: &Beside<'_>,
+    title: &str,
+    text: PngText<'_>,
+) -> Result<()> {
+    let reach = match beside {
+        Beside::LogDensity(_) => half_side(samples),
+        Beside::Points(points) => half_side(samples).max(half_side(points)),
+    };
+    draw(path, (1000, 560), text, |canvas| {
+        let canvas = canvas.margin(8, 4, 0, 0).titled(title, font(22))?;
+        let (left, right) = canvas.split_horizontally(500);
+        scatter(&left, samples, reach, "samples")?;
+        match beside {
+            Beside::LogDensity(log_density) => heat_map(&right, log_density, reach),
+            Beside::Points(points) => scatter(&right, points, reach, "data"),
+        }
+    })
+}
+
+fn font(size: u32) -> TextStyle<'static> {
+    ("sans-serif", size).into_font().color(&RGBColor(40, 40, 40))
+}
+
+/// Draws on a white canvas in memory and writes it as PNG.
+fn draw(
+    path: &Path,
+    (width, height): (u32, u32),
+    text: PngText<'_>,
+    body: impl FnOnce(&Canvas<'_>) -> Drawn,
+) -> Result<()> {
+    static REGISTER: Once = Once::new();
+    REGISTER.call_once(|| {
+        assert!(register_font("sans-serif", FontStyle::Normal, FONT).is_ok(), "the embedded font must be whole");
+    });
+    let mut pixels = vec![255; (width * height * 3) as usize];
+    {
+        let canvas = BitMapBackend::with_buffer(&mut pixels, (width, height)).into_drawing_area();
+        body(&canvas).and_then(|()| Ok(canvas.present()?)).map_err(|e| Error::Failed(format!("cannot plot: {e}")))?;
+    }
+    write_png(path, (width as usize, height as usize), ColorType::Rgb, &pixels, text)
+}
+
+/// A square part of the plane around the origin.
+fn plane<'a>(canvas: &Canvas<'a>, reach: f64, caption: &str) -> Drawn<Plane<'a>> {
+    let mut chart = ChartBuilder::on(canvas)
+        .margin(10)
+        .margin_right(18)
+        .caption(caption, font(17))
+        .x_label_area_size(30)
+        .y_label_area_size(36)
+        .build_cartesian_2d(-reach..reach, -reach..reach)?;
+    chart
+        .configure_mesh()
+        .disable_mesh()
+        .axis_style(AXIS_COLOR)
+        .label_style(font(14))
+        .x_labels(7)
+        .y_labels(7)
+        .draw()?;
+    Ok(chart)
+}
+
+fn scatter(canvas: &Canvas<'_>, points: &[[f32; 2]], reach: f64, caption: &str) -> Drawn {
+    let mut chart = plane(canvas, reach, caption)?;
+    let shown = points.iter().map(|point| point.map(f64::from)).filter(|point| point.iter().all(|v| v.abs() < reach));
+    // The more points there are, the fainter each: dense parts stay darker than thin ones.
+    let opacity = (1000.0 / points.len() as f64).clamp(0.1, 0.7);
+    let style = TRAIN_COLOR.mix(opacity).filled();
+    chart.draw_series(shown.map(|[x, y]| Circle::new((x, y), 2, style)))?;
+    Ok(())
+}
+
+fn heat_map(canvas: &Canvas<'_>, log_density: impl Fn([f64; 2]) -> f64, reach: f64) -> Drawn {
+    const CELLS: usize = 220;
+    let mut chart = plane(canvas, reach, "density")?;
+    let edge = |i: usize| reach * (2.0 * i as f64 / CELLS as f64 - 1.0);
+    let middle = |i: usize| 0.5 * (edge(i) + edge(i + 1));
+    let cells = || (0..CELLS).flat_map(|i| (0..CELLS).map(move |j| (i, j)));
+    let densities: Vec<f64> = cells().map(|(i, j)| log_density([middle(i), middle(j)]).exp()).collect();
+    let largest = densities.iter().copied().fold(f64::MIN_POSITIVE, f64::max);
+    chart.draw_series(cells().zip(&densities).map(|((i, j), density)| {
+        // The square root keeps thin parts visible beside sharp peaks.
+        let color = ViridisRGB.get_color((density / largest).sqrt());
+        Rectangle::new([(edge(i), edge(j)), (edge(i + 1), edge(j + 1))], color.filled())
+    }))?;
+    Ok(())
+}
+
+/// Half the side of a square around the origin that holds 99.9 percent of the coordinates, with a margin.
+fn half_side(points: &[[f32; 2]]) -> f64 {
+    let mut sizes: Vec<f32> = points.iter().flatten().map(|v| v.abs()).filter(|v| v.is_finite()).collect();
+    sizes.sort_by(f32::total_cmp);
+    let Some(last) = sizes.len().checked_sub(1) else { return 1.0 };
+    (1.08 * f64::from(sizes[last * 999 / 1000])).max(1e-6)
+}
+
+/// Means over the neighbours within a hundredth of the curve on either side, so that the curve does not lag behind.
+/// Values outside of `range` count as its ends: one huge loss must not lift all means around it.
+fn smoothed(losses: &[(f64, f64)], range: &Range<f64>) -> Vec<(f64, f64)> {
+    let reach = losses.len() / 100;
+    let mut sums = vec![0.0];
+    for (_, loss) in losses {
+        sums.push(sums[sums.len() - 1] + loss.clamp(range.start, range.end));
+    }
+    let mean = |(i, &(step, _)): (usize, &(f64, f64))| {
+        let (from, to) = (i.saturating_sub(reach), (i + reach + 1).min(losses.len()));
+        (step, (sums[to] - sums[from]) / (to - from) as f64)
+    };
+    losses.iter().enumerate().map(mean).collect()
+}
+
+/// Every finite loss but the largest 2 and the least 0.2 percent, with a margin.
+fn robust_range(mut losses: Vec<f64>) -> Range<f64> {
+    if losses.is_empty() {
+        return 0.0..1.0;
+    }
+    losses.sort_by(f64::total_cmp);
+    let quantile = |share: f64| losses[((losses.len() - 1) as f64 * share).round() as usize];
+    let (low, high) = (quantile(0.002), quantile(0.98));
+    let margin = (0.06 * (high - low)).max(1e-3 * high.abs()).max(1e-9);
+    low - margin..high + margin
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data;
+    use crate::image_grid::read_png_text;
+    use crate::image_grid::tests::decode;
+
+    /// A path for a picture: in a folder that stays when `ARCSM_KEEP_PICTURES` names one, to be looked at.
+    fn picture(name: &str) -> (Option<tempfile::TempDir>, std::path::PathBuf) {
+        match std::env::var_os("ARCSM_KEEP_PICTURES") {
+            Some(folder) => (None, Path::new(&folder).join(name)),
+            None => {
+                let folder = tempfile::tempdir().expect("a folder");
+                let path = folder.path().join(name);
+                (Some(folder), path)
+            }
+        }
+    }
+
+    fn count_of(pixels: &[u8], color: RGBColor) -> usize {
+        pixels.chunks_exact(3).filter(|pixel| *pixel == [color.0, color.1, color.2]).count()
+    }
+
+    #[test]
+    fn a_loss_curve_shows_both_curves_whatever_the_losses() {
+        let (_folder, path) = picture("loss.png");
+        let noise = |step: u64| ((step * 7919) % 101) as f64 / 50.0 - 1.0;
+        let mut train: Vec<_> =
+            (0..2000).map(|s| (s, -20.0 + 60.0 * (-(s as f64) / 300.0).exp() + 3.0 * noise(s))).collect();
+        train[0].1 = 1e6;
+        train[7].1 = f64::NAN;
+        let held_out: Vec<_> = (1..=8).map(|k| (250 * k, -18.0 + 60.0 * (-(k as f64) / 1.3).exp())).collect();
+        let text = [("arcsm:seed", "7".to_owned())];
+        loss_curve(&path, &train, &held_out, "digits: dsm loss", &text).expect("written");
+        let (width, height, pixels) = decode(&path);
+        assert_eq!((width, height), (960, 560));
+        let both = [TRAIN_COLOR, HELD_OUT_COLOR].map(|color| count_of(&pixels, color));
+        assert!(both.iter().all(|&count| count > 500), "{both:?} pixels of the two curves");
+        assert_eq!(read_png_text(&path).expect("own file")["arcsm:seed"], "7");
+    }
+
+    #[test]
+    fn few_equal_or_no_losses_can_be_drawn() {
+        let (_folder, path) = picture("few.png");
+        for losses in [&[][..], &[(0, 3.0)], &[(0, 0.0), (1, 0.0)], &[(5, f64::INFINITY)]] {
+            loss_curve(&path, losses, &[], "few", &[]).expect("drawn");
+        }
+    }
+
+    #[test]
+    fn the_range_leaves_out_a_huge_first_loss_but_no_low_one() {
+        let mut losses: Vec<f64> = (0..200).map(|i| 10.0 - 0.1 * i as f64).collect();
+        losses[0] = 1e9;
+        let range = robust_range(losses);
+        assert!(range.start < -9.9 && range.end > 9.0 && range.end < 12.0, "{range:?}");
+    }
+
+    #[test]
+    fn smoothing_neither_lags_nor_follows_one_outlier() {
+        let mut losses: Vec<_> = (0..500).map(|i| (f64::from(i), -0.1 * f64::from(i))).collect();
+        losses[100].1 = 1e9;
+        let smooth = smoothed(&losses, &(-60.0..1.0));
+        assert!((smooth[300].1 + 30.0).abs() < 1e-9, "centred: {:?}", smooth[300]);
+        assert!((smooth[100].1 + 9.0).abs() < 0.1, "ten of -10 and one of 1: {:?}", smooth[100]);
+        assert!((smooth[499].1 + 49.65).abs() < 1e-9, "the end has the last six alone: {:?}", smooth[499]);
+    }
+
+    #[test]
+    fn points_are_drawn_beside_their_density_or_data() {
+        for name in data::Density::TOYS {
+            let toy = data::load(&format!("toy:{name}"), 0.1, 4).expect("known");
+            let mut points = vec![[0.0; 2]; 4000];
+            let indices: Vec<usize> = (0..4000).collect();
+            toy.train.gather(&indices, points.as_flattened_mut());
+            let density = toy.density.expect("generated");
+            let (_folder, path) = picture(&format!("{name}.png"));
+            let beside = Beside::LogDensity(&|x| density.log_density(&x));
+            scatter_beside_density(&path, &points, &beside, &format!("toy:{name}"), &[]).expect("written");
+            let (width, _, pixels) = decode(&path);
+            let inked = |side: Range<usize>| {
+                let colored = |p: &[u8]| p.iter().max() > p.iter().min();
+                pixels.chunks_exact(3).enumerate().filter(|(i, p)| side.contains(&(i % width)) && colored(p)).count()
+            };
+            assert!(inked(0..500) > 3000, "{name}: points");
+            assert!(inked(500..1000) > 150_000, "{name}: density");
+        }
+        let (_folder, path) = picture("data.png");
+        let (few, one) = ([[0.5, 0.5], [f32::NAN, 1.0], [-3.0, 2.0]], [[1.0, -1.0]]);
+        scatter_beside_density(&path, &few, &Beside::Points(&one), "points", &[]).expect("written");
+        scatter_beside_density(&path, &[], &Beside::Points(&[]), "nothing", &[]).expect("written");
+    }
+}
