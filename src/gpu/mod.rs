@@ -1,6 +1,25 @@
-//! GPU layer: the only part of the crate that names wgpu.
+//! GPU layer: the only part of the crate that names wgpu and naga.
+//!
+//! [`Gpu`] is an adapter with its device and queue, [`Tensor`] a shaped buffer, [`kernel!`](crate::kernel) declares a
+//! WGSL kernel once, and [`Recorder`] strings kernels together into one submission. Everything that can go wrong comes
+//! back as a [`GpuError`]: a lost device, a time-out, a validation error never panic and never pass for results.
 
-/// What can go wrong between the host and the adapter.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct GpuError(String);
+mod adapter;
+mod device;
+mod error;
+mod kernel;
+mod recorder;
+pub mod reflect;
+mod source;
+mod tensor;
+
+pub use adapter::{AdapterChoice, AdapterSummary, list_adapters};
+pub(crate) use device::WINDOW_ALIGNMENT_WORDS;
+pub use device::{Gpu, GpuOptions, PendingRead};
+pub use error::GpuError;
+#[doc(hidden)]
+pub use kernel::Uniform;
+pub use kernel::{Access, Argument, Binding, Kernel, KernelSpec, Needs, Scalar, Variant};
+pub use recorder::{Recorder, Submission};
+pub use source::compose;
+pub use tensor::{Tensor, Word, pitch};

@@ -13,7 +13,7 @@
 //!            |                              |  x~ = x + sigma eps
 //!            degrees, dense, activation     activation
 //! model   J and its gradient by every weight          adam     one step of the optimiser, and its schedules
-//! philox  random numbers as a function of their place  sampler  one dimension drawn from its conditional score
+//! sampler one dimension drawn from its conditional score   (random numbers: crate::random)
 //! ```
 //!
 //! Shapes are trusted: these functions serve tests and self-tests, and panic when given arrays that do not fit.
@@ -25,7 +25,6 @@ pub mod degrees;
 pub mod dense;
 pub mod made;
 pub mod model;
-pub mod philox;
 pub mod sampler;
 pub mod score_net;
 

@@ -11,7 +11,7 @@ use crate::config::{Activation, Objective, Parametrisation};
 use super::dense::Layer;
 use super::made::Made;
 use super::model::ArCsm;
-use super::philox::{normal_pair, random_bits, stream, uniform};
+use crate::random::{normal_pair, random_bits, stream, uniform};
 use super::score_net::ScoreNet;
 
 /// f'(0) by a fourth-order central difference: the step makes truncation and rounding both about 1e-12 of f.

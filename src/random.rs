@@ -52,12 +52,9 @@ pub fn random_bits(seed: u64, stream: u32, sample: u32, dimension: u32, step: u3
     philox4x32_10([sample, dimension, step, stream], [seed as u32, (seed >> 32) as u32])
 }
 
-/// A uniform number from the upper 24 bits: the midpoints of 2^24 equal cells, so never 0 nor 1.
-///
-/// In f32 the midpoints above 1/2 are not representable and round to cell edges, the last one to 1: a kernel that
-/// follows this formula is within 2^-25 of it and must bear 1.
+/// A uniform number from the upper 23 bits: the midpoints of 2^23 equal cells, so never 0 nor 1, and exact in f32.
 pub fn uniform(bits: u32) -> f64 {
-    (f64::from(bits >> 8) + 0.5) * 2f64.powi(-24)
+    (f64::from(bits >> 9) + 0.5) * 2f64.powi(-23)
 }
 
 /// Two independent standard normal numbers by Box and Muller: radius from `a`, angle from `b`.
@@ -88,9 +85,9 @@ mod tests {
 
     #[test]
     fn uniform_stays_inside_the_unit_interval() {
-        assert_eq!(uniform(0), 2f64.powi(-25));
-        assert_eq!(uniform(u32::MAX), 1.0 - 2f64.powi(-25));
-        assert_eq!(uniform(0x8000_00FF), 0.5 + 2f64.powi(-25));
+        assert_eq!(uniform(0), 2f64.powi(-24));
+        assert_eq!(uniform(u32::MAX), 1.0 - 2f64.powi(-24));
+        assert_eq!(uniform(0x8000_01FF), 0.5 + 2f64.powi(-24));
     }
 
     /// Mean of `f` over the draws of 200 samples x 200 dimensions.

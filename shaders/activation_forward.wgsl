@@ -1,0 +1,33 @@
+// h[b, o] = phi(z[b, o])   (+ x[b, o] when residual is 1)
+//
+// A thread owns four columns of one row. x is the layer's input, of the same width when residual is 1.
+
+struct Params {
+    batch: u32,
+    n_in: u32,
+    n_out: u32,
+    residual: u32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> z: array<vec4<f32>>; // (batch, n_out)
+@group(0) @binding(2) var<storage, read> x: array<vec4<f32>>; // (batch, n_in)
+@group(0) @binding(3) var<storage, read_write> h: array<vec4<f32>>; // (batch, n_out)
+
+//#include activation
+@compute @workgroup_size(64)
+fn activation_forward(@builtin(global_invocation_id) id: vec3<u32>) {
+    let n_quads = (params.n_out + 3u) / 4u;
+    if id.x >= n_quads {
+        return;
+    }
+    let at = id.y * n_quads + id.x;
+    var value = phi_4(ACTIVATION, z[at]);
+    if params.residual == 1u {
+        value += x[at];
+    }
+    // phi(0) need not be 0: columns past the end are padding and stay zero.
+    let column = 4u * id.x;
+    let columns = vec4(column, column + 1u, column + 2u, column + 3u);
+    h[at] = select(vec4(0.0), value, columns < vec4(params.n_out));
+}

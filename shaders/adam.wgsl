@@ -1,0 +1,54 @@
+// Adam (Kingma and Ba 2015) with decoupled weight decay (Loshchilov and Hutter 2019), global-norm clipping and EMA:
+//   g = clip * gradient,  m = beta1 m + (1 - beta1) g,  v = beta2 v + (1 - beta2) g^2
+//   w = w - rate (m / c1 / (sqrt(v / c2) + epsilon) + decay w),  ema = e ema + (1 - e) w,  c_k = 1 - beta_k^step
+//
+// A thread owns four words. The squared gradient norm comes as partial sums; where it is not finite, nothing is touched,
+// so that a bad step leaves good weights. The bits are tested: comparisons with NaN are not reliable in shaders.
+
+struct Params {
+    n_values: u32,
+    n_norms: u32,
+    rate: f32,
+    beta1: f32,
+    beta2: f32,
+    correction1: f32,
+    correction2: f32,
+    epsilon: f32,
+    decay: f32,
+    clip_norm: f32,
+    ema_decay: f32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> gradient: array<vec4<f32>>; // (n_values)
+@group(0) @binding(2) var<storage, read> norms: array<vec4<f32>>; // (n_norms, 4)
+@group(0) @binding(3) var<storage, read_write> value: array<vec4<f32>>; // (n_values)
+@group(0) @binding(4) var<storage, read_write> first_moment: array<vec4<f32>>; // (n_values)
+@group(0) @binding(5) var<storage, read_write> second_moment: array<vec4<f32>>; // (n_values)
+@group(0) @binding(6) var<storage, read_write> average: array<vec4<f32>>; // (n_values)
+
+@compute @workgroup_size(64)
+fn adam(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
+    let k = (group.y * 1024u + group.x) * 64u + local.x;
+    if k >= (params.n_values + 3u) / 4u {
+        return;
+    }
+    var squared_norm = 0.0;
+    for (var i = 0u; i < params.n_norms; i++) {
+        squared_norm += norms[i].x;
+    }
+    if (bitcast<u32>(squared_norm) & 0x7fffffffu) >= 0x7f800000u {
+        return;
+    }
+    let norm = sqrt(squared_norm);
+    let clip = select(1.0, params.clip_norm / max(norm, 1e-30), params.clip_norm > 0.0 && norm > params.clip_norm);
+    let g = clip * gradient[k];
+    let m = params.beta1 * first_moment[k] + (1.0 - params.beta1) * g;
+    let v = params.beta2 * second_moment[k] + (1.0 - params.beta2) * g * g;
+    let step = m / params.correction1 / (sqrt(v / params.correction2) + params.epsilon);
+    let w = value[k] - params.rate * (step + params.decay * value[k]);
+    first_moment[k] = m;
+    second_moment[k] = v;
+    value[k] = w;
+    average[k] = params.ema_decay * average[k] + (1.0 - params.ema_decay) * w;
+}

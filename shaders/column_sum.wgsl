@@ -1,0 +1,25 @@
+// sums[c] = sum over r of values[r, c], rows in order
+//
+// A thread owns four columns. Gives the bias gradient of a dense layer.
+
+struct Params {
+    rows: u32,
+    columns: u32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> values: array<vec4<f32>>; // (rows, columns)
+@group(0) @binding(2) var<storage, read_write> sums: array<vec4<f32>>; // (columns)
+
+@compute @workgroup_size(64)
+fn column_sum(@builtin(global_invocation_id) id: vec3<u32>) {
+    let n_quads = (params.columns + 3u) / 4u;
+    if id.x >= n_quads {
+        return;
+    }
+    var sum = vec4(0.0);
+    for (var row = 0u; row < params.rows; row++) {
+        sum += values[row * n_quads + id.x];
+    }
+    sums[id.x] = sum;
+}

@@ -1,0 +1,519 @@
+//! An adapter with its device and queue: memory, pipelines, submissions, waiting and reading back.
+
+use std::collections::{HashMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::time::Duration;
+
+use super::adapter::{self, AdapterChoice, AdapterSummary};
+use super::kernel::{Access, KernelSpec, Needs, Variant};
+use super::recorder::{Recorder, Submission};
+use super::tensor::{Tensor, Word, pad, padded_words, unpad};
+use super::{GpuError, compose};
+
+/// Default minimum alignment of uniform and storage windows in WebGPU.
+pub(super) const UNIFORM_ALIGNMENT: u64 = 256;
+/// Storage windows start at multiples of this many words on every adapter.
+pub(crate) const WINDOW_ALIGNMENT_WORDS: usize = 64;
+/// Uploads are handed over in pieces of this size, so that staging memory stays small.
+const UPLOAD_BYTES: usize = 16 << 20;
+/// More submissions than this are never in flight.
+const IN_FLIGHT: usize = 3;
+/// Words behind each tensor that no kernel may touch, in poisoned mode.
+const FENCE_WORDS: usize = 64;
+const FENCE: u32 = 0xfe9c_efe9;
+/// A NaN that shows up wherever a kernel reads what nobody wrote.
+const POISON: u32 = 0x7fc0_dead;
+
+/// How to open an adapter.
+#[derive(Debug, Clone, Default)]
+pub struct GpuOptions {
+    /// Which adapter.
+    pub adapter: AdapterChoice,
+    /// Use baseline kernels even where the adapter could run faster variants.
+    pub baseline_only: bool,
+    /// New tensors are filled with NaN and fenced, to catch kernels that read or write what they should not.
+    pub poison: bool,
+}
+
+/// An open adapter.
+pub struct Gpu {
+    device: wgpu::Device,
+    queue: wgpu::Queue,
+    summary: AdapterSummary,
+    limits: wgpu::Limits,
+    subgroups: bool,
+    options: GpuOptions,
+    faults: Arc<Faults>,
+    timeout: Duration,
+    pipelines: Mutex<HashMap<(&'static str, Vec<u32>), Arc<Pipeline>>>,
+    queue_state: Mutex<QueueState>,
+    submission_counter: Tensor,
+}
+
+/// A compiled variant.
+pub(super) struct Pipeline {
+    pub(super) name: String,
+    pub(super) pipeline: wgpu::ComputePipeline,
+    pub(super) layout: wgpu::BindGroupLayout,
+}
+
+/// What callbacks of the driver left for us.
+#[derive(Default)]
+struct Faults {
+    lost: Mutex<Option<String>>,
+    reported: Mutex<Option<String>>,
+}
+
+struct QueueState {
+    uniform_arena: wgpu::Buffer,
+    in_flight: VecDeque<wgpu::SubmissionIndex>,
+    submitted: u32,
+}
+
+/// A copy to the host that is under way.
+pub struct PendingRead {
+    staging: wgpu::Buffer,
+    submission: wgpu::SubmissionIndex,
+    submitted: u32,
+    windows: Vec<(u64, Vec<usize>)>,
+}
+
+impl Gpu {
+    /// Opens an adapter.
+    ///
+    /// # Errors
+    /// No adapter, no adapter of that name, or a driver that refuses.
+    pub fn open(options: GpuOptions) -> Result<Self, GpuError> {
+        let adapter = adapter::choose(&adapter::instance(), &options.adapter)?;
+        let summary = adapter::summarise(0, &adapter);
+        let subgroups = adapter.features().contains(wgpu::Features::SUBGROUP);
+        let descriptor = wgpu::DeviceDescriptor {
+            label: Some("arcsm"),
+            required_features: if subgroups { wgpu::Features::SUBGROUP } else { wgpu::Features::empty() },
+            required_limits: limits_of(&adapter.limits()),
+            ..Default::default()
+        };
+        let opened = pollster::block_on(adapter.request_device(&descriptor));
+        let (device, queue) =
+            opened.map_err(|e| GpuError::Device { adapter: summary.name.clone(), reason: e.to_string() })?;
+        Ok(Self::with_device(device, queue, summary, subgroups, options))
+    }
+
+    /// A device that validates everything and executes nothing, for tests without an adapter.
+    pub fn noop() -> Self {
+        let (device, queue) = wgpu::Device::noop(&wgpu::DeviceDescriptor::default());
+        let summary = AdapterSummary {
+            index: 0,
+            name: "noop".into(),
+            backend: "Noop".into(),
+            kind: "Other".into(),
+            driver: String::new(),
+            software: false,
+            max_binding_bytes: device.limits().max_storage_buffer_binding_size,
+            max_buffer_bytes: device.limits().max_buffer_size,
+            subgroup: [0, 0],
+        };
+        Self::with_device(device, queue, summary, false, GpuOptions::default())
+    }
+
+    fn with_device(
+        device: wgpu::Device,
+        queue: wgpu::Queue,
+        summary: AdapterSummary,
+        subgroups: bool,
+        options: GpuOptions,
+    ) -> Self {
+        let faults = Arc::new(Faults::default());
+        let on_error = Arc::clone(&faults);
+        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
+            lock(&on_error.reported).get_or_insert_with(|| error.to_string());
+        }));
+        let on_lost = Arc::clone(&faults);
+        device.set_device_lost_callback(move |reason, message| {
+            lock(&on_lost.lost).get_or_insert_with(|| format!("{reason:?} {message}"));
+        });
+        let seconds = std::env::var("ARCSM_GPU_TIMEOUT").ok().and_then(|s| s.parse().ok()).unwrap_or(120);
+        let storage = |label: &'static str, bytes, usage| {
+            device.create_buffer(&wgpu::BufferDescriptor { label: Some(label), size: bytes, usage, mapped_at_creation: false })
+        };
+        let submission_counter = Tensor {
+            buffer: storage("submission_counter", 16, STORAGE),
+            offset: 0,
+            label: "submission_counter".into(),
+            shape: vec![4],
+        };
+        let uniform_arena = storage("uniform_arena", 64 * UNIFORM_ALIGNMENT, UNIFORM);
+        Self {
+            limits: device.limits(),
+            queue_state: Mutex::new(QueueState { uniform_arena, in_flight: VecDeque::new(), submitted: 0 }),
+            pipelines: Mutex::default(),
+            timeout: Duration::from_secs(seconds),
+            device,
+            queue,
+            summary,
+            subgroups,
+            options,
+            faults,
+            submission_counter,
+        }
+    }
+
+    /// The adapter in use.
+    pub fn adapter(&self) -> &AdapterSummary {
+        &self.summary
+    }
+
+    pub(super) fn limits(&self) -> &wgpu::Limits {
+        &self.limits
+    }
+
+    pub(super) fn submission_counter(&self) -> &Tensor {
+        &self.submission_counter
+    }
+
+    // ---- memory -----------------------------------------------------------------------------------------------
+
+    /// A new tensor, zero (or NaN in poisoned mode).
+    ///
+    /// # Errors
+    /// A size over the adapter's limits, with the numbers; no memory left.
+    pub fn tensor(&self, label: &str, shape: &[usize]) -> Result<Tensor, GpuError> {
+        self.check_size(label, padded_words(shape) as u64 * 4, self.limits.max_storage_buffer_binding_size, "binding")?;
+        self.allocate(label, shape)
+    }
+
+    /// A new tensor that is only bound in windows, so that it may be larger than one binding.
+    pub(crate) fn arena(&self, label: &str, words: usize) -> Result<Tensor, GpuError> {
+        self.allocate(label, &[words])
+    }
+
+    /// Refuses what no single kernel argument could hold.
+    pub(crate) fn check_binding(&self, label: &str, shape: &[usize]) -> Result<(), GpuError> {
+        self.check_size(label, padded_words(shape) as u64 * 4, self.limits.max_storage_buffer_binding_size, "binding")
+    }
+
+    fn check_size(&self, label: &str, bytes: u64, limit: u64, what: &'static str) -> Result<(), GpuError> {
+        if bytes <= limit {
+            return Ok(());
+        }
+        Err(GpuError::TooLarge { label: label.into(), bytes, limit, what, adapter: self.summary.name.clone() })
+    }
+
+    fn allocate(&self, label: &str, shape: &[usize]) -> Result<Tensor, GpuError> {
+        let words = padded_words(shape);
+        let fence = if self.options.poison { FENCE_WORDS } else { 0 };
+        let bytes = ((words + fence) as u64 * 4).max(16);
+        self.check_size(label, bytes, self.limits.max_buffer_size, "buffer")?;
+        let scope = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let descriptor =
+            wgpu::BufferDescriptor { label: Some(label), size: bytes, usage: STORAGE, mapped_at_creation: false };
+        let buffer = self.device.create_buffer(&descriptor);
+        if pollster::block_on(scope.pop()).is_some() {
+            return Err(GpuError::OutOfMemory { label: label.into(), bytes });
+        }
+        let tensor = Tensor { buffer, offset: 0, label: label.into(), shape: shape.to_vec() };
+        if self.options.poison {
+            let mut content = vec![POISON; words];
+            content.extend([FENCE; FENCE_WORDS]);
+            self.write_words(&tensor.buffer, 0, bytemuck::cast_slice(&content))?;
+        }
+        Ok(tensor)
+    }
+
+    /// A new tensor with these values (row-major, without padding).
+    ///
+    /// # Errors
+    /// As [`Gpu::tensor`].
+    pub fn upload<T: Word>(&self, label: &str, shape: &[usize], values: &[T]) -> Result<Tensor, GpuError> {
+        let tensor = self.tensor(label, shape)?;
+        self.write(&tensor, values)?;
+        Ok(tensor)
+    }
+
+    /// Overwrites a tensor with values (row-major, without padding), before the next submission.
+    ///
+    /// # Errors
+    /// A failed adapter.
+    ///
+    /// # Panics
+    /// When the number of values is not the tensor's: a broken invariant of the caller.
+    pub fn write<T: Word>(&self, tensor: &Tensor, values: &[T]) -> Result<(), GpuError> {
+        assert_eq!(values.len(), tensor.elements(), "values for {} {:?}", tensor.label, tensor.shape);
+        self.write_words(&tensor.buffer, tensor.offset, bytemuck::cast_slice(&pad(&tensor.shape, values)))
+    }
+
+    fn write_words(&self, buffer: &wgpu::Buffer, offset: u64, bytes: &[u8]) -> Result<(), GpuError> {
+        for (piece, index) in bytes.chunks(UPLOAD_BYTES).zip(0_u64..) {
+            self.queue.write_buffer(buffer, offset + index * UPLOAD_BYTES as u64, piece);
+            if bytes.len() > UPLOAD_BYTES {
+                self.queue.submit([]);
+                self.wait()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads a tensor back and waits for it.
+    ///
+    /// # Errors
+    /// A failed adapter; values that may be stale are never returned.
+    pub fn read<T: Word>(&self, tensor: &Tensor) -> Result<Vec<T>, GpuError> {
+        Ok(self.finish_read(self.begin_read(&[tensor]))?.swap_remove(0))
+    }
+
+    /// Starts copying tensors to the host, after everything submitted so far.
+    pub fn begin_read(&self, tensors: &[&Tensor]) -> PendingRead {
+        let mut windows = Vec::new();
+        let mut bytes = 16;
+        for tensor in tensors {
+            windows.push((bytes, tensor.shape.clone()));
+            bytes += tensor.bytes();
+        }
+        let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
+        let staging = self.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("read_back"),
+            size: bytes,
+            usage,
+            mapped_at_creation: false,
+        });
+        let mut encoder =
+            self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("read_back") });
+        encoder.copy_buffer_to_buffer(&self.submission_counter.buffer, 0, &staging, 0, 16);
+        for (tensor, (offset, _)) in tensors.iter().zip(&windows) {
+            encoder.copy_buffer_to_buffer(&tensor.buffer, tensor.offset, &staging, *offset, tensor.bytes());
+        }
+        let state = lock(&self.queue_state);
+        let submission = self.queue.submit([encoder.finish()]);
+        PendingRead { staging, submission, submitted: state.submitted, windows }
+    }
+
+    /// Waits for a copy and returns the tensors without padding.
+    ///
+    /// # Errors
+    /// A failed adapter; values that may be stale are never returned.
+    pub fn finish_read<T: Word>(&self, read: PendingRead) -> Result<Vec<Vec<T>>, GpuError> {
+        let (sender, receiver) = mpsc::channel();
+        read.staging.slice(..).map_async(wgpu::MapMode::Read, move |outcome| drop(sender.send(outcome)));
+        self.poll(Some(read.submission))?;
+        match receiver.try_recv() {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => return Err(self.fault().unwrap_or(GpuError::Lost("mapping failed".into()))),
+            Err(_) => return Err(GpuError::Timeout { seconds: self.timeout.as_secs() }),
+        }
+        let view = read.staging.slice(..).get_mapped_range().map_err(|e| GpuError::Reported(e.to_string()))?;
+        let executed = bytemuck::pod_read_unaligned::<u32>(&view[..4]);
+        if executed != read.submitted && self.summary.backend != "Noop" {
+            let missing = read.submitted.wrapping_sub(executed);
+            return Err(GpuError::Dropped { missing, submitted: read.submitted });
+        }
+        let tensors = read.windows.iter().map(|(offset, shape)| {
+            let start = *offset as usize;
+            unpad(shape, &bytemuck::pod_collect_to_vec::<u8, T>(&view[start..start + padded_words(shape) * 4]))
+        });
+        let values = tensors.collect();
+        drop(view);
+        read.staging.unmap();
+        Ok(values)
+    }
+
+    /// In poisoned mode: whether the words behind the tensor are untouched, and its padding zero.
+    ///
+    /// # Errors
+    /// A failed adapter.
+    pub fn is_intact(&self, tensor: &Tensor) -> Result<bool, GpuError> {
+        let words = tensor.words();
+        let fence = if self.options.poison { FENCE_WORDS } else { 0 };
+        let whole = Tensor { shape: vec![words + fence], ..tensor.clone() };
+        let content: Vec<u32> = self.read(&whole)?;
+        let columns = *tensor.shape.last().unwrap_or(&1);
+        let padding_is_zero =
+            content[..words].chunks_exact(super::pitch(columns)).all(|row| row[columns..].iter().all(|&word| word == 0));
+        Ok(padding_is_zero && content[words..].iter().all(|&word| word == FENCE))
+    }
+
+    /// Bytes that a kernel sees of a tensor: in poisoned mode the fence too, so that overruns show.
+    pub(super) fn binding_bytes(&self, tensor: &Tensor) -> u64 {
+        let fence = if self.options.poison { FENCE_WORDS as u64 * 4 } else { 0 };
+        (tensor.bytes() + fence).min(tensor.buffer.size() - tensor.offset)
+    }
+
+    // ---- kernels ----------------------------------------------------------------------------------------------
+
+    /// The fastest variant that this adapter can run.
+    pub fn variant(&self, spec: &'static KernelSpec) -> &'static Variant {
+        let subgroup = self.summary.subgroup;
+        let shuffles = self.subgroups && self.summary.software && subgroup[0] >= 8 && subgroup[0].is_multiple_of(8);
+        let usable = |variant: &&Variant| match variant.needs {
+            Needs::Baseline => true,
+            Needs::CpuSubgroups => shuffles && !self.options.baseline_only,
+        };
+        spec.variants.iter().find(usable).expect("every kernel has a baseline variant")
+    }
+
+    /// Compiles a variant for a set of constants, once.
+    pub(super) fn pipeline(
+        &self,
+        spec: &'static KernelSpec,
+        variant: &'static Variant,
+        constants: Vec<u32>,
+    ) -> Result<Arc<Pipeline>, GpuError> {
+        let key = (variant.name, constants);
+        if let Some(pipeline) = lock(&self.pipelines).get(&key) {
+            return Ok(Arc::clone(pipeline));
+        }
+        let pipeline = Arc::new(self.compile(spec, variant, &key.1)?);
+        lock(&self.pipelines).insert(key, Arc::clone(&pipeline));
+        Ok(pipeline)
+    }
+
+    /// Compiles a variant and reports what the compiler or driver says.
+    ///
+    /// # Errors
+    /// The first complaint.
+    pub fn compiles(&self, spec: &'static KernelSpec, variant: &'static Variant, constants: &[u32]) -> Result<(), GpuError> {
+        self.pipeline(spec, variant, constants.to_vec()).map(|_| ())
+    }
+
+    fn compile(&self, spec: &KernelSpec, variant: &Variant, constants: &[u32]) -> Result<Pipeline, GpuError> {
+        let refused = |reason: String| GpuError::Kernel { kernel: variant.name.into(), reason };
+        let constants: Vec<(&str, u32)> = spec.constants.iter().copied().zip(constants.iter().copied()).collect();
+        let source = compose(variant.source, &constants).map_err(refused)?;
+        let validation = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let internal = self.device.push_error_scope(wgpu::ErrorFilter::Internal);
+        let module = self.device.create_shader_module(wgpu::ShaderModuleDescriptor {
+            label: Some(variant.name),
+            source: wgpu::ShaderSource::Wgsl(source.into()),
+        });
+        let entry = |binding: u32, ty| wgpu::BindGroupLayoutEntry {
+            binding,
+            visibility: wgpu::ShaderStages::COMPUTE,
+            ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset: false, min_binding_size: None },
+            count: None,
+        };
+        let uniforms = (!spec.params.is_empty()).then(|| entry(0, wgpu::BufferBindingType::Uniform));
+        let tensors = spec.bindings.iter().zip(1..).map(|(binding, index)| {
+            entry(index, wgpu::BufferBindingType::Storage { read_only: binding.access == Access::Read })
+        });
+        let layout = self.device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+            label: Some(variant.name),
+            entries: &uniforms.into_iter().chain(tensors).collect::<Vec<_>>(),
+        });
+        let pipeline_layout = self.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+            label: Some(variant.name),
+            bind_group_layouts: &[Some(&layout)],
+            immediate_size: 0,
+        });
+        let pipeline = self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label: Some(variant.name),
+            layout: Some(&pipeline_layout),
+            module: &module,
+            entry_point: Some(variant.name),
+            // Kernels initialise what they use; clearing 16 KiB by one thread is slow on several drivers.
+            compilation_options: wgpu::PipelineCompilationOptions {
+                zero_initialize_workgroup_memory: false,
+                ..Default::default()
+            },
+            cache: None,
+        });
+        let complaint = pollster::block_on(internal.pop()).or(pollster::block_on(validation.pop()));
+        match complaint {
+            Some(error) => Err(refused(error.to_string())),
+            None => Ok(Pipeline { name: variant.name.into(), pipeline, layout }),
+        }
+    }
+
+    // ---- submissions ------------------------------------------------------------------------------------------
+
+    /// Starts a submission; the label names it in traces.
+    pub fn record(&self, label: &'static str) -> Recorder<'_> {
+        Recorder::new(self, label)
+    }
+
+    /// Writes the uniforms and submits what `encode` makes, as one atomic step.
+    pub(super) fn submit_with_uniforms(
+        &self,
+        uniforms: &[u8],
+        encode: impl FnOnce(&wgpu::Device, &wgpu::Buffer) -> wgpu::CommandBuffer,
+    ) -> Result<Submission, GpuError> {
+        let mut state = lock(&self.queue_state);
+        if (uniforms.len() as u64) > state.uniform_arena.size() {
+            state.uniform_arena = self.device.create_buffer(&wgpu::BufferDescriptor {
+                label: Some("uniform_arena"),
+                size: (uniforms.len() as u64).next_power_of_two(),
+                usage: UNIFORM,
+                mapped_at_creation: false,
+            });
+        }
+        self.queue.write_buffer(&state.uniform_arena, 0, uniforms);
+        let commands = encode(&self.device, &state.uniform_arena);
+        let index = self.queue.submit([commands]);
+        state.submitted = state.submitted.wrapping_add(1);
+        state.in_flight.push_back(index.clone());
+        let oldest = if state.in_flight.len() > IN_FLIGHT { state.in_flight.pop_front() } else { None };
+        drop(state);
+        match oldest {
+            Some(oldest) => self.poll(Some(oldest))?,
+            None => self.fault().map_or(Ok(()), Err)?,
+        }
+        Ok(Submission(index))
+    }
+
+    /// Waits until a submission is done.
+    ///
+    /// # Errors
+    /// A failed adapter or a time-out.
+    pub fn wait_for(&self, submission: &Submission) -> Result<(), GpuError> {
+        self.poll(Some(submission.0.clone()))
+    }
+
+    /// Waits until everything submitted so far is done.
+    ///
+    /// # Errors
+    /// A failed adapter or a time-out.
+    pub fn wait(&self) -> Result<(), GpuError> {
+        self.poll(None)
+    }
+
+    /// The only place that polls: wgpu panics when a device is lost while it waits, and reports other faults late.
+    fn poll(&self, submission_index: Option<wgpu::SubmissionIndex>) -> Result<(), GpuError> {
+        let wait = wgpu::PollType::Wait { submission_index, timeout: Some(self.timeout) };
+        let outcome = catch_unwind(AssertUnwindSafe(|| self.device.poll(wait)));
+        if let Some(fault) = self.fault() {
+            return Err(fault);
+        }
+        match outcome {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) => Err(GpuError::Timeout { seconds: self.timeout.as_secs() }),
+            Err(_) => Err(GpuError::Lost("the driver failed while waiting".into())),
+        }
+    }
+
+    fn fault(&self) -> Option<GpuError> {
+        let lost = lock(&self.faults.lost).clone().map(GpuError::Lost);
+        lost.or_else(|| lock(&self.faults.reported).clone().map(GpuError::Reported))
+    }
+
+    /// Gives the device up, as a driver reset would; for tests of what happens then.
+    pub fn destroy(&self) {
+        self.device.destroy();
+    }
+}
+
+const STORAGE: wgpu::BufferUsages =
+    wgpu::BufferUsages::STORAGE.union(wgpu::BufferUsages::COPY_SRC).union(wgpu::BufferUsages::COPY_DST);
+const UNIFORM: wgpu::BufferUsages = wgpu::BufferUsages::UNIFORM.union(wgpu::BufferUsages::COPY_DST);
+
+/// WebGPU's defaults, with the sizes of memory raised to what the adapter has, field by field.
+fn limits_of(adapter: &wgpu::Limits) -> wgpu::Limits {
+    wgpu::Limits {
+        max_buffer_size: adapter.max_buffer_size,
+        max_storage_buffer_binding_size: adapter.max_storage_buffer_binding_size,
+        ..wgpu::Limits::default()
+    }
+}
+
+/// A panic elsewhere does not make plain data unusable.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

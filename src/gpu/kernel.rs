@@ -1,0 +1,219 @@
+//! Declaring a kernel once: from [`kernel!`](crate::kernel) come its uniform block, its bind group layout, an argument
+//! struct with named tensors, and the checks before each dispatch. `gpu::reflect` holds the WGSL against it.
+
+use super::Tensor;
+
+/// How a kernel uses a tensor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Only read.
+    Read,
+    /// Overwritten, or read and updated.
+    ReadWrite,
+}
+
+/// A tensor argument as declared.
+#[derive(Debug, Clone, Copy)]
+pub struct Binding {
+    /// Name in WGSL and in the argument struct.
+    pub name: &'static str,
+    /// Read or read-write.
+    pub access: Access,
+    /// The shape in the kernel's letters, as in the WGSL comment: `batch, n_in`.
+    pub shape: &'static str,
+}
+
+/// What an adapter must offer for a variant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Needs {
+    /// WebGPU's default limits, nothing else.
+    Baseline,
+    /// A software adapter with subgroups of a multiple of eight lanes: values are shared by shuffles, not memory.
+    CpuSubgroups,
+}
+
+/// One implementation of a kernel.
+#[derive(Debug, Clone, Copy)]
+pub struct Variant {
+    /// File stem and entry point.
+    pub name: &'static str,
+    /// WGSL before composition.
+    pub source: &'static str,
+    /// What the adapter must offer.
+    pub needs: Needs,
+    /// Workgroup size.
+    pub workgroup: [u32; 3],
+    /// Rows and columns that one workgroup computes; what it means is the kernel's affair.
+    pub tile: [u32; 2],
+}
+
+/// Type of a uniform.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scalar {
+    /// Unsigned integer.
+    U32,
+    /// Float.
+    F32,
+}
+
+/// A kernel as declared.
+#[derive(Debug)]
+pub struct KernelSpec {
+    /// Name of the baseline variant.
+    pub name: &'static str,
+    /// Fastest first; the last one is the baseline.
+    pub variants: &'static [Variant],
+    /// Constants that shape the code: `NAME`s that the composed WGSL starts with. One pipeline for each set of values.
+    pub constants: &'static [&'static str],
+    /// Uniforms in order.
+    pub params: &'static [(&'static str, Scalar)],
+    /// Tensors in order; their bindings are 1, 2, ...
+    pub bindings: &'static [Binding],
+}
+
+/// A tensor given for a binding.
+#[derive(Debug)]
+pub struct Argument<'a> {
+    /// Name of the binding.
+    pub name: &'static str,
+    /// What was given.
+    pub tensor: &'a Tensor,
+    /// Shape it must have.
+    pub expected: Vec<usize>,
+}
+
+/// A kernel with its arguments, ready for [`Recorder::run`](super::Recorder::run).
+pub trait Kernel {
+    /// The declaration.
+    const SPEC: &'static KernelSpec;
+    /// Values of the constants.
+    fn constants(&self) -> Vec<u32>;
+    /// Uniforms as words.
+    fn words(&self) -> Vec<u32>;
+    /// Tensors in binding order.
+    fn arguments(&self) -> Vec<Argument<'_>>;
+    /// Workgroups for a variant's tile.
+    fn grid(&self, tile: [u32; 2]) -> [u32; 3];
+    /// Upper bound of the loop iterations of one invocation, all loops added up (llvmpipe ends them at 65,535).
+    fn iterations(&self) -> u64;
+}
+
+/// Uniform values, for the macro.
+#[doc(hidden)]
+pub trait Uniform: Copy {
+    const KIND: Scalar;
+    fn word(self) -> u32;
+}
+
+impl Uniform for u32 {
+    const KIND: Scalar = Scalar::U32;
+    fn word(self) -> u32 {
+        self
+    }
+}
+
+impl Uniform for f32 {
+    const KIND: Scalar = Scalar::F32;
+    fn word(self) -> u32 {
+        self.to_bits()
+    }
+}
+
+/// Declares a kernel.
+///
+/// `variants` lists WGSL files (stems, which are entry points too), fastest first and the baseline last. Shapes are
+/// written in the uniforms' names. `constants` are compiled in; `host` values
+/// only serve the bound of the loop iterations. Bindings: 0 is the uniform block, then `read`, then `write` in order.
+#[macro_export]
+macro_rules! kernel {
+    (
+        $(#[$doc:meta])*
+        pub struct $Name:ident;
+        variants { $($file:literal: $needs:ident, workgroup $workgroup:expr, tile $tile:expr;)+ }
+        $(constants { $($(#[$cdoc:meta])* $constant:ident as $CONSTANT:literal),* $(,)? })?
+        $(host { $($(#[$hdoc:meta])* $host:ident),* $(,)? })?
+        params { $($(#[$pdoc:meta])* $param:ident: $kind:ident),* $(,)? }
+        read { $($(#[$idoc:meta])* $input:ident: ($($idim:expr),+)),* $(,)? }
+        write { $($(#[$odoc:meta])* $output:ident: ($($odim:expr),+)),* $(,)? }
+        grid |$tiles:ident| $grid:expr;
+        iterations $iterations:expr;
+    ) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy)]
+        pub struct $Name<'a> {
+            $($($(#[$cdoc])* pub $constant: u32,)*)?
+            $($($(#[$hdoc])* pub $host: u64,)*)?
+            $($(#[$pdoc])* pub $param: $kind,)*
+            $($(#[$idoc])* #[doc = concat!("\nRead, (", stringify!($($idim),+), ").")] pub $input: &'a $crate::gpu::Tensor,)*
+            $($(#[$odoc])* #[doc = concat!("\nWritten, (", stringify!($($odim),+), ").")] pub $output: &'a $crate::gpu::Tensor,)*
+        }
+
+        impl $crate::gpu::Kernel for $Name<'_> {
+            const SPEC: &'static $crate::gpu::KernelSpec = &$crate::gpu::KernelSpec {
+                name: {
+                    let names = [$($file),+];
+                    names[names.len() - 1]
+                },
+                variants: &[$($crate::gpu::Variant {
+                    name: $file,
+                    source: include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/shaders/", $file, ".wgsl")),
+                    needs: $crate::gpu::Needs::$needs,
+                    workgroup: $workgroup,
+                    tile: $tile,
+                }),+],
+                constants: &[$($($CONSTANT),*)?],
+                params: &[$((stringify!($param), <$kind as $crate::gpu::Uniform>::KIND)),*],
+                bindings: &[
+                    $($crate::gpu::Binding {
+                        name: stringify!($input),
+                        access: $crate::gpu::Access::Read,
+                        shape: stringify!($($idim),+),
+                    },)*
+                    $($crate::gpu::Binding {
+                        name: stringify!($output),
+                        access: $crate::gpu::Access::ReadWrite,
+                        shape: stringify!($($odim),+),
+                    },)*
+                ],
+            };
+
+            fn constants(&self) -> Vec<u32> {
+                vec![$($(self.$constant),*)?]
+            }
+
+            fn words(&self) -> Vec<u32> {
+                vec![$($crate::gpu::Uniform::word(self.$param)),*]
+            }
+
+            #[allow(unused_variables, reason = "not every uniform is a size")]
+            fn arguments(&self) -> Vec<$crate::gpu::Argument<'_>> {
+                $(let $param = self.$param;)*
+                vec![
+                    $($crate::gpu::Argument {
+                        name: stringify!($input),
+                        tensor: self.$input,
+                        expected: vec![$(($idim) as usize),+],
+                    },)*
+                    $($crate::gpu::Argument {
+                        name: stringify!($output),
+                        tensor: self.$output,
+                        expected: vec![$(($odim) as usize),+],
+                    },)*
+                ]
+            }
+
+            #[allow(unused_variables, reason = "a grid may depend on few of them")]
+            fn grid(&self, $tiles: [u32; 2]) -> [u32; 3] {
+                $(let $param = self.$param;)*
+                $grid
+            }
+
+            #[allow(unused_variables, reason = "a bound may depend on few of them")]
+            fn iterations(&self) -> u64 {
+                $($(let $host = self.$host;)*)?
+                $(let $param = u64::from($crate::gpu::Uniform::word(self.$param));)*
+                $iterations
+            }
+        }
+    };
+}

@@ -1,0 +1,1 @@
+//! What naga says of the WGSL.

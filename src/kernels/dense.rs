@@ -1,0 +1,121 @@
+//! Masked dense layers: y = (W * mask) x + b with degree-sorted units, and activations.
+
+use crate::kernel;
+
+kernel! {
+    /// y = bias + (weight * mask) x for every sample; see `shaders/masked_dense_forward.wgsl`.
+    pub struct MaskedDenseForward;
+    variants { "masked_dense_forward": Baseline, workgroup [8, 8, 1], tile [64, 64]; }
+    params {
+        /// B
+        batch: u32,
+        /// Inputs of the layer.
+        n_in: u32,
+        /// Outputs of the layer.
+        n_out: u32,
+    }
+    read {
+        x: (batch, n_in),
+        weight: (n_out, n_in),
+        bias: (n_out),
+        /// Number of leading inputs that an output may see; never falls.
+        visible: (n_out),
+    }
+    write { y: (batch, n_out) }
+    grid |tile| [batch.div_ceil(tile[0]), n_out.div_ceil(tile[1]), 1];
+    iterations n_in.div_ceil(4);
+}
+
+kernel! {
+    /// dx = (weight * mask)^T dy for every sample; see `shaders/masked_dense_backward_input.wgsl`.
+    pub struct MaskedDenseBackwardInput;
+    variants { "masked_dense_backward_input": Baseline, workgroup [8, 8, 1], tile [64, 64]; }
+    params {
+        /// B
+        batch: u32,
+        /// Inputs of the layer.
+        n_in: u32,
+        /// Outputs of the layer.
+        n_out: u32,
+        /// 1 adds to `dx`, 0 overwrites it.
+        accumulate: u32,
+    }
+    read {
+        dy: (batch, n_out),
+        weight: (n_out, n_in),
+        /// Number of leading inputs that an output may see; never falls.
+        visible: (n_out),
+        /// First output that sees an input; n_out where none does.
+        first_output: (n_in),
+    }
+    write { dx: (batch, n_in) }
+    grid |tile| [batch.div_ceil(tile[0]), n_in.div_ceil(tile[1]), 1];
+    iterations n_out.div_ceil(4);
+}
+
+kernel! {
+    /// dweight = mask * (dy^T x), summed over the batch; see `shaders/masked_dense_backward_weight.wgsl`.
+    pub struct MaskedDenseBackwardWeight;
+    variants { "masked_dense_backward_weight": Baseline, workgroup [8, 8, 1], tile [64, 64]; }
+    params {
+        /// B
+        batch: u32,
+        /// Inputs of the layer.
+        n_in: u32,
+        /// Outputs of the layer.
+        n_out: u32,
+    }
+    read {
+        dy: (batch, n_out),
+        x: (batch, n_in),
+        /// Number of leading inputs that an output may see; never falls.
+        visible: (n_out),
+    }
+    write { dweight: (n_out, n_in) }
+    grid |tile| [n_out.div_ceil(tile[0]), n_in.div_ceil(tile[1]), 1];
+    iterations batch;
+}
+
+kernel! {
+    /// h = phi(z), plus x in a residual layer; see `shaders/activation_forward.wgsl`.
+    pub struct ActivationForward;
+    variants { "activation_forward": Baseline, workgroup [64, 1, 1], tile [1, 256]; }
+    constants {
+        /// [`Activation`](crate::config::Activation) as a number.
+        activation as "ACTIVATION",
+    }
+    params {
+        /// B
+        batch: u32,
+        /// Width of x.
+        n_in: u32,
+        /// Width of z and h.
+        n_out: u32,
+        /// 1 adds x (n_in = n_out then).
+        residual: u32,
+    }
+    read { z: (batch, n_out), x: (batch, n_in) }
+    write { h: (batch, n_out) }
+    grid |tile| [n_out.div_ceil(tile[1]), batch, 1];
+    iterations 0;
+}
+
+kernel! {
+    /// dz = dh phi'(z); see `shaders/activation_backward.wgsl`.
+    pub struct ActivationBackward;
+    variants { "activation_backward": Baseline, workgroup [64, 1, 1], tile [1, 256]; }
+    constants {
+        /// [`Activation`](crate::config::Activation) as a number.
+        activation as "ACTIVATION",
+    }
+    params {
+        /// B
+        batch: u32,
+        /// Width of all three.
+        n_out: u32,
+    }
+    read { z: (batch, n_out), dh: (batch, n_out) }
+    write { dz: (batch, n_out) }
+    grid |tile| [n_out.div_ceil(tile[1]), batch, 1];
+    iterations 0;
+}

@@ -1,0 +1,49 @@
+//! The vocabulary: every kernel declared once, one file a family. Declarations and grids, nothing else.
+
+mod dense;
+mod optimiser;
+mod random;
+mod reduction;
+mod sampler;
+mod score;
+
+pub use dense::{
+    ActivationBackward, ActivationForward, MaskedDenseBackwardInput, MaskedDenseBackwardWeight, MaskedDenseForward,
+};
+pub use optimiser::{Adam, CountNonFinite, CountSubmission};
+pub use random::{CorruptContext, PerturbRows, RandomWords};
+pub use reduction::{ColumnSum, CopyColumns, SquareSum, SumPartials};
+pub use sampler::{SampleLangevin, SampleMultilevel};
+pub use score::{ScoreForward, ScoreTrain};
+
+use crate::gpu::{Kernel, KernelSpec};
+
+/// Every kernel.
+pub const ALL: &[&KernelSpec] = &[
+    MaskedDenseForward::SPEC,
+    MaskedDenseBackwardInput::SPEC,
+    MaskedDenseBackwardWeight::SPEC,
+    ActivationForward::SPEC,
+    ActivationBackward::SPEC,
+    ColumnSum::SPEC,
+    SumPartials::SPEC,
+    SquareSum::SPEC,
+    CopyColumns::SPEC,
+    PerturbRows::SPEC,
+    CorruptContext::SPEC,
+    RandomWords::SPEC,
+    ScoreForward::SPEC,
+    ScoreTrain::SPEC,
+    Adam::SPEC,
+    CountNonFinite::SPEC,
+    CountSubmission::SPEC,
+    SampleMultilevel::SPEC,
+    SampleLangevin::SPEC,
+];
+
+/// Workgroups of 64 threads, one thread for each of `threads`, as the two-dimensional grid that the kernels unfold with
+/// `(group.y * 1024 + group.x) * 64 + local.x`: one dimension holds 65,535 workgroups only.
+fn linear_grid(threads: u32) -> [u32; 3] {
+    let groups = threads.div_ceil(64);
+    [groups.min(1024), groups.div_ceil(1024), 1]
+}

@@ -1,0 +1,63 @@
+//! Adam, and checks on what it made.
+
+use super::linear_grid;
+use crate::kernel;
+
+kernel! {
+    /// One Adam step over flat buffers; see `shaders/adam.wgsl`.
+    pub struct Adam;
+    variants { "adam": Baseline, workgroup [64, 1, 1], tile [1, 256]; }
+    params {
+        /// Words of every buffer.
+        n_values: u32,
+        /// Partial sums of the squared gradient norm.
+        n_norms: u32,
+        /// Learning rate of this step.
+        rate: f32,
+        /// Decay of the first moment.
+        beta1: f32,
+        /// Decay of the second moment.
+        beta2: f32,
+        /// 1 - beta1^step
+        correction1: f32,
+        /// 1 - beta2^step
+        correction2: f32,
+        /// Added to the root of the second moment.
+        epsilon: f32,
+        /// Decoupled weight decay.
+        decay: f32,
+        /// Largest gradient norm; 0 for any.
+        clip_norm: f32,
+        /// Decay of the moving average.
+        ema_decay: f32,
+    }
+    read { gradient: (n_values), norms: (n_norms, 4) }
+    write { value: (n_values), first_moment: (n_values), second_moment: (n_values), average: (n_values) }
+    grid |tile| linear_grid(n_values.div_ceil(4));
+    iterations n_norms;
+}
+
+kernel! {
+    /// Adds the number of NaN and infinite words to a counter; see `shaders/count_non_finite.wgsl`.
+    pub struct CountNonFinite;
+    variants { "count_non_finite": Baseline, workgroup [64, 1, 1], tile [1, 256]; }
+    params {
+        /// Words to look at.
+        n_values: u32,
+    }
+    read { values: (n_values) }
+    write { count: (4) }
+    grid |tile| linear_grid(n_values.div_ceil(4));
+    iterations 0;
+}
+
+kernel! {
+    /// Counts executed submissions; see `shaders/count_submission.wgsl`.
+    pub struct CountSubmission;
+    variants { "count_submission": Baseline, workgroup [1, 1, 1], tile [1, 1]; }
+    params {}
+    read {}
+    write { counter: (4) }
+    grid |tile| [1, 1, 1];
+    iterations 0;
+}

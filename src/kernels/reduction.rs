@@ -1,0 +1,79 @@
+//! Sums in a fixed order, and copies between shapes.
+
+use crate::kernel;
+
+kernel! {
+    /// Sum over the rows of every column; see `shaders/column_sum.wgsl`.
+    pub struct ColumnSum;
+    variants { "column_sum": Baseline, workgroup [64, 1, 1], tile [1, 256]; }
+    params {
+        /// Rows to add up.
+        rows: u32,
+        /// Columns.
+        columns: u32,
+    }
+    read { values: (rows, columns) }
+    write { sums: (columns) }
+    grid |tile| [columns.div_ceil(tile[1]), 1, 1];
+    iterations rows;
+}
+
+kernel! {
+    /// Adds up what workgroups left behind, in order; see `shaders/sum_partials.wgsl`.
+    pub struct SumPartials;
+    variants { "sum_partials": Baseline, workgroup [64, 1, 1], tile [1, 256]; }
+    params {
+        /// Workgroups that wrote.
+        n_groups: u32,
+        /// Words a workgroup owns.
+        words: u32,
+        /// Where the sums start among them, a multiple of 4.
+        offset: u32,
+        /// Number of sums.
+        n_sums: u32,
+    }
+    read { partials: (n_groups, words) }
+    write { sums: (n_sums) }
+    grid |tile| [n_sums.div_ceil(tile[1]), 1, 1];
+    iterations n_groups;
+}
+
+kernel! {
+    /// Partial sums of squares in the first column of `sums`; see `shaders/square_sum.wgsl`.
+    pub struct SquareSum;
+    variants { "square_sum": Baseline, workgroup [64, 1, 1], tile [1, 256]; }
+    params {
+        /// Values.
+        n_values: u32,
+        /// Workgroups, and so partial sums.
+        n_groups: u32,
+    }
+    read { values: (n_values) }
+    write { sums: (n_groups, 4) }
+    grid |tile| [n_groups, 1, 1];
+    iterations n_values.div_ceil(n_groups * 256) + 6;
+}
+
+kernel! {
+    /// Copies some columns of every row into columns of another tensor; see `shaders/copy_columns.wgsl`.
+    pub struct CopyColumns;
+    variants { "copy_columns": Baseline, workgroup [64, 1, 1], tile [1, 64]; }
+    params {
+        /// Rows of both.
+        rows: u32,
+        /// Columns to copy.
+        columns: u32,
+        /// Columns of the source.
+        source_columns: u32,
+        /// First column in the source.
+        source_at: u32,
+        /// Columns of the destination.
+        destination_columns: u32,
+        /// First column in the destination.
+        destination_at: u32,
+    }
+    read { source: (rows, source_columns) }
+    write { destination: (rows, destination_columns) }
+    grid |tile| [columns.div_ceil(tile[1]), rows, 1];
+    iterations 0;
+}

@@ -1,0 +1,161 @@
+//! Samplers that keep their state on the GPU and draw many dimensions in one dispatch.
+
+use crate::kernel;
+
+kernel! {
+    /// Multi-level quadrature; see `shaders/sample_multilevel.wgsl`.
+    pub struct SampleMultilevel;
+    variants { "sample_multilevel": Baseline, workgroup [8, 8, 1], tile [1, 64]; }
+    constants {
+        /// Activation of the score network.
+        activation as "ACTIVATION",
+        /// [`Parametrisation`](crate::config::Parametrisation) as a number.
+        parametrisation as "PARAMETRISATION",
+        /// Activation of the context network.
+        context_activation as "CONTEXT_ACTIVATION",
+        /// 1 for a residual context network.
+        residual as "RESIDUAL",
+    }
+    host {
+        /// Loop iterations that one tile of the score network takes at most.
+        tile_iterations,
+        /// Loop iterations that one dimension of the context network takes at most.
+        made_iterations,
+    }
+    params {
+        /// Samples.
+        n_samples: u32,
+        /// D
+        dimensions: u32,
+        /// K
+        context_width: u32,
+        /// First dimension to draw.
+        first_dimension: u32,
+        /// One past the last dimension to draw.
+        end_dimension: u32,
+        /// Number of the first sample, for its random numbers.
+        first_sample: u32,
+        /// Low half of the seed.
+        seed_low: u32,
+        /// High half of the seed.
+        seed_high: u32,
+        /// Layers of the score network.
+        n_layers: u32,
+        /// Layers of the context network.
+        n_made_layers: u32,
+        /// Where its layer table starts.
+        made_table: u32,
+        /// Where the noise levels start.
+        sigma_table: u32,
+        /// L
+        n_levels: u32,
+        /// G; the first level has 2 G points.
+        points: u32,
+        /// 1 computes contexts as dimensions become known, 0 finds them in the state.
+        incremental: u32,
+        /// Where a sample's context starts in its state.
+        context_at: u32,
+        /// Words of state a sample owns.
+        state_words: u32,
+        /// Words of scratch a workgroup owns.
+        scratch_words: u32,
+        /// Words of the score network.
+        n_net: u32,
+        /// Words of the context network.
+        n_made: u32,
+        /// Words of the tables.
+        n_tables: u32,
+        /// Centre of the data.
+        mean: f32,
+        /// Standard deviation of the data.
+        sd: f32,
+        /// Lower end of the data.
+        low: f32,
+        /// Upper end of the data.
+        high: f32,
+    }
+    read { net: (n_net), made: (n_made), tables: (n_tables) }
+    write { state: (n_samples, state_words), scratch: (n_samples, scratch_words) }
+    grid |tile| [n_samples, 1, 1];
+    iterations (end_dimension - first_dimension)
+        * (made_iterations + (n_levels + 2) * points.div_ceil(64) * tile_iterations + 7 * (n_levels + 1) * points);
+}
+
+kernel! {
+    /// Annealed Langevin dynamics; see `shaders/sample_langevin.wgsl`.
+    pub struct SampleLangevin;
+    variants { "sample_langevin": Baseline, workgroup [8, 8, 1], tile [64, 1]; }
+    constants {
+        /// Activation of the score network.
+        activation as "ACTIVATION",
+        /// [`Parametrisation`](crate::config::Parametrisation) as a number.
+        parametrisation as "PARAMETRISATION",
+        /// Activation of the context network.
+        context_activation as "CONTEXT_ACTIVATION",
+        /// 1 for a residual context network.
+        residual as "RESIDUAL",
+    }
+    host {
+        /// Loop iterations that one tile of the score network takes at most.
+        tile_iterations,
+        /// Loop iterations that one dimension of the context network takes at most.
+        made_iterations,
+    }
+    params {
+        /// Samples.
+        n_samples: u32,
+        /// D
+        dimensions: u32,
+        /// K
+        context_width: u32,
+        /// First evaluation of the flat sequence (dimension, step).
+        first_evaluation: u32,
+        /// One past the last.
+        end_evaluation: u32,
+        /// Number of the first sample, for its random numbers.
+        first_sample: u32,
+        /// Low half of the seed.
+        seed_low: u32,
+        /// High half of the seed.
+        seed_high: u32,
+        /// Layers of the score network.
+        n_layers: u32,
+        /// Layers of the context network.
+        n_made_layers: u32,
+        /// Where its layer table starts.
+        made_table: u32,
+        /// Where the noise levels start.
+        sigma_table: u32,
+        /// L
+        n_levels: u32,
+        /// T, steps a level.
+        steps: u32,
+        /// 1 computes contexts as dimensions become known, 0 finds them in the state.
+        incremental: u32,
+        /// Where a sample's context starts in its state.
+        context_at: u32,
+        /// Words of state a sample owns.
+        state_words: u32,
+        /// ceil(n_samples / 64)
+        n_groups: u32,
+        /// Words of scratch a workgroup owns.
+        scratch_words: u32,
+        /// Words of the score network.
+        n_net: u32,
+        /// Words of the context network.
+        n_made: u32,
+        /// Words of the tables.
+        n_tables: u32,
+        /// Centre of the data.
+        mean: f32,
+        /// Standard deviation of the data.
+        sd: f32,
+        /// Langevin step size e, in units of sigma^2.
+        step_size: f32,
+    }
+    read { net: (n_net), made: (n_made), tables: (n_tables) }
+    write { state: (n_samples, state_words), scratch: (n_groups, scratch_words) }
+    grid |tile| [n_groups, 1, 1];
+    iterations (end_evaluation - first_evaluation) * (tile_iterations + context_width)
+        + (1 + (end_evaluation - first_evaluation) / (n_levels * steps + 1)) * made_iterations;
+}
