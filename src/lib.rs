@@ -9,6 +9,7 @@ pub mod files;
 pub mod gpu;
 pub mod image_grid;
 pub mod kernels;
+pub mod nn;
 pub mod plot;
 pub mod random;
 pub mod reference;

@@ -1,0 +1,279 @@
+//! The context network: a masked autoencoder (Germain et al. 2015) from x (B, D) to contexts (B, D, K), c_d from x_<d.
+
+use crate::config::{Activation, ModelConfig};
+use crate::gpu::{Gpu, GpuError, Recorder, Tensor};
+use crate::kernels::{
+    ActivationBackward, ActivationForward, ColumnSum, MaskedDenseBackwardInput, MaskedDenseBackwardWeight,
+    MaskedDenseForward,
+};
+use crate::nn::{Degrees, ParamBuffer, ParamTable, SlotId};
+
+/// h_0 = x, h_l = phi(W_l h_(l-1) + b_l) (+ h_(l-1) where widths agree and residual is on), context = W h_L + b.
+#[derive(Debug)]
+pub struct MadeNet {
+    dimensions: usize,
+    context: usize,
+    residual: bool,
+    activation: Activation,
+    degrees: Vec<Degrees>,
+    layers: Vec<MaskedDense>,
+    words: usize,
+}
+
+/// One masked dense layer.
+#[derive(Debug)]
+struct MaskedDense {
+    n_in: u32,
+    n_out: u32,
+    weight: SlotId,
+    bias: SlotId,
+    visible: Tensor,
+    first_output: Tensor,
+}
+
+/// Activations and their gradients for one batch size.
+#[derive(Debug)]
+pub struct MadeWorkspace {
+    batch: usize,
+    /// Before and after the activation, of every hidden layer.
+    z: Vec<Tensor>,
+    h: Vec<Tensor>,
+    dz: Vec<Tensor>,
+    dh: Vec<Tensor>,
+    /// (B, D K)
+    pub context: Tensor,
+    /// (B, D K)
+    pub dcontext: Tensor,
+}
+
+impl MadeNet {
+    /// Lays the network out and adds its parameters, `ctx.layers.N.weight` and `.bias`, to the table.
+    ///
+    /// # Errors
+    /// No memory for the mask vectors.
+    pub fn new(gpu: &Gpu, config: &ModelConfig, dimensions: usize, table: &mut ParamTable) -> Result<Self, GpuError> {
+        let mut degrees = vec![Degrees::inputs(dimensions)];
+        degrees.extend(config.hidden.iter().map(|&width| Degrees::hidden(width, dimensions)));
+        degrees.push(Degrees::outputs(dimensions, config.context));
+        let mut layers = Vec::new();
+        for (index, pair) in degrees.windows(2).enumerate() {
+            let (n_in, n_out) = (pair[0].len(), pair[1].len());
+            let name = format!("ctx.layers.{index}");
+            let visible = pair[1].visible(&pair[0]);
+            let first_output = pair[0].first_output(&pair[1]);
+            layers.push(MaskedDense {
+                n_in: n_in as u32,
+                n_out: n_out as u32,
+                visible: gpu.upload(&format!("{name}.visible"), &[n_out], &visible)?,
+                first_output: gpu.upload(&format!("{name}.first_output"), &[n_in], &first_output)?,
+                weight: table.add(format!("{name}.weight"), &[n_out, n_in], Some(visible)),
+                bias: table.add(format!("{name}.bias"), &[n_out], None),
+            });
+        }
+        Ok(Self {
+            dimensions,
+            context: config.context,
+            residual: config.residual,
+            activation: config.activation,
+            degrees,
+            layers,
+            words: table.words(),
+        })
+    }
+
+    /// Memory for a batch; with `training`, for gradients too.
+    ///
+    /// # Errors
+    /// Sizes over the adapter's limits, with the numbers; no memory.
+    pub fn workspace(&self, gpu: &Gpu, batch: usize, training: bool) -> Result<MadeWorkspace, GpuError> {
+        let hidden = |label: &str| -> Result<Vec<Tensor>, GpuError> {
+            let hidden_layers = &self.layers[..self.layers.len() - 1];
+            let tensors = hidden_layers.iter().enumerate();
+            tensors.map(|(l, layer)| gpu.tensor(&format!("{label}{l}"), &[batch, layer.n_out as usize])).collect()
+        };
+        let width = self.dimensions * self.context;
+        let context = gpu.tensor("context", &[batch, width])?;
+        let (dz, dh, dcontext) = match training {
+            true => (hidden("dz")?, hidden("dh")?, gpu.tensor("dcontext", &[batch, width])?),
+            false => (Vec::new(), Vec::new(), context.clone()),
+        };
+        Ok(MadeWorkspace { batch, z: hidden("z")?, h: hidden("h")?, dz, dh, context, dcontext })
+    }
+
+    /// Contexts of x (B, D), into `workspace.context` (B, D K).
+    ///
+    /// # Errors
+    /// Shapes that do not fit, a kernel that does not compile.
+    pub fn forward(
+        &self,
+        recorder: &mut Recorder<'_>,
+        weights: &ParamBuffer,
+        x: &Tensor,
+        workspace: &MadeWorkspace,
+    ) -> Result<(), GpuError> {
+        let batch = workspace.batch as u32;
+        for (l, layer) in self.layers.iter().enumerate() {
+            let input = if l == 0 { x } else { &workspace.h[l - 1] };
+            let output = workspace.z.get(l).unwrap_or(&workspace.context);
+            recorder.run(&MaskedDenseForward {
+                batch,
+                n_in: layer.n_in,
+                n_out: layer.n_out,
+                x: input,
+                weight: &weights.tensor(layer.weight),
+                bias: &weights.tensor(layer.bias),
+                visible: &layer.visible,
+                y: output,
+            })?;
+            if let Some(h) = workspace.h.get(l) {
+                recorder.run(&ActivationForward {
+                    activation: self.activation as u32,
+                    batch,
+                    n_in: layer.n_in,
+                    n_out: layer.n_out,
+                    residual: u32::from(self.has_skip(l)),
+                    z: output,
+                    x: input,
+                    h,
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Weight gradients from `workspace.dcontext`, after [`MadeNet::forward`] on the same x. Overwrites `gradient`.
+    ///
+    /// # Errors
+    /// Shapes that do not fit, a kernel that does not compile.
+    pub fn backward(
+        &self,
+        recorder: &mut Recorder<'_>,
+        weights: &ParamBuffer,
+        gradient: &ParamBuffer,
+        x: &Tensor,
+        workspace: &MadeWorkspace,
+    ) -> Result<(), GpuError> {
+        let batch = workspace.batch as u32;
+        for (l, layer) in self.layers.iter().enumerate().rev() {
+            let dy = match workspace.z.get(l) {
+                None => &workspace.dcontext,
+                Some(z) => {
+                    let (dh, dz) = (&workspace.dh[l], &workspace.dz[l]);
+                    let activation = self.activation as u32;
+                    recorder.run(&ActivationBackward { activation, batch, n_out: layer.n_out, z, dh, dz })?;
+                    dz
+                }
+            };
+            let input = if l == 0 { x } else { &workspace.h[l - 1] };
+            recorder.run(&MaskedDenseBackwardWeight {
+                batch,
+                n_in: layer.n_in,
+                n_out: layer.n_out,
+                dy,
+                x: input,
+                visible: &layer.visible,
+                dweight: &gradient.tensor(layer.weight),
+            })?;
+            recorder.run(&ColumnSum {
+                rows: batch,
+                columns: layer.n_out,
+                values: dy,
+                sums: &gradient.tensor(layer.bias),
+            })?;
+            if l > 0 {
+                let dx = &workspace.dh[l - 1];
+                if self.has_skip(l) {
+                    recorder.copy(&workspace.dh[l], dx);
+                }
+                recorder.run(&MaskedDenseBackwardInput {
+                    batch,
+                    n_in: layer.n_in,
+                    n_out: layer.n_out,
+                    accumulate: u32::from(self.has_skip(l)),
+                    dy,
+                    weight: &weights.tensor(layer.weight),
+                    visible: &layer.visible,
+                    first_output: &layer.first_output,
+                    dx,
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether hidden layer `l` adds its input to its output.
+    fn has_skip(&self, l: usize) -> bool {
+        let layer = &self.layers[l];
+        self.residual && l > 0 && l + 1 < self.layers.len() && layer.n_in == layer.n_out
+    }
+
+    /// D
+    pub fn dimensions(&self) -> usize {
+        self.dimensions
+    }
+
+    /// K
+    pub fn context(&self) -> usize {
+        self.context
+    }
+
+    /// Whether hidden layers of equal width are residual.
+    pub fn is_residual(&self) -> bool {
+        self.residual
+    }
+
+    /// Activation of the hidden layers.
+    pub fn activation(&self) -> Activation {
+        self.activation
+    }
+
+    /// Multiply-adds of one sample that the masks leave, in a pass that computes every unit once.
+    pub fn multiply_adds(&self) -> u64 {
+        let visible = self.degrees.windows(2).flat_map(|pair| pair[1].visible(&pair[0]));
+        visible.map(u64::from).sum()
+    }
+
+    /// All its weights as one flat vector, for the samplers.
+    pub(crate) fn window(&self, weights: &ParamBuffer) -> Tensor {
+        weights.range("ctx", 0..self.words)
+    }
+
+    /// Words of a sample's state in a sampler: x, then the hidden layers, each padded to vec4s.
+    pub(crate) fn state_words(&self) -> usize {
+        self.degrees[..self.degrees.len() - 1].iter().map(|degrees| crate::gpu::pitch(degrees.len())).sum()
+    }
+
+    /// Number of layers, the output layer included.
+    pub(crate) fn n_layers(&self) -> usize {
+        self.layers.len()
+    }
+
+    /// Layer table and unit starts for `made_step.wgsl`, appended to `tables`; gives the table's place.
+    pub(crate) fn append_tables(&self, table: &ParamTable, tables: &mut Vec<u32>) -> u32 {
+        let mut starts = Vec::new();
+        for degrees in &self.degrees {
+            starts.push(tables.len() as u32);
+            tables.extend(degrees.starts(self.dimensions));
+        }
+        let at = tables.len() as u32;
+        let mut input = 0;
+        for (l, layer) in self.layers.iter().enumerate() {
+            let output = input + crate::gpu::pitch(layer.n_in as usize) as u32;
+            let quad = |slot: SlotId| table.slot(slot).offset as u32 / 4;
+            let (weight, bias) = (quad(layer.weight), quad(layer.bias));
+            tables.extend([layer.n_in, layer.n_out, weight, bias, input, output, starts[l], starts[l + 1]]);
+            input = output;
+        }
+        at
+    }
+
+    /// Loop iterations of one thread for one dimension of `n_samples` samples in a sampler, at most.
+    pub(crate) fn step_iterations(&self, n_samples: u64) -> u64 {
+        let layer_bound = |(l, layer): (usize, &MaskedDense)| {
+            let starts = self.degrees[l + 1].starts(self.dimensions);
+            let units = starts.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or(0);
+            (n_samples * u64::from(units)).div_ceil(64) * (u64::from(layer.n_in).div_ceil(4) + 2) + 1
+        };
+        self.layers.iter().enumerate().map(layer_bound).sum()
+    }
+}

@@ -1,0 +1,174 @@
+//! The whole model: contexts from clean x, scores of noisy x~, losses and gradients.
+
+use std::sync::Arc;
+
+use crate::config::{Config, ModelConfig, Objective};
+use crate::gpu::{Gpu, GpuError, Recorder, Tensor};
+use crate::kernels::CorruptContext;
+use crate::nn::{MadeNet, MadeWorkspace, Noise, ParamBuffer, ParamTable, Permutation, ScoreNet, ScoreWorkspace};
+
+/// An autoregressive conditional score model: s_d = g(c_d, x~_d, sigma), c_d = f(x_<d).
+#[derive(Debug)]
+pub struct ArCsm {
+    /// The context network f.
+    pub made: MadeNet,
+    /// The score network g.
+    pub net: ScoreNet,
+    /// Names, shapes and places of all parameters.
+    pub table: Arc<ParamTable>,
+    /// Order of the dimensions.
+    pub order: Permutation,
+}
+
+/// All activations for one batch size.
+#[derive(Debug)]
+pub struct Workspace {
+    /// Samples in the model's order, (B, D).
+    pub x: Tensor,
+    /// What the context network sees: x, or x with augmentation.
+    corrupted: Option<Tensor>,
+    /// Of the context network.
+    pub made: MadeWorkspace,
+    /// Of the score network.
+    pub score: ScoreWorkspace,
+}
+
+/// How one batch is worked on.
+#[derive(Debug, Clone, Copy)]
+pub struct Batch {
+    /// Loss.
+    pub objective: Objective,
+    /// Ends of the data's support (weighted objective).
+    pub bounds: [f32; 2],
+    /// Noise on x~.
+    pub noise: Noise,
+    /// Standard deviation of the noise on the context network's input.
+    pub context_noise: f32,
+    /// Share of its inputs set to zero.
+    pub context_dropout: f32,
+}
+
+impl Batch {
+    /// The batch of one training step.
+    pub fn of_step(config: &Config, step: u64) -> Self {
+        Self {
+            objective: config.train.objective,
+            bounds: config.train.bounds,
+            noise: Noise::of_step(&config.noise, config.train.objective, config.train.seed, step),
+            context_noise: config.noise.context,
+            context_dropout: config.noise.dropout,
+        }
+    }
+
+    fn corrupts(&self) -> bool {
+        self.context_noise > 0.0 || self.context_dropout > 0.0
+    }
+}
+
+impl ArCsm {
+    /// Lays a model out for D dimensions.
+    ///
+    /// # Errors
+    /// No memory for its tables.
+    pub fn new(gpu: &Gpu, config: &ModelConfig, dimensions: usize) -> Result<Self, GpuError> {
+        let mut table = ParamTable::default();
+        let made = MadeNet::new(gpu, config, dimensions, &mut table)?;
+        let net = ScoreNet::new(gpu, &config.score, config.context, &mut table)?;
+        Ok(Self { made, net, table: Arc::new(table), order: Permutation::new(config, dimensions) })
+    }
+
+    /// D
+    pub fn dimensions(&self) -> usize {
+        self.made.dimensions()
+    }
+
+    /// Memory for a batch; `training` for gradients too, one row out of `row_stride` for the score network.
+    ///
+    /// # Errors
+    /// Sizes over the adapter's limits, with the numbers; no memory.
+    pub fn workspace(&self, gpu: &Gpu, batch: usize, row_stride: usize, training: bool) -> Result<Workspace, GpuError> {
+        let shape = [batch, self.dimensions()];
+        Ok(Workspace {
+            x: gpu.tensor("x", &shape)?,
+            corrupted: if training { Some(gpu.tensor("x_corrupted", &shape)?) } else { None },
+            made: self.made.workspace(gpu, batch, training)?,
+            score: self.net.workspace(gpu, batch, self.dimensions(), row_stride)?,
+        })
+    }
+
+    /// Loss of `workspace.x` under the batch's noise, and its gradient by every parameter: `workspace.score.loss`,
+    /// `gradient`. Both are overwritten.
+    ///
+    /// # Errors
+    /// Shapes that do not fit, a kernel that does not compile.
+    pub fn loss_and_gradient(
+        &self,
+        recorder: &mut Recorder<'_>,
+        batch: &Batch,
+        weights: &ParamBuffer,
+        gradient: &ParamBuffer,
+        workspace: &Workspace,
+    ) -> Result<(), GpuError> {
+        self.net.perturb(recorder, &workspace.x, &batch.noise, &workspace.score)?;
+        self.loss_and_gradient_of_rows(recorder, batch, weights, gradient, workspace)
+    }
+
+    /// The same for rows that are already in `workspace.score.rows`.
+    ///
+    /// # Errors
+    /// Shapes that do not fit, a kernel that does not compile.
+    pub fn loss_and_gradient_of_rows(
+        &self,
+        recorder: &mut Recorder<'_>,
+        batch: &Batch,
+        weights: &ParamBuffer,
+        gradient: &ParamBuffer,
+        workspace: &Workspace,
+    ) -> Result<(), GpuError> {
+        let input = match &workspace.corrupted {
+            Some(corrupted) if batch.corrupts() => {
+                recorder.run(&CorruptContext {
+                    batch: workspace.x.shape()[0] as u32,
+                    dimensions: self.dimensions() as u32,
+                    seed_low: batch.noise.seed as u32,
+                    seed_high: (batch.noise.seed >> 32) as u32,
+                    step: batch.noise.step,
+                    noise: batch.context_noise,
+                    dropout: batch.context_dropout,
+                    x: &workspace.x,
+                    y: corrupted,
+                })?;
+                corrupted
+            }
+            _ => &workspace.x,
+        };
+        let made = &workspace.made;
+        self.made.forward(recorder, weights, input, made)?;
+        self.net.loss_and_gradient(
+            recorder,
+            batch.objective,
+            batch.bounds,
+            weights,
+            gradient,
+            &made.context,
+            &made.dcontext,
+            &workspace.score,
+        )?;
+        self.made.backward(recorder, weights, gradient, input, made)
+    }
+
+    /// Scores and slopes of the rows in `workspace.score.rows`, into `workspace.score.result`, with the contexts of
+    /// `workspace.x`.
+    ///
+    /// # Errors
+    /// Shapes that do not fit, a kernel that does not compile.
+    pub fn scores_of_rows(
+        &self,
+        recorder: &mut Recorder<'_>,
+        weights: &ParamBuffer,
+        workspace: &Workspace,
+    ) -> Result<(), GpuError> {
+        self.made.forward(recorder, weights, &workspace.x, &workspace.made)?;
+        self.net.forward(recorder, weights, &workspace.made.context, &workspace.score)
+    }
+}

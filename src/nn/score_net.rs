@@ -1,0 +1,370 @@
+//! The score network shared by all dimensions: (c_d, x~_d, sigma) -> s_d, with ds_d/dx~_d by a forward tangent.
+
+use crate::config::{Activation, NoiseConfig, Objective, Parametrisation, ScoreConfig};
+use crate::gpu::{Gpu, GpuError, Recorder, Tensor, pitch};
+use crate::kernels::{PerturbRows, ScoreForward, ScoreTrain, SumPartials};
+use crate::nn::{ParamBuffer, ParamTable, SlotId};
+
+/// Lines of a tile in the kernels: values, or values and tangents in turn.
+const TILE_LINES: usize = 64;
+
+/// An MLP on [c_d, u, log(sigma)/2] (without the last for `plain`), made a score by its parametrisation.
+#[derive(Debug)]
+pub struct ScoreNet {
+    context: usize,
+    activation: Activation,
+    parametrisation: Parametrisation,
+    mean: f32,
+    sd: f32,
+    layers: Vec<Dense>,
+    range: std::ops::Range<usize>,
+    tables: Tensor,
+    stash_words: usize,
+}
+
+#[derive(Debug)]
+struct Dense {
+    n_in: usize,
+    n_out: usize,
+    weight: SlotId,
+    bias: SlotId,
+}
+
+/// What a batch of noisy rows is drawn from.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Noise {
+    /// Smallest level.
+    pub sigma_min: f32,
+    /// Largest level.
+    pub sigma_max: f32,
+    /// Whether there is noise at all.
+    pub enabled: bool,
+    /// Seed of the run.
+    pub seed: u64,
+    /// Step, for noise that changes with it.
+    pub step: u32,
+    /// Number of the first sample of the batch.
+    pub first_sample: u32,
+}
+
+impl Noise {
+    /// The training noise of one step.
+    pub fn of_step(config: &NoiseConfig, objective: Objective, seed: u64, step: u64) -> Self {
+        Self {
+            sigma_min: config.sigma_min,
+            sigma_max: config.sigma_max,
+            enabled: matches!(objective, Objective::Csm | Objective::Dsm),
+            seed,
+            step: step as u32,
+            first_sample: 0,
+        }
+    }
+}
+
+/// Rows and scratch for one batch size.
+#[derive(Debug)]
+pub struct ScoreWorkspace {
+    batch: usize,
+    dimensions: usize,
+    row_stride: usize,
+    n_groups: usize,
+    /// (rows, 4) words: (sample * D + position, x~, sigma, eps), the last three as bits.
+    pub rows: Tensor,
+    /// (rows, 4): score, slope.
+    pub result: Tensor,
+    /// (4): the loss in the first word.
+    pub loss: Tensor,
+    scratch: Tensor,
+}
+
+impl ScoreNet {
+    /// Lays the network out and adds its parameters, `net.lin.N.weight` and `.bias`, to the table.
+    /// `mean` and `sd` are those of the settings, or 0 and 1.
+    ///
+    /// # Errors
+    /// No memory for the layer table.
+    pub fn new(gpu: &Gpu, config: &ScoreConfig, context: usize, table: &mut ParamTable) -> Result<Self, GpuError> {
+        let start = table.words();
+        let input = context + if config.parametrisation == Parametrisation::Plain { 1 } else { 2 };
+        let widths: Vec<usize> = std::iter::once(input).chain(config.hidden.iter().copied()).chain([1]).collect();
+        let layers: Vec<Dense> = widths
+            .windows(2)
+            .enumerate()
+            .map(|(l, pair)| Dense {
+                n_in: pair[0],
+                n_out: pair[1],
+                weight: table.add(format!("net.lin.{l}.weight"), &[pair[1], pair[0]], None),
+                bias: table.add(format!("net.lin.{l}.bias"), &[pair[1]], None),
+            })
+            .collect();
+        let (words, stash_words) = layer_table(&layers, table, start);
+        Ok(Self {
+            context,
+            activation: config.activation,
+            parametrisation: config.parametrisation,
+            mean: config.mean.unwrap_or(0.0),
+            sd: config.sd.unwrap_or(1.0),
+            tables: gpu.upload("score_layers", &[words.len()], &words)?,
+            layers,
+            range: start..table.words(),
+            stash_words,
+        })
+    }
+
+    /// Memory for the rows of a batch, one row out of `row_stride`.
+    ///
+    /// # Errors
+    /// Sizes over the adapter's limits, with the numbers; no memory.
+    pub fn workspace(
+        &self,
+        gpu: &Gpu,
+        batch: usize,
+        dimensions: usize,
+        row_stride: usize,
+    ) -> Result<ScoreWorkspace, GpuError> {
+        let n_rows = (batch * dimensions).div_ceil(row_stride);
+        let tiles = n_rows.div_ceil(TILE_LINES / 2);
+        // Enough workgroups to fill the adapter, and so many that none loops for too long.
+        let fill = if gpu.adapter().software { 16 } else { 256 };
+        let n_groups = tiles.min(fill).max((tiles as u64 * self.training_iterations()).div_ceil(40_000) as usize);
+        let scratch_words = self.scratch_words();
+        Ok(ScoreWorkspace {
+            batch,
+            dimensions,
+            row_stride,
+            n_groups,
+            rows: gpu.tensor("rows", &[n_rows, 4])?,
+            result: gpu.tensor("result", &[n_rows, 4])?,
+            loss: gpu.tensor("loss", &[4])?,
+            scratch: gpu.tensor("score_scratch", &[n_groups, scratch_words])?,
+        })
+    }
+
+    /// Draws noisy rows of x (B, D) into `workspace.rows`.
+    ///
+    /// # Errors
+    /// Shapes that do not fit, a kernel that does not compile.
+    pub fn perturb(
+        &self,
+        recorder: &mut Recorder<'_>,
+        x: &Tensor,
+        noise: &Noise,
+        workspace: &ScoreWorkspace,
+    ) -> Result<(), GpuError> {
+        recorder.run(&PerturbRows {
+            n_rows: workspace.n_rows(),
+            batch: workspace.batch as u32,
+            dimensions: workspace.dimensions as u32,
+            row_stride: workspace.row_stride as u32,
+            seed_low: noise.seed as u32,
+            seed_high: (noise.seed >> 32) as u32,
+            first_sample: noise.first_sample,
+            step: noise.step,
+            log_sigma_min: noise.sigma_min.ln(),
+            log_sigma_range: (noise.sigma_max / noise.sigma_min).ln(),
+            noise: f32::from(u8::from(noise.enabled)),
+            x,
+            rows: &workspace.rows,
+        })
+    }
+
+    /// Scores and slopes of `workspace.rows` into `workspace.result`, from contexts (B, D K).
+    ///
+    /// # Errors
+    /// Shapes that do not fit, a kernel that does not compile.
+    pub fn forward(
+        &self,
+        recorder: &mut Recorder<'_>,
+        weights: &ParamBuffer,
+        context: &Tensor,
+        workspace: &ScoreWorkspace,
+    ) -> Result<(), GpuError> {
+        recorder.run(&ScoreForward {
+            activation: self.activation as u32,
+            parametrisation: self.parametrisation as u32,
+            tile_iterations: self.forward_iterations(),
+            n_rows: workspace.n_rows(),
+            batch: workspace.batch as u32,
+            dimensions: workspace.dimensions as u32,
+            context_width: self.context as u32,
+            n_layers: self.layers.len() as u32,
+            n_net: self.range.len() as u32,
+            n_tables: self.tables.words() as u32,
+            n_groups: workspace.n_groups as u32,
+            scratch_words: self.scratch_words() as u32,
+            mean: self.mean,
+            sd: self.sd,
+            context,
+            rows: &workspace.rows,
+            net: &self.window(weights),
+            tables: &self.tables,
+            scratch: &workspace.scratch,
+            result: &workspace.result,
+        })
+    }
+
+    /// Loss of `workspace.rows` and its gradients: `workspace.loss`, `dcontext` (B, D K), and this network's part of
+    /// `gradient`. The loss is averaged over the batch and summed over dimensions.
+    ///
+    /// # Errors
+    /// Shapes that do not fit, a kernel that does not compile.
+    #[allow(clippy::too_many_arguments, reason = "the mathematics has this many quantities")]
+    pub fn loss_and_gradient(
+        &self,
+        recorder: &mut Recorder<'_>,
+        objective: Objective,
+        bounds: [f32; 2],
+        weights: &ParamBuffer,
+        gradient: &ParamBuffer,
+        context: &Tensor,
+        dcontext: &Tensor,
+        workspace: &ScoreWorkspace,
+    ) -> Result<(), GpuError> {
+        // Rows that are not drawn have no gradient.
+        recorder.clear(dcontext);
+        recorder.run(&ScoreTrain {
+            activation: self.activation as u32,
+            parametrisation: self.parametrisation as u32,
+            objective: objective as u32,
+            tangent: u32::from(objective != Objective::Dsm),
+            tile_iterations: self.training_iterations(),
+            n_rows: workspace.n_rows(),
+            batch: workspace.batch as u32,
+            dimensions: workspace.dimensions as u32,
+            context_width: self.context as u32,
+            row_stride: workspace.row_stride as u32,
+            n_layers: self.layers.len() as u32,
+            n_net: self.range.len() as u32,
+            n_tables: self.tables.words() as u32,
+            n_groups: workspace.n_groups as u32,
+            scratch_words: self.scratch_words() as u32,
+            gradient_at: self.stash_words as u32,
+            mean: self.mean,
+            sd: self.sd,
+            low: bounds[0],
+            high: bounds[1],
+            context,
+            rows: &workspace.rows,
+            net: &self.window(weights),
+            tables: &self.tables,
+            scratch: &workspace.scratch,
+            dcontext,
+        })?;
+        let mut sum = |offset: usize, sums: &Tensor| {
+            recorder.run(&SumPartials {
+                n_groups: workspace.n_groups as u32,
+                words: self.scratch_words() as u32,
+                offset: offset as u32,
+                n_sums: sums.words() as u32,
+                partials: &workspace.scratch,
+                sums,
+            })
+        };
+        sum(self.stash_words, &self.window(gradient))?;
+        sum(self.stash_words + self.range.len(), &workspace.loss)
+    }
+
+    /// Centre of the data as the network sees it.
+    pub fn mean(&self) -> f32 {
+        self.mean
+    }
+
+    /// Standard deviation of the data as the network sees it.
+    pub fn sd(&self) -> f32 {
+        self.sd
+    }
+
+    /// Activation of the hidden layers.
+    pub fn activation(&self) -> Activation {
+        self.activation
+    }
+
+    /// How the output becomes a score.
+    pub fn parametrisation(&self) -> Parametrisation {
+        self.parametrisation
+    }
+
+    /// Multiply-adds of one evaluation of the score.
+    pub fn multiply_adds(&self) -> u64 {
+        self.layers.iter().map(|layer| (layer.n_in * layer.n_out) as u64).sum()
+    }
+
+    /// All its weights as one flat vector.
+    pub(crate) fn window(&self, weights: &ParamBuffer) -> Tensor {
+        weights.range("net", self.range.clone())
+    }
+
+    /// Number of layers, the output layer included.
+    pub(crate) fn n_layers(&self) -> usize {
+        self.layers.len()
+    }
+
+    /// The layer table, as the samplers append theirs to it.
+    pub(crate) fn table_words(&self, table: &ParamTable) -> Vec<u32> {
+        layer_table(&self.layers, table, self.range.start).0
+    }
+
+    /// Words of scratch that a tile of activations takes.
+    pub(crate) fn stash_words(&self) -> usize {
+        self.stash_words
+    }
+
+    /// Activations, then a gradient laid out as the weights, then the loss.
+    fn scratch_words(&self) -> usize {
+        self.stash_words + self.range.len() + 4
+    }
+
+    /// Loop iterations of one thread for the forward pass of one tile, at most.
+    pub(crate) fn forward_iterations(&self) -> u64 {
+        let quads = |n: usize| n.div_ceil(4) as u64;
+        let hidden = |layer: &Dense| layer.n_out.div_ceil(64) as u64 * (quads(layer.n_in) + 1) + 1;
+        let inputs = quads(self.layers[0].n_in) + 1;
+        let last = self.layers.last().expect("there is an output layer");
+        inputs + self.layers.iter().map(hidden).sum::<u64>() + 2 * quads(last.n_in) + 4
+    }
+
+    /// Loop iterations of one thread for a whole training tile, at most.
+    fn training_iterations(&self) -> u64 {
+        let quads = |n: usize| n.div_ceil(4) as u64;
+        let blocks = |n: usize| n.div_ceil(64) as u64;
+        let backward = |layer: &Dense| {
+            let weight = blocks(layer.n_out) * (blocks(layer.n_in) * 65 + 1);
+            let bias = blocks(quads(layer.n_out) as usize) * 65;
+            let input = blocks(layer.n_in) * (quads(layer.n_out) + 1);
+            weight + bias + input + 1
+        };
+        let last = self.layers.last().expect("there is an output layer");
+        let output = blocks(quads(last.n_in) as usize) * 65 + 64 + quads(last.n_in) / 2 + 1;
+        self.forward_iterations() + self.layers.iter().map(backward).sum::<u64>() + output
+    }
+}
+
+impl ScoreWorkspace {
+    fn n_rows(&self) -> u32 {
+        self.rows.shape()[0] as u32
+    }
+}
+
+/// The table that `shared/score_net.wgsl` reads, and the words of scratch a tile takes: first the input, then z and h of
+/// each hidden layer.
+fn layer_table(layers: &[Dense], table: &ParamTable, start: usize) -> (Vec<u32>, usize) {
+    let tile_quads = |width: usize| TILE_LINES * pitch(width) / 4;
+    let quad = |slot: SlotId| (table.slot(slot).offset - start) / 4;
+    let mut words = Vec::new();
+    let mut input = 0;
+    let mut end = tile_quads(layers[0].n_in);
+    for layer in layers {
+        let z = end;
+        let h = z + tile_quads(layer.n_out);
+        let row = [layer.n_in, layer.n_out, quad(layer.weight), quad(layer.bias), input, z, h, 0];
+        words.extend(row.map(|value| value as u32));
+        if layer.n_out > 1 || words.len() < 8 * layers.len() {
+            end = h + tile_quads(layer.n_out);
+        }
+        input = h;
+    }
+    (words, end * 4)
+}
+
+/// `pitch` is a multiple of four words, so scratch rows of whole tiles need no padding.
+const _: () = assert!(TILE_LINES.is_multiple_of(4));
