@@ -66,6 +66,9 @@ pub struct ScoreConfig {
     /// Standard deviation of the data (`edm`); from the training data when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sd: Option<f32>,
+    /// Least and greatest value of the data, which the sampler's grid spans; from the training data when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub range: Option<[f32; 2]>,
 }
 
 /// `[noise]`
@@ -215,6 +218,7 @@ impl Default for ScoreConfig {
             parametrisation: Parametrisation::Edm,
             mean: None,
             sd: None,
+            range: None,
         }
     }
 }
@@ -301,6 +305,7 @@ impl Config {
             "must be twice differentiable: silu, softplus, tanh or elu",
         )?;
         require(model.score.sd.is_none_or(positive), "model.score.sd", "must be positive")?;
+        require(model.score.range.is_none_or(|[low, high]| low < high), "model.score.range", "must be [low, high] with low < high")?;
         require(positive(noise.sigma_min), "noise.sigma_min", "must be positive")?;
         require(noise.sigma_max.is_finite() && noise.sigma_max >= noise.sigma_min, "noise.sigma_max", "must be at least sigma_min")?;
         require(noise.context >= 0.0 && noise.context.is_finite(), "noise.context", "must not be negative")?;
@@ -333,6 +338,7 @@ impl Config {
         let mut config = Self::default();
         config.model.score.mean = Some(0.0);
         config.model.score.sd = Some(1.0);
+        config.model.score.range = Some([0.0, 1.0]);
         toml::Table::try_from(config).expect("plain tables, numbers and strings always serialise")
     }
 }

@@ -102,6 +102,16 @@ impl Samples {
         }
     }
 
+    /// Least and greatest of all values.
+    pub fn range(&self) -> [f32; 2] {
+        let (mut row, mut range) = (vec![0.0; self.dimensions], [f32::INFINITY, f32::NEG_INFINITY]);
+        for index in 0..self.len() {
+            self.write_sample(index, &mut row);
+            range = row.iter().fold(range, |[low, high], &value| [low.min(value), high.max(value)]);
+        }
+        range
+    }
+
     /// Splits off the share `held_out` by a seeded shuffle into (train, held out), both with at least one sample.
     /// `subject` names the set in errors.
     pub(super) fn split(&self, held_out: f64, seed: u64, subject: &str) -> Result<(Self, Self)> {

@@ -20,6 +20,6 @@ pub use error::GpuError;
 #[doc(hidden)]
 pub use kernel::Uniform;
 pub use kernel::{Access, Argument, Binding, Kernel, KernelSpec, Needs, Scalar, Variant};
-pub use recorder::{Recorder, Submission};
+pub use recorder::{MAX_ITERATIONS, Recorder, Submission};
 pub use source::compose;
 pub use tensor::{Tensor, Word, pitch};

@@ -7,7 +7,7 @@ use super::kernel::Kernel;
 use super::{Gpu, GpuError, Tensor};
 
 /// llvmpipe ends all loops of an invocation after 65,535 iterations without an error.
-const MAX_ITERATIONS: u64 = 60_000;
+pub const MAX_ITERATIONS: u64 = 60_000;
 
 /// Collects kernels, copies and clears; [`Recorder::submit`] hands them to the adapter as one submission.
 ///

@@ -60,15 +60,17 @@ impl Tensor {
         Self { shape: shape.to_vec(), ..self.clone() }
     }
 
-    /// The first `rows` rows.
+    /// Rows `first` .. `first + rows`, which must start at a multiple of 64 words (the alignment of bindings).
     ///
     /// # Panics
-    /// When there are fewer: a broken invariant of the caller.
-    pub fn leading_rows(&self, rows: usize) -> Self {
-        assert!(rows <= self.shape[0], "{} has {:?}, asked for {rows} rows", self.label, self.shape);
+    /// When there are fewer or they start elsewhere: a broken invariant of the caller.
+    pub fn rows(&self, first: usize, rows: usize) -> Self {
+        let row_words = self.words() / self.shape[0];
+        assert!(first + rows <= self.shape[0], "{} has {:?}, asked for rows {first}+{rows}", self.label, self.shape);
+        assert!((first * row_words).is_multiple_of(super::WINDOW_ALIGNMENT_WORDS), "{}: row {first} is unaligned", self.label);
         let mut shape = self.shape.clone();
         shape[0] = rows;
-        Self { shape, ..self.clone() }
+        self.window(&self.label, first * row_words, &shape)
     }
 
     /// A window that starts `offset_words` in; the offset must satisfy the adapter's binding alignment.

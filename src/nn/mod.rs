@@ -3,6 +3,7 @@
 mod degrees;
 mod made;
 mod model;
+mod optimiser;
 mod order;
 mod params;
 mod score_net;
@@ -10,6 +11,7 @@ mod score_net;
 pub use degrees::Degrees;
 pub use made::{MadeNet, MadeWorkspace};
 pub use model::{ArCsm, Batch, Workspace};
+pub use optimiser::Optimiser;
 pub use order::Permutation;
 pub use params::{ParamBuffer, ParamTable, Slot, SlotId};
 pub use score_net::{Noise, ScoreNet, ScoreWorkspace};

@@ -1,6 +1,4 @@
-//! One step of Adam over flat arrays, with clipping, decoupled weight decay and a moving average; and its schedules.
-
-use std::f64::consts::PI;
+//! One step of Adam over flat arrays, with clipping, decoupled weight decay and a moving average.
 
 /// What one step needs beside the arrays.
 #[derive(Debug, Clone, Copy)]
@@ -40,22 +38,6 @@ pub fn adam(weights: &mut [f64], gradients: &[f64], m: &mut [f64], v: &mut [f64]
     }
 }
 
-/// Learning rate of step 1 ..= `steps`: linear up to `peak` at step `warmup`, then a half cosine down to
-/// `final_rate` times `peak` at step `steps`, where it stays.
-pub fn learning_rate(step: u64, steps: u64, peak: f64, warmup: u64, final_rate: f64) -> f64 {
-    if step < warmup {
-        return peak * step as f64 / warmup as f64;
-    }
-    let length = steps.saturating_sub(warmup).max(1) as f64;
-    let progress = ((step - warmup) as f64 / length).min(1.0);
-    peak * (final_rate + (1.0 - final_rate) * 0.5 * (1.0 + (PI * progress).cos()))
-}
-
-/// Decay of the moving average at step n: min(decay, (1 + n) / (10 + n)), so that early weights are soon forgotten.
-pub fn ema_decay(step: u64, decay: f64) -> f64 {
-    decay.min((1.0 + step as f64) / (10.0 + step as f64))
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::testing::{assert_close, assert_near};
@@ -86,24 +68,5 @@ mod tests {
         adam(&mut w, &[0.0, 0.0], &mut m, &mut v, &mut ema, &AdamStep { step: 2, weight_decay: 0.0, ..STEP });
         let direction = (0.8 * 0.4 / 0.36) / ((0.5 * 2.0f64 / 0.75).sqrt() + 0.25);
         assert_near("w[0]", w[0], first[0] - 0.1 * direction, 1e-15);
-    }
-
-    #[test]
-    fn the_learning_rate_climbs_and_follows_a_cosine() {
-        let rate = |step| learning_rate(step, 110, 4.0, 10, 0.25);
-        for (step, want) in [(0, 0.0), (1, 0.4), (5, 2.0), (10, 4.0), (60, 2.5), (110, 1.0), (500, 1.0)] {
-            assert_near(&format!("step {step}"), rate(step), want, 1e-14);
-        }
-        assert_near("a quarter", rate(35), 1.0 + 3.0 * 0.5 * (1.0 + 0.5f64.sqrt()), 1e-14);
-        assert_near("without warm-up", learning_rate(0, 10, 3.0, 0, 0.5), 3.0, 1e-14);
-        assert_near("warm-up only", learning_rate(9, 9, 3.0, 9, 0.5), 3.0, 1e-14);
-    }
-
-    #[test]
-    fn the_moving_average_starts_short() {
-        assert_eq!(ema_decay(0, 0.998), 0.1);
-        assert_eq!(ema_decay(8, 0.998), 0.5);
-        assert_eq!(ema_decay(100_000, 0.998), 0.998);
-        assert_eq!(ema_decay(100_000, 0.0), 0.0);
     }
 }

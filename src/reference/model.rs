@@ -75,13 +75,14 @@ pub fn gaussian_scores(l: &[f64], x: &[f64]) -> Vec<f64> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::adam::{AdamStep, adam, learning_rate};
+    use super::super::adam::{AdamStep, adam};
     use super::super::sampler::cumulative_trapezoid;
     use super::super::testing::{
         Draws, GOLDEN_MADE, Golden, assert_close, assert_near, gradient_by_layers, random_made, random_score_net,
     };
     use super::*;
     use crate::config::{Activation, Objective, Parametrisation};
+    use crate::schedule::learning_rate;
 
     /// Adam's moments for every tensor of a model, in the order of its layers.
     struct Moments(Vec<Layer>, Vec<Layer>);

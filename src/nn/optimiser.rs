@@ -1,0 +1,97 @@
+//! Adam over a parameter table, with the moving average of the weights beside it.
+
+use std::sync::Arc;
+
+use crate::config::TrainConfig;
+use crate::gpu::{Gpu, GpuError, Recorder, Tensor};
+use crate::kernels::{Adam, SquareSum};
+use crate::nn::{ParamBuffer, ParamTable};
+use crate::schedule::{ema_decay, learning_rate};
+
+/// Partial sums that each parameter adds to the squared gradient norm.
+const NORM_GROUPS: usize = 16;
+
+/// Gradient, moments and moving average; one step of them all is one submission's part.
+#[derive(Debug)]
+pub struct Optimiser {
+    /// Where the model writes dJ/dw.
+    pub gradient: ParamBuffer,
+    /// Adam's first moment.
+    pub first_moment: ParamBuffer,
+    /// Adam's second moment.
+    pub second_moment: ParamBuffer,
+    /// Moving average of the weights: what samples and held-out losses are taken with.
+    pub average: ParamBuffer,
+    /// Partial sums of the squared gradient norm, in the first column.
+    norms: Tensor,
+}
+
+impl Optimiser {
+    /// Zero moments; the average starts at the weights.
+    ///
+    /// # Errors
+    /// Sizes over the adapter's limits, with the numbers; no memory.
+    pub fn new(gpu: &Gpu, table: &Arc<ParamTable>, weights: &ParamBuffer) -> Result<Self, GpuError> {
+        let optimiser = Self {
+            gradient: ParamBuffer::zeros(gpu, "gradient", table)?,
+            first_moment: ParamBuffer::zeros(gpu, "first_moment", table)?,
+            second_moment: ParamBuffer::zeros(gpu, "second_moment", table)?,
+            average: ParamBuffer::zeros(gpu, "average", table)?,
+            norms: gpu.tensor("gradient_norms", &[table.slots().count() * NORM_GROUPS, 4])?,
+        };
+        let mut recorder = gpu.record("optimiser");
+        for (id, _) in table.slots() {
+            recorder.copy(&weights.words(id), &optimiser.average.words(id));
+        }
+        recorder.submit()?;
+        Ok(optimiser)
+    }
+
+    /// Step number `step` (from 1) on `weights`, with the gradient as it is by then. A gradient that is not finite
+    /// changes nothing.
+    ///
+    /// # Errors
+    /// A kernel that does not compile.
+    pub fn step(
+        &self,
+        recorder: &mut Recorder<'_>,
+        config: &TrainConfig,
+        step: u64,
+        weights: &ParamBuffer,
+    ) -> Result<(), GpuError> {
+        let table = weights.table();
+        for (index, (id, slot)) in table.slots().enumerate() {
+            recorder.run(&SquareSum {
+                n_values: slot.words() as u32,
+                n_groups: NORM_GROUPS as u32,
+                values: &self.gradient.words(id),
+                sums: &self.norms.rows(index * NORM_GROUPS, NORM_GROUPS),
+            })?;
+        }
+        let (beta1, beta2) = (f64::from(config.beta1), f64::from(config.beta2));
+        let peak = f64::from(config.learning_rate);
+        let rate = learning_rate(step, config.steps, peak, config.warmup, f64::from(config.final_rate));
+        for (id, slot) in table.slots() {
+            recorder.run(&Adam {
+                n_values: slot.words() as u32,
+                n_norms: self.norms.shape()[0] as u32,
+                rate: rate as f32,
+                beta1: config.beta1,
+                beta2: config.beta2,
+                correction1: (1.0 - beta1.powf(step as f64)) as f32,
+                correction2: (1.0 - beta2.powf(step as f64)) as f32,
+                epsilon: config.epsilon,
+                decay: if slot.is_matrix() { config.weight_decay } else { 0.0 },
+                clip_norm: config.clip_norm,
+                ema_decay: ema_decay(step, f64::from(config.ema)) as f32,
+                gradient: &self.gradient.words(id),
+                norms: &self.norms,
+                value: &weights.words(id),
+                first_moment: &self.first_moment.words(id),
+                second_moment: &self.second_moment.words(id),
+                average: &self.average.words(id),
+            })?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,454 @@
+//! Drawing samples dimension after dimension, each context unit computed once, the state kept on the GPU.
+
+use std::time::{Duration, Instant};
+
+use crate::config::{NoiseConfig, Objective};
+use crate::error::{Error, Result};
+use crate::gpu::{Gpu, GpuError, Kernel, MAX_ITERATIONS, Recorder, Tensor, pitch};
+use crate::kernels::{CopyColumns, SampleLangevin, SampleMultilevel};
+use crate::nn::Workspace;
+use crate::trained::Trained;
+
+/// Grid points that the kernel has room for; the first level takes twice [`Sampler::MultiLevel`]'s points.
+const MAX_POINTS: u32 = 128;
+
+/// How one dimension is drawn from its conditional.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Sampler {
+    /// Multi-level quadrature: an inverse-CDF draw at the first level, then for each lower one a draw given the last.
+    MultiLevel {
+        /// Noise levels, falling.
+        sigmas: Vec<f32>,
+        /// Grid points a level; the first has twice as many.
+        points: u32,
+    },
+    /// Annealed Langevin dynamics.
+    Langevin {
+        /// Noise levels, falling.
+        sigmas: Vec<f32>,
+        /// Steps a level.
+        steps: u32,
+        /// Step size e, in units of sigma^2.
+        step_size: f32,
+    },
+}
+
+/// What to draw.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SampleRequest {
+    /// How.
+    pub sampler: Sampler,
+    /// N
+    pub count: usize,
+    /// Seed; sample n is the same whatever the count, the batch and the chunking.
+    pub seed: u64,
+    /// Samples worked on together.
+    pub batch: usize,
+    /// Compute every context by a whole pass of the context network, D times over: the usual way, for comparison.
+    pub full_passes: bool,
+    /// Longest time that one submission should take.
+    pub budget: Duration,
+}
+
+/// What was drawn.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Drawn {
+    /// (N, D), in the data's order of dimensions.
+    pub values: Vec<f32>,
+    /// Wall time, s.
+    pub seconds: f64,
+    /// Multiply-adds that the context network took for one sample.
+    pub context_multiply_adds: u64,
+    /// Evaluations of the score network for one dimension.
+    pub score_evaluations: u64,
+}
+
+impl Sampler {
+    /// Three levels for models with noise; one grid for models without.
+    pub fn multilevel_default(noise: &NoiseConfig, objective: Objective) -> Self {
+        match objective {
+            Objective::Csm | Objective::Dsm => {
+                let top = 0.6 * noise.sigma_max;
+                Self::MultiLevel { sigmas: geometric(top, (2.0 * noise.sigma_min).min(top), 3), points: 32 }
+            }
+            Objective::Plain | Objective::Weighted => Self::MultiLevel { sigmas: vec![0.0], points: MAX_POINTS },
+        }
+    }
+
+    /// Ten levels over the whole range, 20 steps each.
+    pub fn langevin_default(noise: &NoiseConfig) -> Self {
+        Self::Langevin { sigmas: geometric(noise.sigma_max, noise.sigma_min, 10), steps: 20, step_size: 1.0 }
+    }
+
+    /// Evaluations of the score network for one dimension of one sample.
+    pub fn evaluations(&self) -> u64 {
+        match self {
+            Self::MultiLevel { sigmas, points } => (sigmas.len() as u64 + 1) * u64::from(*points) + 1,
+            Self::Langevin { sigmas, steps, .. } => sigmas.len() as u64 * u64::from(*steps) + 1,
+        }
+    }
+
+    fn sigmas(&self) -> &[f32] {
+        match self {
+            Self::MultiLevel { sigmas, .. } | Self::Langevin { sigmas, .. } => sigmas,
+        }
+    }
+
+    /// Checks that the settings make sense for a model.
+    ///
+    /// # Errors
+    /// The setting at fault, with its range.
+    pub fn check(&self, objective: Objective) -> Result<()> {
+        let refuse = |problem: String, remedy: &str| Err(Error::input("sampler", problem, remedy));
+        let without_noise = matches!(objective, Objective::Plain | Objective::Weighted);
+        let sigmas = self.sigmas();
+        if sigmas.is_empty() || sigmas.windows(2).any(|pair| pair[0] <= pair[1]) {
+            return refuse(format!("levels {sigmas:?} do not fall"), "Give falling noise levels");
+        }
+        if !sigmas.iter().all(|s| s.is_finite() && (*s > 0.0 || without_noise && *s == 0.0)) {
+            return refuse(format!("levels {sigmas:?} are not positive"), "Give positive noise levels");
+        }
+        match self {
+            Self::MultiLevel { points, .. } if !(8..=MAX_POINTS).contains(points) => {
+                refuse(format!("{points} grid points"), &format!("Give 8 to {MAX_POINTS}"))
+            }
+            Self::Langevin { .. } if without_noise => {
+                refuse("a model without noise levels has nothing to anneal".into(), "Use `--sampler mlq`")
+            }
+            Self::Langevin { steps, step_size, .. } if *steps == 0 || !(*step_size > 0.0 && step_size.is_finite()) => {
+                refuse(format!("{steps} steps of size {step_size}"), "Give at least one step of positive size")
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl SampleRequest {
+    /// `count` samples by the model's default sampler.
+    pub fn new(trained: &Trained, count: usize, seed: u64) -> Self {
+        let sampler = Sampler::multilevel_default(&trained.config.noise, trained.config.train.objective);
+        Self { sampler, count, seed, batch: 256, full_passes: false, budget: Duration::from_millis(80) }
+    }
+}
+
+/// `count` levels from `high` down to `low`, each the same factor below the last.
+pub fn geometric(high: f32, low: f32, count: usize) -> Vec<f32> {
+    let ratio = (low / high).powf(1.0 / (count.max(2) - 1) as f32);
+    let mut levels: Vec<f32> = (0..count).map(|i| high * ratio.powi(i as i32)).collect();
+    levels.dedup_by(|a, b| a >= b);
+    levels
+}
+
+/// Draws samples. `progress` is told the share that is done.
+///
+/// # Errors
+/// Settings that make no sense for the model, sizes over the adapter's limits, a failed adapter.
+pub fn sample(
+    gpu: &Gpu,
+    trained: &Trained,
+    request: &SampleRequest,
+    progress: &mut dyn FnMut(f64),
+) -> Result<Drawn> {
+    request.sampler.check(trained.config.train.objective)?;
+    let start = Instant::now();
+    let dimensions = trained.model.dimensions();
+    let mut values = Vec::with_capacity(request.count * dimensions);
+    while values.len() < request.count * dimensions {
+        let first = values.len() / dimensions;
+        let n_samples = request.batch.clamp(1, request.count - first);
+        let run = SamplerRun::new(gpu, trained, request, first, n_samples)?;
+        let done = |share: f64| (first as f64 + share * n_samples as f64) / request.count as f64;
+        values.extend(run.draw(&mut |share| progress(done(share)))?);
+    }
+    let passes = if request.full_passes { dimensions as u64 } else { 1 };
+    Ok(Drawn {
+        values,
+        seconds: start.elapsed().as_secs_f64(),
+        context_multiply_adds: passes * trained.model.made.multiply_adds(),
+        score_evaluations: request.sampler.evaluations(),
+    })
+}
+
+/// One batch of samples on its way through the dimensions.
+struct SamplerRun<'a> {
+    gpu: &'a Gpu,
+    trained: &'a Trained,
+    request: &'a SampleRequest,
+    first_sample: usize,
+    n_samples: usize,
+    net: Tensor,
+    made: Tensor,
+    tables: Tensor,
+    made_table: u32,
+    sigma_table: u32,
+    context_at: usize,
+    state: Tensor,
+    scratch: Tensor,
+    /// For full passes only.
+    workspace: Option<Workspace>,
+}
+
+/// Units of work in order: dimensions, or evaluations of the Langevin chain.
+#[derive(Debug, Clone, Copy)]
+struct Span {
+    first: u32,
+    end: u32,
+}
+
+impl<'a> SamplerRun<'a> {
+    fn new(
+        gpu: &'a Gpu,
+        trained: &'a Trained,
+        request: &'a SampleRequest,
+        first_sample: usize,
+        n_samples: usize,
+    ) -> Result<Self, GpuError> {
+        let (model, weights) = (&trained.model, &trained.weights);
+        let mut words = model.net.table_words(&model.table);
+        let made_table = model.made.append_tables(&model.table, &mut words);
+        let sigma_table = words.len() as u32;
+        words.extend(request.sampler.sigmas().iter().map(|sigma| sigma.to_bits()));
+        let context_at = model.made.state_words();
+        // x, hidden units and context of a sample, and a place for the chain's y.
+        let state_words = context_at + pitch(model.made.context()) + 4;
+        let groups = match request.sampler {
+            Sampler::MultiLevel { .. } => n_samples,
+            Sampler::Langevin { .. } => n_samples.div_ceil(64),
+        };
+        let run = Self {
+            net: model.net.window(weights),
+            made: model.made.window(weights),
+            tables: gpu.upload("sampler_tables", &[words.len()], &words)?,
+            state: gpu.tensor("sampler_state", &[n_samples, state_words])?,
+            scratch: gpu.tensor("sampler_scratch", &[groups, model.net.stash_words()])?,
+            workspace: request.full_passes.then(|| model.workspace(gpu, n_samples, 1, false)).transpose()?,
+            gpu,
+            trained,
+            request,
+            first_sample,
+            n_samples,
+            made_table,
+            sigma_table,
+            context_at,
+        };
+        gpu.check_binding("ctx weights of the sampler", run.made.shape())?;
+        Ok(run)
+    }
+
+    fn draw(&self, progress: &mut dyn FnMut(f64)) -> Result<Vec<f32>> {
+        let mut recorder = self.gpu.record("sampler_state");
+        recorder.clear(&self.state);
+        recorder.clear(&self.scratch);
+        recorder.submit()?;
+        let dimensions = self.trained.model.dimensions() as u32;
+        let units = dimensions * self.units_per_dimension();
+        let mut chunk = 1;
+        let mut next = 0;
+        while next < units {
+            // A whole pass of the context network goes before each dimension, so no chunk may cross its end.
+            let limit = if self.request.full_passes { (next / self.units_per_dimension() + 1) * self.units_per_dimension() } else { units };
+            let span = Span { first: next, end: limit.min(next + chunk) };
+            let started = Instant::now();
+            self.submit(span)?;
+            next = span.end;
+            chunk = self.next_chunk(span, started.elapsed());
+            progress(f64::from(next) / f64::from(units));
+        }
+        self.read_x()
+    }
+
+    /// Dimensions are the units of the quadrature, evaluations those of the chain.
+    fn units_per_dimension(&self) -> u32 {
+        match &self.request.sampler {
+            Sampler::MultiLevel { .. } => 1,
+            Sampler::Langevin { sigmas, steps, .. } => sigmas.len() as u32 * steps + 1,
+        }
+    }
+
+    /// As many units as fit the time budget at the speed just seen, within the bound of loop iterations.
+    fn next_chunk(&self, span: Span, elapsed: Duration) -> u32 {
+        let units = span.end - span.first;
+        let affordable = self.request.budget.as_secs_f64() / elapsed.as_secs_f64().max(1e-9) * f64::from(units);
+        // At most eightfold: the first units may have waited for the shader compiler, or flown past it.
+        let mut chunk = (affordable as u32).clamp(1, 8 * units);
+        while chunk > 1 && self.iterations(Span { first: 0, end: chunk }) > MAX_ITERATIONS {
+            chunk /= 2;
+        }
+        chunk
+    }
+
+    fn iterations(&self, span: Span) -> u64 {
+        match self.request.sampler {
+            Sampler::MultiLevel { .. } => self.multilevel(span).iterations(),
+            Sampler::Langevin { .. } => self.langevin(span).iterations(),
+        }
+    }
+
+    fn submit(&self, span: Span) -> Result<(), GpuError> {
+        let mut recorder = self.gpu.record("sample");
+        if let Some(workspace) = &self.workspace
+            && span.first.is_multiple_of(self.units_per_dimension())
+        {
+            self.context_by_full_pass(&mut recorder, workspace, span.first / self.units_per_dimension())?;
+        }
+        match self.request.sampler {
+            Sampler::MultiLevel { .. } => recorder.run(&self.multilevel(span))?,
+            Sampler::Langevin { .. } => recorder.run(&self.langevin(span))?,
+        }
+        let submission = recorder.submit()?;
+        self.gpu.wait_for(&submission)
+    }
+
+    fn multilevel(&self, span: Span) -> SampleMultilevel<'_> {
+        let (made, net) = (&self.trained.model.made, &self.trained.model.net);
+        let Sampler::MultiLevel { sigmas, points } = &self.request.sampler else {
+            unreachable!("called for the multi-level sampler only")
+        };
+        let [low, high] = self.range();
+        SampleMultilevel {
+            activation: net.activation() as u32,
+            parametrisation: net.parametrisation() as u32,
+            context_activation: made.activation() as u32,
+            residual: u32::from(made.is_residual()),
+            tile_iterations: net.forward_iterations(),
+            made_iterations: made.step_iterations(1),
+            n_samples: self.n_samples as u32,
+            dimensions: made.dimensions() as u32,
+            context_width: made.context() as u32,
+            first_dimension: span.first,
+            end_dimension: span.end,
+            first_sample: self.first_sample as u32,
+            seed_low: self.request.seed as u32,
+            seed_high: (self.request.seed >> 32) as u32,
+            n_layers: net.n_layers() as u32,
+            n_made_layers: made.n_layers() as u32,
+            made_table: self.made_table,
+            sigma_table: self.sigma_table,
+            n_levels: sigmas.len() as u32,
+            points: *points,
+            incremental: u32::from(self.workspace.is_none()),
+            context_at: self.context_at as u32,
+            state_words: self.state.shape()[1] as u32,
+            scratch_words: self.scratch.shape()[1] as u32,
+            n_net: self.net.elements() as u32,
+            n_made: self.made.elements() as u32,
+            n_tables: self.tables.elements() as u32,
+            mean: net.mean(),
+            sd: net.sd(),
+            low,
+            high,
+            net: &self.net,
+            made: &self.made,
+            tables: &self.tables,
+            state: &self.state,
+            scratch: &self.scratch,
+        }
+    }
+
+    fn langevin(&self, span: Span) -> SampleLangevin<'_> {
+        let (made, net) = (&self.trained.model.made, &self.trained.model.net);
+        let Sampler::Langevin { sigmas, steps, step_size } = &self.request.sampler else {
+            unreachable!("called for the Langevin sampler only")
+        };
+        SampleLangevin {
+            activation: net.activation() as u32,
+            parametrisation: net.parametrisation() as u32,
+            context_activation: made.activation() as u32,
+            residual: u32::from(made.is_residual()),
+            tile_iterations: net.forward_iterations(),
+            made_iterations: made.step_iterations(64),
+            n_samples: self.n_samples as u32,
+            dimensions: made.dimensions() as u32,
+            context_width: made.context() as u32,
+            first_evaluation: span.first,
+            end_evaluation: span.end,
+            first_sample: self.first_sample as u32,
+            seed_low: self.request.seed as u32,
+            seed_high: (self.request.seed >> 32) as u32,
+            n_layers: net.n_layers() as u32,
+            n_made_layers: made.n_layers() as u32,
+            made_table: self.made_table,
+            sigma_table: self.sigma_table,
+            n_levels: sigmas.len() as u32,
+            steps: *steps,
+            incremental: u32::from(self.workspace.is_none()),
+            context_at: self.context_at as u32,
+            state_words: self.state.shape()[1] as u32,
+            n_groups: self.scratch.shape()[0] as u32,
+            scratch_words: self.scratch.shape()[1] as u32,
+            n_net: self.net.elements() as u32,
+            n_made: self.made.elements() as u32,
+            n_tables: self.tables.elements() as u32,
+            mean: net.mean(),
+            sd: net.sd(),
+            step_size: *step_size,
+            net: &self.net,
+            made: &self.made,
+            tables: &self.tables,
+            state: &self.state,
+            scratch: &self.scratch,
+        }
+    }
+
+    /// The data's range as training saw it; without it, four standard deviations round the mean.
+    fn range(&self) -> [f32; 2] {
+        let net = &self.trained.model.net;
+        let around_mean = [net.mean() - 4.0 * net.sd(), net.mean() + 4.0 * net.sd()];
+        let [low, high] = self.trained.config.model.score.range.unwrap_or(around_mean);
+        // Mass lies a little beyond what was seen in training, the more so without noise levels to reach it.
+        let margin = (high - low) * if self.request.sampler.sigmas()[0] > 0.0 { 0.05 } else { 0.2 };
+        [low - margin, high + margin]
+    }
+
+    fn context_by_full_pass(
+        &self,
+        recorder: &mut Recorder<'_>,
+        workspace: &Workspace,
+        dimension: u32,
+    ) -> Result<(), GpuError> {
+        let made = &self.trained.model.made;
+        recorder.run(&self.copy_x(&workspace.x))?;
+        made.forward(recorder, &self.trained.weights, &workspace.x, &workspace.made)?;
+        recorder.run(&CopyColumns {
+            rows: self.n_samples as u32,
+            columns: made.context() as u32,
+            source_columns: workspace.made.context.shape()[1] as u32,
+            source_at: dimension * made.context() as u32,
+            destination_columns: self.state.shape()[1] as u32,
+            destination_at: self.context_at as u32,
+            source: &workspace.made.context,
+            destination: &self.state,
+        })
+    }
+
+    /// From the head of each sample's state.
+    fn copy_x<'t>(&'t self, x: &'t Tensor) -> CopyColumns<'t> {
+        CopyColumns {
+            rows: self.n_samples as u32,
+            columns: x.shape()[1] as u32,
+            source_columns: self.state.shape()[1] as u32,
+            source_at: 0,
+            destination_columns: x.shape()[1] as u32,
+            destination_at: 0,
+            source: &self.state,
+            destination: x,
+        }
+    }
+
+    fn read_x(&self) -> Result<Vec<f32>> {
+        let x = self.gpu.tensor("samples", &[self.n_samples, self.trained.model.dimensions()])?;
+        let mut recorder = self.gpu.record("read_samples");
+        recorder.clear(&x);
+        recorder.run(&self.copy_x(&x))?;
+        recorder.submit()?;
+        let values = self.gpu.read::<f32>(&x)?;
+        if let Some(bad) = values.iter().position(|v| !v.is_finite()) {
+            return Err(Error::NonFinite {
+                what: format!("value {} of sample {}", bad % self.trained.model.dimensions(), bad / self.trained.model.dimensions()),
+                step: self.trained.step,
+                remedy: "Train longer, or use fewer Langevin steps of a smaller size".into(),
+            });
+        }
+        Ok(self.trained.model.order.to_data(&values, 1))
+    }
+}

@@ -1,0 +1,596 @@
+//! The training engine: steps, held-out losses, pictures and checkpoints of one run in its folder.
+//!
+//! `RUN/config.toml`, `RUN/metrics.jsonl`, `RUN/loss.png`, `RUN/checkpoints/{last,best}.safetensors`,
+//! `RUN/samples/step-N.png`. Whatever ends the process, `last` is a whole checkpoint, and going on from it gives the
+//! bits of a run that was never stopped.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use serde::Serialize;
+
+use crate::checkpoint::Checkpoint;
+use crate::config::{Config, Objective};
+use crate::data::{self, Dataset, SampleShape, Samples, Shuffle};
+use crate::error::{Error, Result};
+use crate::gpu::{Gpu, PendingRead};
+use crate::metrics::Metrics;
+use crate::nn::{ArCsm, Batch, Noise, Optimiser, ParamBuffer, Workspace};
+use crate::picture::{self, Picture};
+use crate::sample::SampleRequest;
+use crate::trained::Trained;
+
+/// Losses are read this many steps late, so that the adapter never waits for the host.
+const READ_DELAY: usize = 2;
+/// Step number of the noise on held-out samples: always the same, and never that of a training step.
+const HELD_OUT_STEP: u32 = u32::MAX;
+
+/// What to train, and where.
+#[derive(Debug, Clone)]
+pub struct TrainPlan {
+    /// Settings.
+    pub config: Config,
+    /// Folder of the run.
+    pub out: PathBuf,
+    /// Go on from the folder's last checkpoint.
+    pub resume: bool,
+    /// Start afresh in a folder that holds a run already.
+    pub force: bool,
+    /// The command, for pictures' text and the hint how to go on.
+    pub command: String,
+}
+
+/// What happens during a run.
+#[derive(Debug, Clone, Copy)]
+pub enum Event<'a> {
+    /// Everything is allocated.
+    Started {
+        /// Weights and biases that the masks leave.
+        parameters: usize,
+        /// Training samples.
+        train_samples: usize,
+        /// Held-out samples.
+        held_out_samples: usize,
+        /// Steps that are done already.
+        step: u64,
+    },
+    /// A step is done; its loss comes a little late.
+    Step {
+        /// Number of the step, from 1.
+        step: u64,
+        /// Steps in all.
+        steps: u64,
+        /// Its loss.
+        loss: f64,
+        /// Training speed since the start.
+        samples_per_second: f64,
+        /// At that speed.
+        seconds_left: f64,
+    },
+    /// A held-out loss was taken.
+    Validated {
+        /// After this step.
+        step: u64,
+        /// Its value.
+        loss: f64,
+        /// Whether it is the least so far.
+        best: bool,
+    },
+    /// A checkpoint was written.
+    Saved {
+        /// After this step.
+        step: u64,
+        /// Its file.
+        path: &'a Path,
+    },
+    /// A picture was written.
+    Picture {
+        /// Its file.
+        path: &'a Path,
+    },
+}
+
+/// What a run came to.
+#[derive(Debug, Clone, Serialize)]
+pub struct TrainReport {
+    /// Steps that were done.
+    pub steps: u64,
+    /// Mean training loss of the last hundred steps.
+    pub train_loss: f64,
+    /// Held-out loss at the end: dsm where there is noise, else the objective itself.
+    pub held_out_loss: f64,
+    /// Least held-out loss.
+    pub best_held_out_loss: f64,
+    /// Wall time of this session, s.
+    pub seconds: f64,
+    /// Wall time of one step, pictures and held-out losses left out, s.
+    pub seconds_per_step: f64,
+    /// Last checkpoint.
+    pub checkpoint: PathBuf,
+    /// Pictures of this session.
+    pub pictures: Vec<PathBuf>,
+}
+
+/// Trains until the last step or until `stop` is set.
+///
+/// # Errors
+/// Bad settings or data, a folder that holds a run already, sizes over the adapter's limits, a failed adapter, a loss
+/// that is not finite, a full disk; [`Error::Interrupted`] with the hint how to go on when `stop` was set.
+pub fn train(
+    gpu: &Gpu,
+    plan: &TrainPlan,
+    stop: &AtomicBool,
+    observe: &mut dyn FnMut(Event<'_>),
+) -> Result<TrainReport> {
+    plan.config.check()?;
+    let folder = RunFolder::open(plan)?;
+    let data = data::load(&plan.config.data.spec, plan.config.data.held_out, plan.config.train.seed)?;
+    let mut config = plan.config.clone();
+    complete_from_data(&mut config, &data.train);
+    let checkpoint = if plan.resume { Some(folder.last_checkpoint(&config)?) } else { None };
+    let mut trainer = Trainer::new(gpu, config, &data, checkpoint.as_ref())?;
+    folder.write_config(&trainer.trained.config)?;
+    let metrics = Metrics::open(&folder.root.join("metrics.jsonl"), trainer.trained.step)?;
+    Session { plan, folder, data: &data, metrics, pictures: Vec::new(), clock: Clock::start() }
+        .run(&mut trainer, stop, observe)
+}
+
+/// Mean, standard deviation and range of the training data, where the settings leave them open.
+fn complete_from_data(config: &mut Config, samples: &Samples) {
+    let (mean, sd) = samples.mean_and_sd();
+    let score = &mut config.model.score;
+    score.mean.get_or_insert(mean as f32);
+    score.sd.get_or_insert((sd as f32).max(1e-6));
+    score.range.get_or_insert_with(|| {
+        let [low, high] = samples.range();
+        [low, high.max(low + 1e-6)]
+    });
+}
+
+/// Model, optimiser and place in the data: what a checkpoint holds.
+pub struct Trainer<'g> {
+    gpu: &'g Gpu,
+    /// The model with the moving average of its weights.
+    pub trained: Trained,
+    weights: ParamBuffer,
+    optimiser: Optimiser,
+    workspace: Workspace,
+    validation: Workspace,
+    shuffle: Shuffle,
+    best_loss: Option<f64>,
+    pending: VecDeque<(u64, PendingRead)>,
+    indices: Vec<usize>,
+    batch: Vec<f32>,
+}
+
+impl<'g> Trainer<'g> {
+    /// Allocates everything that training needs, from scratch or from a checkpoint.
+    ///
+    /// # Errors
+    /// Sizes over the adapter's limits, with the numbers; a checkpoint of another model.
+    pub fn new(gpu: &'g Gpu, config: Config, data: &Dataset, checkpoint: Option<&Checkpoint>) -> Result<Self> {
+        let (seed, batch) = (config.train.seed, config.train.batch);
+        let model = ArCsm::new(gpu, &config.model, data.shape.dimensions())?;
+        let load = |label: &str, prefix: &str, from: &Checkpoint| {
+            ParamBuffer::from_tensors(gpu, label, &model.table, &from.tensors, prefix)
+        };
+        let weights = match checkpoint {
+            Some(checkpoint) => load("weights", "", checkpoint)?,
+            None => ParamBuffer::initial(gpu, "weights", &model.table, seed)?,
+        };
+        let mut optimiser = Optimiser::new(gpu, &model.table, &weights)?;
+        if let Some(checkpoint) = checkpoint {
+            optimiser.first_moment = load("first_moment", "adam.m.", checkpoint)?;
+            optimiser.second_moment = load("second_moment", "adam.v.", checkpoint)?;
+            optimiser.average = load("average", "ema.", checkpoint)?;
+        }
+        let drawn = checkpoint.map_or(0, |checkpoint| checkpoint.samples_drawn);
+        Ok(Self {
+            gpu,
+            workspace: model.workspace(gpu, batch, config.train.row_stride, true)?,
+            validation: model.workspace(gpu, batch, 1, false)?,
+            shuffle: Shuffle::at(data.train.len(), seed, drawn),
+            best_loss: checkpoint.and_then(|checkpoint| checkpoint.best_loss),
+            pending: VecDeque::new(),
+            indices: Vec::new(),
+            batch: vec![0.0; batch * data.shape.dimensions()],
+            trained: Trained {
+                weights: optimiser.average.clone(),
+                shape: data.shape,
+                step: checkpoint.map_or(0, |checkpoint| checkpoint.step),
+                fingerprint: String::new(),
+                model,
+                config,
+            },
+            weights,
+            optimiser,
+        })
+    }
+
+    /// Submits the next step. Gives an earlier step's number and loss once it is known.
+    ///
+    /// # Errors
+    /// A failed adapter, or a loss that is not finite.
+    pub fn step(&mut self, samples: &Samples) -> Result<Option<(u64, f64)>> {
+        let config = &self.trained.config;
+        let step = self.trained.step + 1;
+        self.shuffle.next_batch(config.train.batch, &mut self.indices);
+        samples.gather(&self.indices, &mut self.batch);
+        self.gpu.write(&self.workspace.x, &self.trained.model.order.to_model(&self.batch, 1))?;
+        let mut recorder = self.gpu.record("training_step");
+        self.trained.model.loss_and_gradient(
+            &mut recorder,
+            &Batch::of_step(config, step),
+            &self.weights,
+            &self.optimiser.gradient,
+            &self.workspace,
+        )?;
+        self.optimiser.step(&mut recorder, &config.train, step, &self.weights)?;
+        recorder.submit()?;
+        self.pending.push_back((step, self.gpu.begin_read(&[&self.workspace.score.loss])));
+        self.trained.step = step;
+        if self.pending.len() > READ_DELAY { self.finish_oldest() } else { Ok(None) }
+    }
+
+    /// Waits for the loss of the oldest step that is still under way.
+    ///
+    /// # Errors
+    /// As [`Trainer::step`].
+    pub fn finish_oldest(&mut self) -> Result<Option<(u64, f64)>> {
+        let Some((step, read)) = self.pending.pop_front() else { return Ok(None) };
+        let loss = f64::from(self.gpu.finish_read::<f32>(read)?[0][0]);
+        if loss.is_finite() {
+            return Ok(Some((step, loss)));
+        }
+        Err(Error::NonFinite {
+            what: "the training loss".into(),
+            step,
+            remedy: "The last checkpoint is kept; resume it with a smaller learning rate or with clip_norm = 1".into(),
+        })
+    }
+
+    /// Loss of held-out samples under noise that is always the same: dsm, or the objective itself without noise.
+    ///
+    /// # Errors
+    /// A failed adapter, or a loss that is not finite.
+    pub fn held_out_loss(&mut self, samples: &Samples) -> Result<f64> {
+        let config = &self.trained.config;
+        let count = match config.train.validate_samples {
+            0 => samples.len(),
+            limit => limit.min(samples.len()),
+        };
+        let mut sum = 0.0;
+        for first in (0..count).step_by(config.train.batch) {
+            let used = config.train.batch.min(count - first);
+            // The last batch is filled up with its first sample, which is not counted again.
+            let indices: Vec<usize> = (0..config.train.batch).map(|i| first + if i < used { i } else { 0 }).collect();
+            samples.gather(&indices, &mut self.batch);
+            sum += self.held_out_batch(first as u32, used)?;
+        }
+        let loss = sum / count as f64;
+        if !loss.is_finite() {
+            let remedy = "The last checkpoint is kept; resume it with a smaller learning rate".into();
+            return Err(Error::NonFinite { what: "the held-out loss".into(), step: self.trained.step, remedy });
+        }
+        Ok(loss)
+    }
+
+    fn held_out_batch(&self, first_sample: u32, used: usize) -> Result<f64> {
+        let (config, model, workspace) = (&self.trained.config, &self.trained.model, &self.validation);
+        self.gpu.write(&workspace.x, &model.order.to_model(&self.batch, 1))?;
+        let noise = Noise {
+            step: HELD_OUT_STEP,
+            first_sample,
+            ..Noise::of_step(&config.noise, config.train.objective, config.train.seed, 0)
+        };
+        let mut recorder = self.gpu.record("held_out_loss");
+        model.net.perturb(&mut recorder, &workspace.x, &noise, &workspace.score)?;
+        model.scores_of_rows(&mut recorder, &self.trained.weights, workspace)?;
+        recorder.submit()?;
+        let read = self.gpu.begin_read(&[&workspace.score.rows, &workspace.score.result]);
+        let words = self.gpu.finish_read::<u32>(read)?;
+        let rows = words[0].chunks_exact(4).zip(words[1].chunks_exact(4)).take(used * model.dimensions());
+        Ok(rows.map(|(row, result)| row_loss(config, row, result)).sum())
+    }
+
+    /// Everything that is needed to go on.
+    ///
+    /// # Errors
+    /// A failed adapter, or weights that are not finite.
+    pub fn checkpoint(&self) -> Result<Checkpoint> {
+        let mut tensors = BTreeMap::new();
+        self.weights.save_into(self.gpu, "", &mut tensors)?;
+        self.optimiser.average.save_into(self.gpu, "ema.", &mut tensors)?;
+        self.optimiser.first_moment.save_into(self.gpu, "adam.m.", &mut tensors)?;
+        self.optimiser.second_moment.save_into(self.gpu, "adam.v.", &mut tensors)?;
+        if let Some((name, _)) = tensors.iter().find(|(_, tensor)| tensor.values.iter().any(|v| !v.is_finite())) {
+            let remedy = "The last checkpoint is kept; resume it with a smaller learning rate".into();
+            return Err(Error::NonFinite { what: format!("tensor {name}"), step: self.trained.step, remedy });
+        }
+        Ok(self.checkpoint_of(tensors))
+    }
+
+    /// The moving average alone, under the weights' plain names.
+    ///
+    /// # Errors
+    /// A failed adapter.
+    pub fn averaged_checkpoint(&self) -> Result<Checkpoint> {
+        let mut tensors = BTreeMap::new();
+        self.optimiser.average.save_into(self.gpu, "", &mut tensors)?;
+        Ok(self.checkpoint_of(tensors))
+    }
+
+    fn checkpoint_of(&self, tensors: BTreeMap<String, crate::arrays::HostTensor>) -> Checkpoint {
+        Checkpoint {
+            config: self.trained.config.clone(),
+            step: self.trained.step,
+            samples_drawn: self.shuffle.position(),
+            shape: self.trained.shape,
+            best_loss: self.best_loss,
+            tensors,
+        }
+    }
+}
+
+/// Loss of one row from the words of (index, x~, sigma, eps) and (score, slope), in f64.
+fn row_loss(config: &Config, row: &[u32], result: &[u32]) -> f64 {
+    let float = |word: u32| f64::from(f32::from_bits(word));
+    let (x, sigma, eps) = (float(row[1]), float(row[2]), float(row[3]));
+    let (score, slope) = (float(result[0]), float(result[1]));
+    match config.train.objective {
+        Objective::Csm | Objective::Dsm => 0.5 * (sigma * score + eps).powi(2),
+        Objective::Plain => 0.5 * score * score + slope,
+        Objective::Weighted => {
+            let [low, high] = config.train.bounds.map(f64::from);
+            let centre = 0.5 * (low + high);
+            let (weight, weight_slope) = (0.5 * (high - low) - (x - centre).abs(), -(x - centre).signum());
+            weight * (0.5 * score * score + slope) + weight_slope * score
+        }
+    }
+}
+
+/// The folder of a run.
+struct RunFolder {
+    root: PathBuf,
+}
+
+impl RunFolder {
+    /// Creates the folder, or checks that what is there may be used.
+    fn open(plan: &TrainPlan) -> Result<Self> {
+        let folder = Self { root: plan.out.clone() };
+        let subject = || plan.out.display().to_string();
+        let holds_run = folder.root.join("config.toml").exists();
+        if plan.resume && !folder.last().exists() {
+            return Err(Error::input(subject(), "holds no checkpoint to go on from", "Give the folder of a run"));
+        }
+        if holds_run && !plan.resume && !plan.force {
+            let remedy = "Go on with `--resume`, start afresh with `--force`, or give another folder";
+            return Err(Error::input(subject(), "holds a run already", remedy));
+        }
+        if plan.force && !plan.resume {
+            folder.remove_run()?;
+        }
+        for part in ["checkpoints", "samples"] {
+            let path = folder.root.join(part);
+            std::fs::create_dir_all(&path).map_err(|e| {
+                Error::input(path.display().to_string(), format!("cannot be created: {e}"), "Give a folder that can be written")
+            })?;
+        }
+        crate::files::check_writable(&folder.root.join("config.toml"))?;
+        Ok(folder)
+    }
+
+    /// Removes the files of an earlier run, and nothing else.
+    fn remove_run(&self) -> Result<()> {
+        for path in [self.root.join("metrics.jsonl"), self.last(), self.best()] {
+            match std::fs::remove_file(&path) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(Error::file("remove", &path, e, "Give another folder"));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn last(&self) -> PathBuf {
+        self.root.join("checkpoints/last.safetensors")
+    }
+
+    fn best(&self) -> PathBuf {
+        self.root.join("checkpoints/best.safetensors")
+    }
+
+    fn last_checkpoint(&self, config: &Config) -> Result<Checkpoint> {
+        let checkpoint = Checkpoint::load(&self.last())?;
+        if checkpoint.config.model != config.model {
+            let subject = self.last().display().to_string();
+            let remedy = "Resume with the [model] settings of the run's config.toml";
+            return Err(Error::input(subject, "belongs to a model with other settings", remedy));
+        }
+        Ok(checkpoint)
+    }
+
+    fn write_config(&self, config: &Config) -> Result<()> {
+        use std::io::Write;
+        crate::files::write_atomically(&self.root.join("config.toml"), |file| file.write_all(config.to_toml().as_bytes()))
+    }
+}
+
+/// Time spent on steps, apart from what interrupts them.
+struct Clock {
+    start: Instant,
+    paused: f64,
+    steps: u64,
+}
+
+impl Clock {
+    fn start() -> Self {
+        Self { start: Instant::now(), paused: 0.0, steps: 0 }
+    }
+
+    /// Runs something that is not training.
+    fn pause<T>(&mut self, work: impl FnOnce() -> T) -> T {
+        let start = Instant::now();
+        let result = work();
+        self.paused += start.elapsed().as_secs_f64();
+        result
+    }
+
+    fn seconds_per_step(&self) -> f64 {
+        (self.start.elapsed().as_secs_f64() - self.paused) / self.steps.max(1) as f64
+    }
+}
+
+/// One call of [`train`]: the loop and what it leaves in the folder.
+struct Session<'a> {
+    plan: &'a TrainPlan,
+    folder: RunFolder,
+    data: &'a Dataset,
+    metrics: Metrics,
+    pictures: Vec<PathBuf>,
+    clock: Clock,
+}
+
+impl Session<'_> {
+    fn run(
+        mut self,
+        trainer: &mut Trainer<'_>,
+        stop: &AtomicBool,
+        observe: &mut dyn FnMut(Event<'_>),
+    ) -> Result<TrainReport> {
+        let train = trainer.trained.config.train.clone();
+        observe(Event::Started {
+            parameters: trainer.trained.model.table.count(),
+            train_samples: self.data.train.len(),
+            held_out_samples: self.data.held_out.len(),
+            step: trainer.trained.step,
+        });
+        let due = |step: u64, every: u64| every > 0 && step.is_multiple_of(every);
+        while trainer.trained.step < train.steps && !stop.load(Ordering::Relaxed) {
+            let loss = trainer.step(&self.data.train)?;
+            self.note(trainer, loss, observe)?;
+            let step = trainer.trained.step;
+            if due(step, train.validate_every) && step < train.steps {
+                self.validate(trainer, observe)?;
+            }
+            if due(step, train.checkpoint_every) && step < train.steps {
+                self.save(trainer, observe)?;
+            }
+            if due(step, train.sample_every) && step < train.steps {
+                self.draw(trainer, observe)?;
+            }
+        }
+        self.drain(trainer, observe)?;
+        if trainer.trained.step < train.steps {
+            self.save(trainer, observe)?;
+            let out = self.plan.out.display();
+            let hint = format!("step {} is saved. Go on with: arcsm train --resume {out}", trainer.trained.step);
+            return Err(Error::Interrupted(hint));
+        }
+        let held_out_loss = self.validate(trainer, observe)?;
+        self.save(trainer, observe)?;
+        self.draw(trainer, observe)?;
+        Ok(TrainReport {
+            steps: trainer.trained.step,
+            train_loss: self.metrics.recent_train_loss(),
+            held_out_loss,
+            best_held_out_loss: trainer.best_loss.unwrap_or(held_out_loss),
+            seconds: self.clock.start.elapsed().as_secs_f64(),
+            seconds_per_step: self.clock.seconds_per_step(),
+            checkpoint: self.folder.last(),
+            pictures: self.pictures,
+        })
+    }
+
+    fn note(
+        &mut self,
+        trainer: &Trainer<'_>,
+        loss: Option<(u64, f64)>,
+        observe: &mut dyn FnMut(Event<'_>),
+    ) -> Result<()> {
+        let Some((step, loss)) = loss else { return Ok(()) };
+        self.clock.steps += 1;
+        self.metrics.train(step, loss)?;
+        let train = &trainer.trained.config.train;
+        let seconds_per_step = self.clock.seconds_per_step();
+        observe(Event::Step {
+            step,
+            steps: train.steps,
+            loss,
+            samples_per_second: train.batch as f64 / seconds_per_step,
+            seconds_left: (train.steps - step) as f64 * seconds_per_step,
+        });
+        Ok(())
+    }
+
+    /// Waits for the losses of all steps made so far.
+    fn drain(&mut self, trainer: &mut Trainer<'_>, observe: &mut dyn FnMut(Event<'_>)) -> Result<()> {
+        while !trainer.pending.is_empty() {
+            let loss = trainer.finish_oldest()?;
+            self.note(trainer, loss, observe)?;
+        }
+        Ok(())
+    }
+
+    fn validate(&mut self, trainer: &mut Trainer<'_>, observe: &mut dyn FnMut(Event<'_>)) -> Result<f64> {
+        self.drain(trainer, observe)?;
+        let loss = self.clock.pause(|| trainer.held_out_loss(&self.data.held_out))?;
+        let step = trainer.trained.step;
+        let best = trainer.best_loss.is_none_or(|best| loss < best);
+        self.metrics.held_out(step, loss)?;
+        observe(Event::Validated { step, loss, best });
+        if best {
+            trainer.best_loss = Some(loss);
+            let path = self.folder.best();
+            self.clock.pause(|| trainer.averaged_checkpoint()?.save(&path))?;
+        }
+        Ok(loss)
+    }
+
+    fn save(&mut self, trainer: &mut Trainer<'_>, observe: &mut dyn FnMut(Event<'_>)) -> Result<()> {
+        self.drain(trainer, observe)?;
+        self.metrics.flush()?;
+        let path = self.folder.last();
+        self.clock.pause(|| trainer.checkpoint()?.save(&path))?;
+        observe(Event::Saved { step: trainer.trained.step, path: &path });
+        Ok(())
+    }
+
+    /// A picture of samples, and the loss curve so far.
+    fn draw(&mut self, trainer: &mut Trainer<'_>, observe: &mut dyn FnMut(Event<'_>)) -> Result<()> {
+        self.drain(trainer, observe)?;
+        let step = trainer.trained.step;
+        let samples = self.folder.root.join(format!("samples/step-{step}.png"));
+        let curve = self.folder.root.join("loss.png");
+        let text = [("arcsm:command", self.plan.command.clone()), ("arcsm:step", step.to_string())];
+        let (data, gpu) = (self.data, trainer.gpu);
+        let mut written = Vec::new();
+        let started = Instant::now();
+        if picture::can_draw(data.shape) {
+            let request = SampleRequest::new(&trainer.trained, picture::natural_count(data.shape), trainer.trained.config.train.seed);
+            let drawn = crate::sample::sample(gpu, &trainer.trained, &request, &mut |_| {})?;
+            Picture { values: &drawn.values, shape: data.shape, beside: Some(data), title: &data.name }.write(&samples, &text)?;
+            written.push(samples);
+        }
+        self.metrics.plot(&curve, &data.name, &text)?;
+        written.push(curve);
+        self.clock.paused += started.elapsed().as_secs_f64();
+        for path in written {
+            observe(Event::Picture { path: &path });
+            if !self.pictures.contains(&path) {
+                self.pictures.push(path);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Shape of the samples of a run, for those who only have its settings.
+impl From<&Dataset> for SampleShape {
+    fn from(data: &Dataset) -> Self {
+        data.shape
+    }
+}

@@ -1,0 +1,178 @@
+//! A trained model, ready to be asked: scores, denoising, and (in [`crate::sample`]) samples.
+
+use std::path::Path;
+
+use crate::checkpoint::{self, Checkpoint};
+use crate::config::{Config, Parametrisation};
+use crate::data::SampleShape;
+use crate::error::{Error, Result};
+use crate::gpu::Gpu;
+use crate::nn::{ArCsm, ParamBuffer};
+
+/// Samples worked on together where the caller does not say.
+const BATCH: usize = 64;
+
+/// A model with its weights on the GPU.
+#[derive(Debug)]
+pub struct Trained {
+    /// The networks.
+    pub model: ArCsm,
+    /// The moving average of the weights where the checkpoint has one, else the weights.
+    pub weights: ParamBuffer,
+    /// Settings of the run that made it.
+    pub config: Config,
+    /// What one sample is.
+    pub shape: SampleShape,
+    /// Optimiser steps that were done.
+    pub step: u64,
+    /// Short hash of the checkpoint file.
+    pub fingerprint: String,
+}
+
+/// Noise on one value: x~ = x + sigma eps.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Perturbation {
+    /// Noise level.
+    pub sigma: f32,
+    /// Standard normal number.
+    pub eps: f32,
+}
+
+/// What the model says of samples, in the data's order of dimensions.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Scores {
+    /// (N, D, K)
+    pub context: Vec<f32>,
+    /// (N, D)
+    pub x_tilde: Vec<f32>,
+    /// (N, D), s = d/dx~ log p(x~_d | x_<d)
+    pub score: Vec<f32>,
+    /// (N, D), ds/dx~
+    pub slope: Vec<f32>,
+    /// sum over d of lambda (1/2 s^2 + ds/dx~), averaged over N; lambda = sigma^2, or 1 for the `plain` parametrisation.
+    pub csm_loss: f64,
+    /// sum over d of 1/2 (sigma s + eps)^2, averaged over N.
+    pub dsm_loss: f64,
+}
+
+impl Trained {
+    /// Loads a checkpoint.
+    ///
+    /// # Errors
+    /// A file that is no checkpoint or belongs to another model; a model that does not fit the adapter.
+    pub fn load(gpu: &Gpu, path: &Path) -> Result<Self> {
+        let checkpoint = Checkpoint::load(path)?;
+        checkpoint.config.check()?;
+        let model = ArCsm::new(gpu, &checkpoint.config.model, checkpoint.shape.dimensions())?;
+        let averaged = checkpoint.tensors.keys().any(|name| name.starts_with("ema."));
+        let prefix = if averaged { "ema." } else { "" };
+        let weights = ParamBuffer::from_tensors(gpu, "weights", &model.table, &checkpoint.tensors, prefix)?;
+        Ok(Self {
+            model,
+            weights,
+            config: checkpoint.config,
+            shape: checkpoint.shape,
+            step: checkpoint.step,
+            fingerprint: checkpoint::fingerprint(path)?,
+        })
+    }
+
+    /// Contexts of clean x (N, D), and scores and slopes at x~ = x + sigma eps; `at` is (N, D) too.
+    ///
+    /// # Errors
+    /// Numbers of values that do not fit the model; a failed adapter.
+    pub fn scores(&self, gpu: &Gpu, x: &[f32], at: &[Perturbation]) -> Result<Scores> {
+        let dimensions = self.model.dimensions();
+        if x.is_empty() || !x.len().is_multiple_of(dimensions) || x.len() != at.len() {
+            let problem = format!("{} values and {} perturbations, the model has D = {dimensions}", x.len(), at.len());
+            return Err(Error::input("samples", problem, "Give (N, D) of each"));
+        }
+        let count = x.len() / dimensions;
+        let batch = BATCH.min(count);
+        let workspace = self.model.workspace(gpu, batch, 1, false)?;
+        let mut scores = Scores::with_capacity(x.len());
+        let (mut csm, mut dsm) = (0.0, 0.0);
+        for (x, at) in x.chunks(batch * dimensions).zip(at.chunks(batch * dimensions)) {
+            let part = self.scores_of_batch(gpu, x, at, &workspace)?;
+            csm += part.csm_loss;
+            dsm += part.dsm_loss;
+            scores.context.extend(part.context);
+            scores.x_tilde.extend(part.x_tilde);
+            scores.score.extend(part.score);
+            scores.slope.extend(part.slope);
+        }
+        scores.csm_loss = csm / count as f64;
+        scores.dsm_loss = dsm / count as f64;
+        Ok(scores)
+    }
+
+    /// At most one batch; the losses are sums over its samples. A last batch that is not full is filled up with zeros.
+    fn scores_of_batch(
+        &self,
+        gpu: &Gpu,
+        x: &[f32],
+        at: &[Perturbation],
+        workspace: &crate::nn::Workspace,
+    ) -> Result<Scores> {
+        let (order, width) = (&self.model.order, self.model.made.context());
+        let used = x.len();
+        let fill = |values: Vec<f32>, filler: f32| {
+            let mut values = values;
+            values.resize(workspace.x.elements(), filler);
+            values
+        };
+        let x_model = fill(order.to_model(x, 1), 0.0);
+        let sigma = fill(order.to_model(&at.iter().map(|p| p.sigma).collect::<Vec<_>>(), 1), 1.0);
+        let eps = fill(order.to_model(&at.iter().map(|p| p.eps).collect::<Vec<_>>(), 1), 0.0);
+        let rows: Vec<u32> = (0..x_model.len())
+            .flat_map(|i| {
+                let x_tilde = x_model[i] + sigma[i] * eps[i];
+                [i as u32, x_tilde.to_bits(), sigma[i].to_bits(), eps[i].to_bits()]
+            })
+            .collect();
+        gpu.write(&workspace.x, &x_model)?;
+        gpu.write(&workspace.score.rows, &rows)?;
+        let mut recorder = gpu.record("scores");
+        self.model.scores_of_rows(&mut recorder, &self.weights, workspace)?;
+        recorder.submit()?;
+        let read = gpu.begin_read(&[&workspace.score.result, &workspace.made.context]);
+        let mut tensors = gpu.finish_read::<f32>(read)?;
+        let (context, result) = (tensors.pop().unwrap_or_default(), tensors.pop().unwrap_or_default());
+        let column = |c: usize| result.chunks_exact(4).take(used).map(|row| row[c]).collect::<Vec<f32>>();
+        let (score, slope) = (order.to_data(&column(0), 1), order.to_data(&column(1), 1));
+        let plain = self.config.model.score.parametrisation == Parametrisation::Plain;
+        let (mut csm_loss, mut dsm_loss) = (0.0, 0.0);
+        for ((at, &s), &ds) in at.iter().zip(&score).zip(&slope) {
+            let (s, ds, sigma) = (f64::from(s), f64::from(ds), f64::from(at.sigma));
+            let lambda = if plain { 1.0 } else { sigma * sigma };
+            csm_loss += lambda * (0.5 * s * s + ds);
+            dsm_loss += 0.5 * (sigma * s + f64::from(at.eps)).powi(2);
+        }
+        Ok(Scores {
+            context: order.to_data(&context[..used * width], width),
+            x_tilde: x.iter().zip(at).map(|(x, p)| x + p.sigma * p.eps).collect(),
+            score,
+            slope,
+            csm_loss,
+            dsm_loss,
+        })
+    }
+
+    /// One step of denoising, x~_d + sigma^2 s_d, with contexts from the noisy samples (N, D) themselves: the estimate
+    /// of E[x_d | x~_1 .. x~_d] (Meng et al. 2020, section 5.3).
+    ///
+    /// # Errors
+    /// As [`Trained::scores`].
+    pub fn denoise(&self, gpu: &Gpu, noisy: &[f32], sigma: f32) -> Result<Vec<f32>> {
+        let at = vec![Perturbation { sigma, eps: 0.0 }; noisy.len()];
+        let scores = self.scores(gpu, noisy, &at)?;
+        Ok(noisy.iter().zip(&scores.score).map(|(x, s)| x + sigma * sigma * s).collect())
+    }
+}
+
+impl Scores {
+    fn with_capacity(values: usize) -> Self {
+        let empty = || Vec::with_capacity(values);
+        Self { context: Vec::new(), x_tilde: empty(), score: empty(), slope: empty(), csm_loss: 0.0, dsm_loss: 0.0 }
+    }
+}
