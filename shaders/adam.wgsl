@@ -2,12 +2,11 @@
 //   g = clip * gradient,  m = beta1 m + (1 - beta1) g,  v = beta2 v + (1 - beta2) g^2
 //   w = w - rate (m / c1 / (sqrt(v / c2) + epsilon) + decay w),  ema = e ema + (1 - e) w,  c_k = 1 - beta_k^step
 //
-// A thread owns four words. The squared gradient norm comes as partial sums; where it is not finite, nothing is touched,
+// A thread owns four words. The squared gradient norm comes first in squared_norms; where it is not finite, nothing is touched,
 // so that a bad step leaves good weights. The bits are tested: comparisons with NaN are not reliable in shaders.
 
 struct Params {
     n_values: u32,
-    n_norms: u32,
     rate: f32,
     beta1: f32,
     beta2: f32,
@@ -21,7 +20,7 @@ struct Params {
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> gradient: array<vec4<f32>>; // (n_values)
-@group(0) @binding(2) var<storage, read> norms: array<vec4<f32>>; // (n_norms, 4)
+@group(0) @binding(2) var<storage, read> squared_norms: array<f32>; // (4)
 @group(0) @binding(3) var<storage, read_write> value: array<vec4<f32>>; // (n_values)
 @group(0) @binding(4) var<storage, read_write> first_moment: array<vec4<f32>>; // (n_values)
 @group(0) @binding(5) var<storage, read_write> second_moment: array<vec4<f32>>; // (n_values)
@@ -33,10 +32,7 @@ fn adam(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
     if k >= (params.n_values + 3u) / 4u {
         return;
     }
-    var squared_norm = 0.0;
-    for (var i = 0u; i < params.n_norms; i++) {
-        squared_norm += norms[i].x;
-    }
+    let squared_norm = squared_norms[0];
     if (bitcast<u32>(squared_norm) & 0x7fffffffu) >= 0x7f800000u {
         return;
     }

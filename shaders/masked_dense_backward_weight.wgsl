@@ -1,7 +1,7 @@
 // dweight[o, i] = sum over b of dy[b, o] x[b, i] where i < visible[o], and 0 elsewhere
 //
-// A workgroup owns 64 outputs x 64 inputs, a thread 8 outputs x (4 + 4) inputs. Tiles above the staircase only store
-// zeros. The batch is summed in order, so the same inputs give the same bits.
+// A workgroup owns 8 ROWS outputs x 64 inputs, a thread ROWS outputs x (4 + 4) inputs. Tiles above the staircase only
+// store zeros. The batch is summed in order, so the same inputs give the same bits.
 
 struct Params {
     batch: u32,
@@ -15,48 +15,52 @@ struct Params {
 @group(0) @binding(3) var<storage, read> visible: array<u32>; // (n_out)
 @group(0) @binding(4) var<storage, read_write> dweight: array<vec4<f32>>; // (n_out, n_in)
 
+//#include broadcast
 @compute @workgroup_size(8, 8)
 fn masked_dense_backward_weight(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
     let in_quads = (params.n_in + 3u) / 4u;
     let out_quads = (params.n_out + 3u) / 4u;
-    let row = group.x * 64u + local.y * 8u;
-    let column = group.y * 64u + local.x * 4u;
-    if row >= params.n_out || column >= params.n_in {
+    let row = (group.x * 8u + local.y) * ROWS;
+    if row >= params.n_out {
         return;
     }
-    //#for r in 0..8
+    let column = group.y * 64u + local.x * 4u;
+    let quad_0 = min(column / 4u, in_quads - 1u);
+    let quad_1 = min(column / 4u + 8u, in_quads - 1u);
+    //#for r in 0..ROWS
     var acc{r}_0 = vec4(0.0);
     var acc{r}_1 = vec4(0.0);
     //#end
-    let last = min(group.x * 64u + 63u, params.n_out - 1u);
+    //#for q in 0..ROWS/4
+    let row{q} = min(row / 4u + {q}u, out_quads - 1u);
+    //#end
+    let last = min((group.x + 1u) * 8u * ROWS, params.n_out) - 1u;
     let batch = select(0u, params.batch, visible[last] > group.y * 64u);
-    let row_0 = row / 4u;
-    let row_1 = min(row_0 + 1u, out_quads - 1u);
-    let quad_0 = column / 4u;
-    let quad_1 = min(quad_0 + 8u, in_quads - 1u);
-    for (var b = 0u; b < batch; b++) {
-        let dy_0 = dy[b * out_quads + row_0];
-        let dy_1 = dy[b * out_quads + row_1];
-        let x_0 = x[b * in_quads + quad_0];
-        let x_1 = x[b * in_quads + quad_1];
-        //#for r in 0..4
-        acc{r}_0 += dy_0[{r}] * x_0;
-        acc{r}_1 += dy_0[{r}] * x_1;
+    for (var first = 0u; first < batch; first += LANES) {
+        let own = min(first + local.x % LANES, params.batch - 1u) * out_quads;
+        //#for q in 0..ROWS/4
+        let own{q} = dy[own + row{q}];
         //#end
-        //#for r in 4..8
-        acc{r}_0 += dy_1[{r} - 4] * x_0;
-        acc{r}_1 += dy_1[{r} - 4] * x_1;
-        //#end
+        for (var b = first; b < min(first + LANES, batch); b++) {
+            let x_0 = x[b * in_quads + quad_0];
+            let x_1 = x[b * in_quads + quad_1];
+            //#for r in 0..ROWS
+            let dy{r} = broadcast(own{r/4}, b - first)[{r%4}];
+            acc{r}_0 += dy{r} * x_0;
+            acc{r}_1 += dy{r} * x_1;
+            //#end
+        }
     }
-    //#for r in 0..8
-    store(row + {r}u, column, in_quads, acc{r}_0);
-    store(row + {r}u, column + 32u, in_quads, acc{r}_1);
+    //#for r in 0..ROWS
+    store(row + {r}u, column, acc{r}_0);
+    store(row + {r}u, column + 32u, acc{r}_1);
     //#end
 }
 
-fn store(row: u32, column: u32, in_quads: u32, value: vec4<f32>) {
+fn store(row: u32, column: u32, value: vec4<f32>) {
     if row < params.n_out && column < params.n_in {
         let columns = vec4(column, column + 1u, column + 2u, column + 3u);
-        dweight[row * in_quads + column / 4u] = select(vec4(0.0), value, columns < vec4(visible[row]));
+        let at = row * ((params.n_in + 3u) / 4u) + column / 4u;
+        dweight[at] = select(vec4(0.0), value, columns < vec4(visible[row]));
     }
 }

@@ -44,6 +44,7 @@ struct Params {
 @group(0) @binding(5) var<storage, read_write> scratch: array<vec4<f32>>; // (n_groups, scratch_words)
 
 //#include philox
+//#include broadcast
 //#include activation
 //#include parametrisation
 //#include score_net
@@ -58,8 +59,8 @@ fn normal(sample: u32, d: u32, n: u32) -> f32 {
 @compute @workgroup_size(8, 8)
 fn sample_langevin(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
     let thread = local.y * 8u + local.x;
-    let first = group.x * TILE_ROWS;
-    let n_rows = min(TILE_ROWS, params.n_samples - first);
+    let first = group.x * TILE_LINES;
+    let n_rows = min(TILE_LINES, params.n_samples - first);
     let sample = first + thread;
     let base = group.x * (params.scratch_words / 4u);
     let layer = score_layer(0u);

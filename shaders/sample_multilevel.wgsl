@@ -51,6 +51,7 @@ var<workgroup> drawn: f32;
 var<workgroup> highest: f32;
 
 //#include philox
+//#include broadcast
 //#include activation
 //#include parametrisation
 //#include score_net
@@ -61,8 +62,8 @@ fn evaluate_points(sample: u32, base: u32, start: f32, step: f32, n_points: u32,
     let thread = local.y * 8u + local.x;
     let layer = score_layer(0u);
     let n_quads = quads(layer.n_in);
-    for (var first = 0u; first < n_points; first += TILE_ROWS) {
-        let n_rows = min(TILE_ROWS, n_points - first);
+    for (var first = 0u; first < n_points; first += TILE_LINES) {
+        let n_rows = min(TILE_LINES, n_points - first);
         for (var item = thread; item < n_rows * n_quads; item += 64u) {
             let y = start + f32(first + item / n_quads) * step;
             scratch[base + layer.input + item] = point_quad(sample, item % n_quads, y, sigma);

@@ -27,6 +27,7 @@ struct Params {
 @group(0) @binding(5) var<storage, read_write> scratch: array<vec4<f32>>; // (n_groups, scratch_words)
 @group(0) @binding(6) var<storage, read_write> result: array<vec4<f32>>; // (n_rows, 4)
 
+//#include broadcast
 //#include activation
 //#include parametrisation
 //#include score_net
@@ -35,8 +36,8 @@ struct Params {
 fn score_forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
     let thread = local.y * 8u + local.x;
     let base = group.x * (params.scratch_words / 4u);
-    for (var first = group.x * ROWS; first < params.n_rows; first += params.n_groups * ROWS) {
-        let n_rows = min(ROWS, params.n_rows - first);
+    for (var first = group.x * ROWS_PER_TILE; first < params.n_rows; first += params.n_groups * ROWS_PER_TILE) {
+        let n_rows = min(ROWS_PER_TILE, params.n_rows - first);
         write_inputs(base, first, n_rows, thread);
         storageBarrier();
         workgroupBarrier();

@@ -40,6 +40,7 @@ struct Params {
 var<workgroup> seeds: array<f32, 64>;
 var<workgroup> losses: array<f32, 64>;
 
+//#include broadcast
 //#include activation
 //#include parametrisation
 //#include score_net
@@ -101,7 +102,7 @@ fn output_gradient(base: u32, layer: Layer, thread: u32) {
     let gradient = base + params.gradient_at / 4u;
     for (var k = thread; k < n_quads; k += 64u) {
         var sum = scratch[gradient + layer.weight + k];
-        for (var line = 0u; line < TILE_ROWS; line++) {
+        for (var line = 0u; line < TILE_LINES; line++) {
             sum += seeds[line] * scratch[base + layer.input + line * n_quads + k];
         }
         scratch[gradient + layer.weight + k] = sum;
@@ -109,7 +110,7 @@ fn output_gradient(base: u32, layer: Layer, thread: u32) {
     if thread == 0u {
         var bias = 0.0;
         var loss = 0.0;
-        for (var line = 0u; line < TILE_ROWS; line++) {
+        for (var line = 0u; line < TILE_LINES; line++) {
             loss += losses[line];
             if line % VIRTUAL == 0u {
                 bias += seeds[line];
@@ -137,7 +138,7 @@ fn through_activation(at: u32, out_quads: u32, dh_even: vec4<f32>, dh_odd: vec4<
 // dz, dt of the last hidden layer from the seeds.
 fn last_hidden_backward(base: u32, output: Layer, hidden: Layer, thread: u32) {
     let n_quads = quads(output.n_in);
-    for (var item = thread; item < TILE_ROWS / 2u * n_quads; item += 64u) {
+    for (var item = thread; item < TILE_LINES / 2u * n_quads; item += 64u) {
         let line = item / n_quads * 2u;
         let w = net[output.weight + item % n_quads];
         through_activation(base + hidden.z + line * n_quads + item % n_quads, n_quads, seeds[line] * w, seeds[line + 1u] * w);
@@ -152,31 +153,34 @@ fn weight_gradient(base: u32, layer: Layer, local: vec2<u32>, n_lines: u32) {
     for (var row = local.y * 8u; row < layer.n_out; row += 64u) {
         let row_0 = base + layer.z + row / 4u;
         let row_1 = base + layer.z + min(row / 4u + 1u, out_quads - 1u);
-        for (var quad = local.x; quad < in_quads; quad += 16u) {
-            let quad_0 = base + layer.input + quad;
+        for (var tile = 0u; tile < in_quads; tile += 16u) {
+            let quad = tile + local.x;
+            let quad_0 = base + layer.input + min(quad, in_quads - 1u);
             let quad_1 = base + layer.input + min(quad + 8u, in_quads - 1u);
             //#for r in 0..8
             var acc{r}_0 = vec4(0.0);
             var acc{r}_1 = vec4(0.0);
             //#end
-            for (var line = 0u; line < n_lines; line++) {
-                let dz_0 = scratch[row_0 + line * out_quads];
-                let dz_1 = scratch[row_1 + line * out_quads];
-                let h_0 = scratch[quad_0 + line * in_quads];
-                let h_1 = scratch[quad_1 + line * in_quads];
-                //#for r in 0..4
-                acc{r}_0 += dz_0[{r}] * h_0;
-                acc{r}_1 += dz_0[{r}] * h_1;
-                //#end
-                //#for r in 4..8
-                acc{r}_0 += dz_1[{r} - 4] * h_0;
-                acc{r}_1 += dz_1[{r} - 4] * h_1;
-                //#end
+            for (var first = 0u; first < n_lines; first += LANES) {
+                let own = min(first + local.x % LANES, n_lines - 1u) * out_quads;
+                let own0 = scratch[row_0 + own];
+                let own1 = scratch[row_1 + own];
+                for (var line = first; line < min(first + LANES, n_lines); line++) {
+                    let h_0 = scratch[quad_0 + line * in_quads];
+                    let h_1 = scratch[quad_1 + line * in_quads];
+                    //#for r in 0..8
+                    let dz{r} = broadcast(own{r/4}, line - first)[{r%4}];
+                    acc{r}_0 += dz{r} * h_0;
+                    acc{r}_1 += dz{r} * h_1;
+                    //#end
+                }
             }
             //#for r in 0..8
             if row + {r}u < layer.n_out {
                 let at{r} = gradient + (row + {r}u) * in_quads + quad;
-                scratch[at{r}] += acc{r}_0;
+                if quad < in_quads {
+                    scratch[at{r}] += acc{r}_0;
+                }
                 if quad + 8u < in_quads {
                     scratch[at{r} + 8u] += acc{r}_1;
                 }
@@ -209,7 +213,10 @@ fn input_gradient(base: u32, index: u32, local: vec2<u32>, first: u32, n_rows: u
     if line >= VIRTUAL * n_rows {
         return;
     }
-    for (var column = local.x; column < in_quads; column += 16u) {
+    let dz = base + layer.z + line * out_quads;
+    for (var tile = 0u; tile < in_quads; tile += 16u) {
+        let column = tile + local.x;
+        let column_0 = min(column, in_quads - 1u);
         let column_1 = min(column + 8u, in_quads - 1u);
         //#for p in 0..4
         var even{p}_0 = vec4(0.0);
@@ -217,20 +224,27 @@ fn input_gradient(base: u32, index: u32, local: vec2<u32>, first: u32, n_rows: u
         var odd{p}_0 = vec4(0.0);
         var odd{p}_1 = vec4(0.0);
         //#end
-        for (var k = 0u; k < out_quads; k++) {
-            //#for j in 0..4
-            let weight{j} = layer.weight + min(4u * k + {j}u, layer.n_out - 1u) * in_quads;
-            let w{j}_0 = net[weight{j} + column];
-            let w{j}_1 = net[weight{j} + column_1];
+        for (var start = 0u; start < out_quads; start += LANES) {
+            let own = dz + min(start + local.x % LANES, out_quads - 1u);
+            //#for r in 0..8
+            let own{r} = scratch[own + {r}u * out_quads];
             //#end
-            //#for p in 0..4
-            let a{p} = scratch[base + layer.z + (line + {p}u * 2u) * out_quads + k];
-            let b{p} = scratch[base + layer.z + (line + {p}u * 2u + 1u) * out_quads + k];
-            even{p}_0 += a{p}.x * w0_0 + a{p}.y * w1_0 + a{p}.z * w2_0 + a{p}.w * w3_0;
-            even{p}_1 += a{p}.x * w0_1 + a{p}.y * w1_1 + a{p}.z * w2_1 + a{p}.w * w3_1;
-            odd{p}_0 += b{p}.x * w0_0 + b{p}.y * w1_0 + b{p}.z * w2_0 + b{p}.w * w3_0;
-            odd{p}_1 += b{p}.x * w0_1 + b{p}.y * w1_1 + b{p}.z * w2_1 + b{p}.w * w3_1;
-            //#end
+            for (var k = start; k < min(start + LANES, out_quads); k++) {
+                //#for j in 0..4
+                let weight{j} = layer.weight + min(4u * k + {j}u, layer.n_out - 1u) * in_quads;
+                let w{j}_0 = net[weight{j} + column_0];
+                let w{j}_1 = net[weight{j} + column_1];
+                //#end
+                //#for r in 0..8
+                let a{r} = broadcast(own{r}, k - start);
+                //#end
+                //#for p in 0..4
+                even{p}_0 += a{2p}.x * w0_0 + a{2p}.y * w1_0 + a{2p}.z * w2_0 + a{2p}.w * w3_0;
+                even{p}_1 += a{2p}.x * w0_1 + a{2p}.y * w1_1 + a{2p}.z * w2_1 + a{2p}.w * w3_1;
+                odd{p}_0 += a{2p+1}.x * w0_0 + a{2p+1}.y * w1_0 + a{2p+1}.z * w2_0 + a{2p+1}.w * w3_0;
+                odd{p}_1 += a{2p+1}.x * w0_1 + a{2p+1}.y * w1_1 + a{2p+1}.z * w2_1 + a{2p+1}.w * w3_1;
+                //#end
+            }
         }
         //#for p in 0..4
         pass_down(base, index, line + {p}u * 2u, column, in_quads, first, n_rows, even{p}_0, odd{p}_0);
@@ -280,8 +294,8 @@ fn score_train(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocatio
     storageBarrier();
     workgroupBarrier();
     let output = score_layer(params.n_layers - 1u);
-    for (var first = group.x * ROWS; first < params.n_rows; first += params.n_groups * ROWS) {
-        let n_rows = min(ROWS, params.n_rows - first);
+    for (var first = group.x * ROWS_PER_TILE; first < params.n_rows; first += params.n_groups * ROWS_PER_TILE) {
+        let n_rows = min(ROWS_PER_TILE, params.n_rows - first);
         write_inputs(base, first, n_rows, thread);
         storageBarrier();
         workgroupBarrier();

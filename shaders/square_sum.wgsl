@@ -18,7 +18,8 @@ fn square_sum(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation
     var sum = 0.0;
     let n_quads = (params.n_values + 3u) / 4u;
     for (var k = group.x * 64u + local.x; k < n_quads; k += params.n_groups * 64u) {
-        sum += dot(values[k], values[k]);
+        let four = values[k];
+        sum += dot(four, four);
     }
     partial[local.x] = sum;
     for (var width = 32u; width > 0u; width /= 2u) {

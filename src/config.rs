@@ -305,9 +305,17 @@ impl Config {
             "must be twice differentiable: silu, softplus, tanh or elu",
         )?;
         require(model.score.sd.is_none_or(positive), "model.score.sd", "must be positive")?;
-        require(model.score.range.is_none_or(|[low, high]| low < high), "model.score.range", "must be [low, high] with low < high")?;
+        require(
+            model.score.range.is_none_or(|[low, high]| low < high),
+            "model.score.range",
+            "must be [low, high] with low < high",
+        )?;
         require(positive(noise.sigma_min), "noise.sigma_min", "must be positive")?;
-        require(noise.sigma_max.is_finite() && noise.sigma_max >= noise.sigma_min, "noise.sigma_max", "must be at least sigma_min")?;
+        require(
+            noise.sigma_max.is_finite() && noise.sigma_max >= noise.sigma_min,
+            "noise.sigma_max",
+            "must be at least sigma_min",
+        )?;
         require(noise.context >= 0.0 && noise.context.is_finite(), "noise.context", "must not be negative")?;
         require((0.0..1.0).contains(&noise.dropout), "noise.dropout", "must lie in [0, 1)")?;
         require(self.data.held_out > 0.0 && self.data.held_out <= 0.9, "data.held_out", "must lie in (0, 0.9]")?;
@@ -388,13 +396,21 @@ mod tests {
     #[test]
     fn an_unknown_key_is_named_with_its_nearest_neighbour() {
         let error = Config::from_toml("[train]\nlearning_rat = 1.0", "run.toml").expect_err("a typo");
-        assert_eq!(error.to_string(), "run.toml: unknown key `train.learning_rat`. Did you mean `train.learning_rate`?");
+        assert_eq!(
+            error.to_string(),
+            "run.toml: unknown key `train.learning_rat`. Did you mean `train.learning_rate`?"
+        );
         assert_eq!(error.exit_status(), 2);
     }
 
     #[test]
     fn values_out_of_range_are_refused() {
-        for text in ["[model]\ncontext = 0", "[noise]\nsigma_min = -1.0", "[model.score]\nactivation = \"relu\"", "[train]\nobjective = \"plain\""] {
+        for text in [
+            "[model]\ncontext = 0",
+            "[noise]\nsigma_min = -1.0",
+            "[model.score]\nactivation = \"relu\"",
+            "[train]\nobjective = \"plain\"",
+        ] {
             let config = Config::from_toml(text, "text").expect("well-formed");
             assert_eq!(config.check().expect_err(text).exit_status(), 2);
         }

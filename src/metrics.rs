@@ -105,6 +105,11 @@ impl Metrics {
     }
 
     fn refused(&self, error: std::io::Error) -> Error {
-        Error::file("write", &self.path, error, "Free some space and go on with `--resume`; the last checkpoint is whole")
+        Error::file(
+            "write",
+            &self.path,
+            error,
+            "Free some space and go on with `--resume`; the last checkpoint is whole",
+        )
     }
 }

@@ -143,12 +143,7 @@ pub fn geometric(high: f32, low: f32, count: usize) -> Vec<f32> {
 ///
 /// # Errors
 /// Settings that make no sense for the model, sizes over the adapter's limits, a failed adapter.
-pub fn sample(
-    gpu: &Gpu,
-    trained: &Trained,
-    request: &SampleRequest,
-    progress: &mut dyn FnMut(f64),
-) -> Result<Drawn> {
+pub fn sample(gpu: &Gpu, trained: &Trained, request: &SampleRequest, progress: &mut dyn FnMut(f64)) -> Result<Drawn> {
     request.sampler.check(trained.config.train.objective)?;
     let start = Instant::now();
     let dimensions = trained.model.dimensions();
@@ -246,7 +241,11 @@ impl<'a> SamplerRun<'a> {
         let mut next = 0;
         while next < units {
             // A whole pass of the context network goes before each dimension, so no chunk may cross its end.
-            let limit = if self.request.full_passes { (next / self.units_per_dimension() + 1) * self.units_per_dimension() } else { units };
+            let limit = if self.request.full_passes {
+                (next / self.units_per_dimension() + 1) * self.units_per_dimension()
+            } else {
+                units
+            };
             let span = Span { first: next, end: limit.min(next + chunk) };
             let started = Instant::now();
             self.submit(span)?;
@@ -444,7 +443,11 @@ impl<'a> SamplerRun<'a> {
         let values = self.gpu.read::<f32>(&x)?;
         if let Some(bad) = values.iter().position(|v| !v.is_finite()) {
             return Err(Error::NonFinite {
-                what: format!("value {} of sample {}", bad % self.trained.model.dimensions(), bad / self.trained.model.dimensions()),
+                what: format!(
+                    "value {} of sample {}",
+                    bad % self.trained.model.dimensions(),
+                    bad / self.trained.model.dimensions()
+                ),
                 step: self.trained.step,
                 remedy: "Train longer, or use fewer Langevin steps of a smaller size".into(),
             });

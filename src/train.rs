@@ -133,8 +133,11 @@ pub fn train(
     let mut trainer = Trainer::new(gpu, config, &data, checkpoint.as_ref())?;
     folder.write_config(&trainer.trained.config)?;
     let metrics = Metrics::open(&folder.root.join("metrics.jsonl"), trainer.trained.step)?;
-    Session { plan, folder, data: &data, metrics, pictures: Vec::new(), clock: Clock::start() }
-        .run(&mut trainer, stop, observe)
+    Session { plan, folder, data: &data, metrics, pictures: Vec::new(), clock: Clock::start() }.run(
+        &mut trainer,
+        stop,
+        observe,
+    )
 }
 
 /// Mean, standard deviation and range of the training data, where the settings leave them open.
@@ -375,7 +378,11 @@ impl RunFolder {
         for part in ["checkpoints", "samples"] {
             let path = folder.root.join(part);
             std::fs::create_dir_all(&path).map_err(|e| {
-                Error::input(path.display().to_string(), format!("cannot be created: {e}"), "Give a folder that can be written")
+                Error::input(
+                    path.display().to_string(),
+                    format!("cannot be created: {e}"),
+                    "Give a folder that can be written",
+                )
             })?;
         }
         crate::files::check_writable(&folder.root.join("config.toml"))?;
@@ -415,7 +422,9 @@ impl RunFolder {
 
     fn write_config(&self, config: &Config) -> Result<()> {
         use std::io::Write;
-        crate::files::write_atomically(&self.root.join("config.toml"), |file| file.write_all(config.to_toml().as_bytes()))
+        crate::files::write_atomically(&self.root.join("config.toml"), |file| {
+            file.write_all(config.to_toml().as_bytes())
+        })
     }
 }
 
@@ -570,9 +579,14 @@ impl Session<'_> {
         let mut written = Vec::new();
         let started = Instant::now();
         if picture::can_draw(data.shape) {
-            let request = SampleRequest::new(&trainer.trained, picture::natural_count(data.shape), trainer.trained.config.train.seed);
+            let request = SampleRequest::new(
+                &trainer.trained,
+                picture::natural_count(data.shape),
+                trainer.trained.config.train.seed,
+            );
             let drawn = crate::sample::sample(gpu, &trainer.trained, &request, &mut |_| {})?;
-            Picture { values: &drawn.values, shape: data.shape, beside: Some(data), title: &data.name }.write(&samples, &text)?;
+            Picture { values: &drawn.values, shape: data.shape, beside: Some(data), title: &data.name }
+                .write(&samples, &text)?;
             written.push(samples);
         }
         self.metrics.plot(&curve, &data.name, &text)?;

@@ -1,15 +1,16 @@
-// The shared score network on a tile of 64 rows, one workgroup of 8 x 8 threads, its activations in that workgroup's
+// The shared score network on a tile of 64 lines, one workgroup of 8 x 8 threads, its activations in that workgroup's
 // part of `scratch` (small enough to stay in cache, and of any width or depth).
 //
-// With TANGENT the 64 rows are 32 pairs: an even row holds values h, the odd row below it the tangents h' = dh/dx~.
+// With TANGENT the 64 lines are 32 pairs: an even line holds values h, the odd line below it the tangents h' = dh/dx~.
 // Both go through the same products, since z = W h + b and t = W h' share W; only the activation couples them:
-// h = phi(z), h' = phi'(z) t. Without TANGENT all 64 rows are values.
+// h = phi(z), h' = phi'(z) t. Without TANGENT all 64 lines are values.
 //
-// The includer declares: net (weights), tables (layer table), scratch, and constants TANGENT, ACTIVATION.
+// The includer declares: net (weights), tables (layer table), scratch, and constants TANGENT, ACTIVATION; it includes
+// activation and broadcast.
 // Layer table, 8 words a layer: n_in, n_out, weight, bias (offsets in `net`, vec4s), input, z, h (offsets in the
 // workgroup's scratch, vec4s), unused. The last layer has one output and no z, h.
 
-const TILE_ROWS = 64u;
+const TILE_LINES = 64u;
 
 struct Layer {
     n_in: u32,
@@ -35,53 +36,61 @@ fn keep_columns(v: vec4<f32>, first: u32, n: u32) -> vec4<f32> {
     return select(vec4(0.0), v, vec4(first, first + 1u, first + 2u, first + 3u) < vec4(n));
 }
 
-// z = W h_in + b and h = phi(z), for rows local.y * 8 .. + 8 and columns local.x * 4 .. + 4 of each half of 32.
-fn hidden_forward(base: u32, layer: Layer, local: vec2<u32>, n_rows: u32) {
-    let row = local.y * 8u;
-    if row >= n_rows {
+// z = W h_in + b and h = phi(z), for lines local.y * 8 .. + 8 and columns local.x * 4 .. + 4 of each half of 32.
+fn hidden_forward(base: u32, layer: Layer, local: vec2<u32>, n_lines: u32) {
+    let line = local.y * 8u;
+    if line >= n_lines {
         return;
     }
     let n_quads = quads(layer.n_in);
     let out_quads = quads(layer.n_out);
-    let input = base + layer.input + row * n_quads;
-    for (var first = local.x * 4u; first < layer.n_out; first += 64u) {
+    let input = base + layer.input + line * n_quads;
+    for (var tile = 0u; tile < layer.n_out; tile += 64u) {
+        let column = tile + local.x * 4u;
         //#for j in 0..8
-        let weight{j} = layer.weight + min(first + {j}u / 4u * 32u + {j}u % 4u, layer.n_out - 1u) * n_quads;
+        let weight{j} = layer.weight + min(column + {j}u / 4u * 32u + {j}u % 4u, layer.n_out - 1u) * n_quads;
         //#end
-        let bias_0 = net[layer.bias + first / 4u];
-        let bias_1 = net[layer.bias + min(first / 4u + 8u, out_quads - 1u)];
+        let bias_0 = net[layer.bias + min(column / 4u, out_quads - 1u)];
+        let bias_1 = net[layer.bias + min(column / 4u + 8u, out_quads - 1u)];
         //#for p in 0..4
         var even{p}_0 = bias_0;
         var even{p}_1 = bias_1;
         var odd{p}_0 = select(bias_0, vec4(0.0), TANGENT == 1u);
         var odd{p}_1 = select(bias_1, vec4(0.0), TANGENT == 1u);
         //#end
-        for (var k = 0u; k < n_quads; k++) {
-            //#for j in 0..8
-            let w{j} = net[weight{j} + k];
+        for (var first = 0u; first < n_quads; first += LANES) {
+            let own = input + min(first + local.x % LANES, n_quads - 1u);
+            //#for r in 0..8
+            let own{r} = scratch[own + {r}u * n_quads];
             //#end
-            //#for p in 0..4
-            let a{p} = scratch[input + {p}u * 2u * n_quads + k];
-            let b{p} = scratch[input + ({p}u * 2u + 1u) * n_quads + k];
-            even{p}_0 += vec4(dot(a{p}, w0), dot(a{p}, w1), dot(a{p}, w2), dot(a{p}, w3));
-            even{p}_1 += vec4(dot(a{p}, w4), dot(a{p}, w5), dot(a{p}, w6), dot(a{p}, w7));
-            odd{p}_0 += vec4(dot(b{p}, w0), dot(b{p}, w1), dot(b{p}, w2), dot(b{p}, w3));
-            odd{p}_1 += vec4(dot(b{p}, w4), dot(b{p}, w5), dot(b{p}, w6), dot(b{p}, w7));
-            //#end
+            for (var k = first; k < min(first + LANES, n_quads); k++) {
+                //#for j in 0..8
+                let w{j} = net[weight{j} + k];
+                //#end
+                //#for r in 0..8
+                let a{r} = broadcast(own{r}, k - first);
+                //#end
+                //#for p in 0..4
+                even{p}_0 += vec4(dot(a{2p}, w0), dot(a{2p}, w1), dot(a{2p}, w2), dot(a{2p}, w3));
+                even{p}_1 += vec4(dot(a{2p}, w4), dot(a{2p}, w5), dot(a{2p}, w6), dot(a{2p}, w7));
+                odd{p}_0 += vec4(dot(a{2p+1}, w0), dot(a{2p+1}, w1), dot(a{2p+1}, w2), dot(a{2p+1}, w3));
+                odd{p}_1 += vec4(dot(a{2p+1}, w4), dot(a{2p+1}, w5), dot(a{2p+1}, w6), dot(a{2p+1}, w7));
+                //#end
+            }
         }
         //#for p in 0..4
-        store_activation(base, layer, row + {p}u * 2u, first, even{p}_0, odd{p}_0);
-        store_activation(base, layer, row + {p}u * 2u, first + 32u, even{p}_1, odd{p}_1);
+        store_activation(base, layer, line + {p}u * 2u, column, even{p}_0, odd{p}_0);
+        store_activation(base, layer, line + {p}u * 2u, column + 32u, even{p}_1, odd{p}_1);
         //#end
     }
 }
 
-fn store_activation(base: u32, layer: Layer, row: u32, column: u32, even: vec4<f32>, odd: vec4<f32>) {
+fn store_activation(base: u32, layer: Layer, line: u32, column: u32, even: vec4<f32>, odd: vec4<f32>) {
     if column >= layer.n_out {
         return;
     }
     let out_quads = quads(layer.n_out);
-    let at = base + row * out_quads + column / 4u;
+    let at = base + line * out_quads + column / 4u;
     scratch[at + layer.z] = even;
     scratch[at + layer.z + out_quads] = odd;
     scratch[at + layer.h] = keep_columns(phi_4(ACTIVATION, even), column, layer.n_out);
@@ -90,21 +99,21 @@ fn store_activation(base: u32, layer: Layer, row: u32, column: u32, even: vec4<f
 }
 
 // All hidden layers; the input tile must have been written and a barrier passed. Ends with a barrier.
-fn score_hidden_layers(base: u32, n_layers: u32, local: vec2<u32>, n_rows: u32) {
+fn score_hidden_layers(base: u32, n_layers: u32, local: vec2<u32>, n_lines: u32) {
     for (var index = 0u; index + 1u < n_layers; index++) {
-        hidden_forward(base, score_layer(index), local, n_rows);
+        hidden_forward(base, score_layer(index), local, n_lines);
         storageBarrier();
         workgroupBarrier();
     }
 }
 
-// f (or its tangent f') of one row of the tile.
-fn score_output(base: u32, n_layers: u32, row: u32, is_value: bool) -> f32 {
+// f (or its tangent f') of one line of the tile.
+fn score_output(base: u32, n_layers: u32, line: u32, is_value: bool) -> f32 {
     let layer = score_layer(n_layers - 1u);
     let n_quads = quads(layer.n_in);
     var sum = select(0.0, net[layer.bias].x, is_value);
     for (var k = 0u; k < n_quads; k++) {
-        sum += dot(net[layer.weight + k], scratch[base + layer.input + row * n_quads + k]);
+        sum += dot(net[layer.weight + k], scratch[base + layer.input + line * n_quads + k]);
     }
     return sum;
 }

@@ -3,7 +3,7 @@
 
 // With TANGENT a row takes two lines of the tile, its value and its tangent.
 const VIRTUAL = 1u + TANGENT;
-const ROWS = TILE_ROWS / VIRTUAL;
+const ROWS_PER_TILE = TILE_LINES / VIRTUAL;
 
 fn context_at(row: u32) -> u32 {
     let pitch = 4u * quads(params.dimensions * params.context_width);

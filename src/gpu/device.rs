@@ -5,11 +5,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::Duration;
 
+use super::GpuError;
 use super::adapter::{self, AdapterChoice, AdapterSummary};
 use super::kernel::{Access, KernelSpec, Needs, Variant};
 use super::recorder::{Recorder, Submission};
 use super::tensor::{Tensor, Word, pad, padded_words, unpad};
-use super::{GpuError, compose};
 
 /// Default minimum alignment of uniform and storage windows in WebGPU.
 pub(super) const UNIFORM_ALIGNMENT: u64 = 256;
@@ -46,10 +46,13 @@ pub struct Gpu {
     options: GpuOptions,
     faults: Arc<Faults>,
     timeout: Duration,
-    pipelines: Mutex<HashMap<(&'static str, Vec<u32>), Arc<Pipeline>>>,
+    pipelines: Mutex<HashMap<PipelineKey, Arc<Pipeline>>>,
     queue_state: Mutex<QueueState>,
     submission_counter: Tensor,
 }
+
+/// Name and needs of a variant, and values of the constants.
+type PipelineKey = (&'static str, Needs, Vec<u32>);
 
 /// A compiled variant.
 pub(super) struct Pipeline {
@@ -135,7 +138,12 @@ impl Gpu {
         });
         let seconds = std::env::var("ARCSM_GPU_TIMEOUT").ok().and_then(|s| s.parse().ok()).unwrap_or(120);
         let storage = |label: &'static str, bytes, usage| {
-            device.create_buffer(&wgpu::BufferDescriptor { label: Some(label), size: bytes, usage, mapped_at_creation: false })
+            device.create_buffer(&wgpu::BufferDescriptor {
+                label: Some(label),
+                size: bytes,
+                usage,
+                mapped_at_creation: false,
+            })
         };
         let submission_counter = Tensor {
             buffer: storage("submission_counter", 16, STORAGE),
@@ -327,8 +335,9 @@ impl Gpu {
         let whole = Tensor { shape: vec![words + fence], ..tensor.clone() };
         let content: Vec<u32> = self.read(&whole)?;
         let columns = *tensor.shape.last().unwrap_or(&1);
-        let padding_is_zero =
-            content[..words].chunks_exact(super::pitch(columns)).all(|row| row[columns..].iter().all(|&word| word == 0));
+        let padding_is_zero = content[..words]
+            .chunks_exact(super::pitch(columns))
+            .all(|row| row[columns..].iter().all(|&word| word == 0));
         Ok(padding_is_zero && content[words..].iter().all(|&word| word == FENCE))
     }
 
@@ -343,7 +352,7 @@ impl Gpu {
     /// The fastest variant that this adapter can run.
     pub fn variant(&self, spec: &'static KernelSpec) -> &'static Variant {
         let subgroup = self.summary.subgroup;
-        let shuffles = self.subgroups && self.summary.software && subgroup[0] >= 8 && subgroup[0].is_multiple_of(8);
+        let shuffles = self.subgroups && self.summary.software && subgroup == [8, 8];
         let usable = |variant: &&Variant| match variant.needs {
             Needs::Baseline => true,
             Needs::CpuSubgroups => shuffles && !self.options.baseline_only,
@@ -358,11 +367,11 @@ impl Gpu {
         variant: &'static Variant,
         constants: Vec<u32>,
     ) -> Result<Arc<Pipeline>, GpuError> {
-        let key = (variant.name, constants);
+        let key = (variant.name, variant.needs, constants);
         if let Some(pipeline) = lock(&self.pipelines).get(&key) {
             return Ok(Arc::clone(pipeline));
         }
-        let pipeline = Arc::new(self.compile(spec, variant, &key.1)?);
+        let pipeline = Arc::new(self.compile(spec, variant, &key.2)?);
         lock(&self.pipelines).insert(key, Arc::clone(&pipeline));
         Ok(pipeline)
     }
@@ -371,14 +380,18 @@ impl Gpu {
     ///
     /// # Errors
     /// The first complaint.
-    pub fn compiles(&self, spec: &'static KernelSpec, variant: &'static Variant, constants: &[u32]) -> Result<(), GpuError> {
+    pub fn compiles(
+        &self,
+        spec: &'static KernelSpec,
+        variant: &'static Variant,
+        constants: &[u32],
+    ) -> Result<(), GpuError> {
         self.pipeline(spec, variant, constants.to_vec()).map(|_| ())
     }
 
     fn compile(&self, spec: &KernelSpec, variant: &Variant, constants: &[u32]) -> Result<Pipeline, GpuError> {
         let refused = |reason: String| GpuError::Kernel { kernel: variant.name.into(), reason };
-        let constants: Vec<(&str, u32)> = spec.constants.iter().copied().zip(constants.iter().copied()).collect();
-        let source = compose(variant.source, &constants).map_err(refused)?;
+        let source = variant.compose(spec, constants).map_err(refused)?;
         let validation = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
         let internal = self.device.push_error_scope(wgpu::ErrorFilter::Internal);
         let module = self.device.create_shader_module(wgpu::ShaderModuleDescriptor {

@@ -24,15 +24,15 @@ pub struct Binding {
 }
 
 /// What an adapter must offer for a variant.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Needs {
     /// WebGPU's default limits, nothing else.
     Baseline,
-    /// A software adapter with subgroups of a multiple of eight lanes: values are shared by shuffles, not memory.
+    /// A software adapter with subgroups of exactly eight lanes: lanes share what they load by shuffles.
     CpuSubgroups,
 }
 
-/// One implementation of a kernel.
+/// One implementation of a kernel: a WGSL file, composed for what the adapter offers.
 #[derive(Debug, Clone, Copy)]
 pub struct Variant {
     /// File stem and entry point.
@@ -45,6 +45,23 @@ pub struct Variant {
     pub workgroup: [u32; 3],
     /// Rows and columns that one workgroup computes; what it means is the kernel's affair.
     pub tile: [u32; 2],
+}
+
+impl Variant {
+    /// The WGSL that the compiler sees, for values of the kernel's constants. `ROWS`, the rows of the tile that one
+    /// thread owns, is a constant too.
+    ///
+    /// # Errors
+    /// What [`compose`](super::compose) refuses.
+    pub fn compose(&self, spec: &KernelSpec, constants: &[u32]) -> Result<String, String> {
+        let mut named: Vec<(&str, u32)> = spec.constants.iter().copied().zip(constants.iter().copied()).collect();
+        named.push(("ROWS", self.tile[0].div_ceil(self.workgroup[1])));
+        let renamed: &[(&str, &str)] = match self.needs {
+            Needs::Baseline => &[],
+            Needs::CpuSubgroups => &[("broadcast", "broadcast_shuffle")],
+        };
+        super::compose(self.source, &named, renamed)
+    }
 }
 
 /// Type of a uniform.

@@ -133,7 +133,9 @@ impl<'g> Recorder<'g> {
         let descriptor = wgpu::ComputePassDescriptor { label: Some(self.label), timestamp_writes: None };
         let mut pass = encoder.begin_compute_pass(&descriptor);
         for command in dispatches {
-            let Command::Dispatch { pipeline, tensors, uniform_offset, uniform_bytes, grid } = command else { continue };
+            let Command::Dispatch { pipeline, tensors, uniform_offset, uniform_bytes, grid } = command else {
+                continue;
+            };
             pass.set_pipeline(&pipeline.pipeline);
             pass.set_bind_group(0, &self.bind(device, arena, pipeline, tensors, *uniform_offset, *uniform_bytes), &[]);
             pass.dispatch_workgroups(grid[0], grid[1], grid[2]);
@@ -150,12 +152,14 @@ impl<'g> Recorder<'g> {
         uniform_bytes: u64,
     ) -> wgpu::BindGroup {
         let window = |buffer, offset, bytes| {
-            wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer, offset, size: std::num::NonZeroU64::new(bytes) })
+            wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+                buffer,
+                offset,
+                size: std::num::NonZeroU64::new(bytes),
+            })
         };
-        let uniforms = (uniform_bytes > 0).then(|| wgpu::BindGroupEntry {
-            binding: 0,
-            resource: window(arena, uniform_offset, uniform_bytes),
-        });
+        let uniforms = (uniform_bytes > 0)
+            .then(|| wgpu::BindGroupEntry { binding: 0, resource: window(arena, uniform_offset, uniform_bytes) });
         let tensors = tensors.iter().zip(1..).map(|(tensor, binding)| wgpu::BindGroupEntry {
             binding,
             resource: window(&tensor.buffer, tensor.offset, self.gpu.binding_bytes(tensor)),

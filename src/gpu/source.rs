@@ -1,12 +1,15 @@
 //! Composing WGSL: `//#include NAME` and `//#for v in a..b` ... `//#end`.
 //!
 //! Registers cannot be indexed at run time, so register tiles are written once and repeated: between `//#for r in 0..8`
-//! and `//#end` every `{r}` becomes the number. Loops nest. Includes come from `shaders/shared/`.
+//! and `//#end` every `{r}` becomes the number, and `{2r}`, `{2r+1}`, `{r/4}`, `{r%4}` what they say. Loops nest; their end
+//! may be a constant, or a part of one (`ROWS/4`). Includes come from `shaders/shared/`.
 
 use std::ops::Range;
 
 const SHARED: &[(&str, &str)] = &[
     ("activation", include_str!("../../shaders/shared/activation.wgsl")),
+    ("broadcast", include_str!("../../shaders/shared/broadcast.wgsl")),
+    ("broadcast_shuffle", include_str!("../../shaders/shared/broadcast_shuffle.wgsl")),
     ("philox", include_str!("../../shaders/shared/philox.wgsl")),
     ("score_net", include_str!("../../shaders/shared/score_net.wgsl")),
     ("parametrisation", include_str!("../../shaders/shared/parametrisation.wgsl")),
@@ -15,26 +18,28 @@ const SHARED: &[(&str, &str)] = &[
     ("sampler", include_str!("../../shaders/shared/sampler.wgsl")),
 ];
 
-/// The WGSL that the compiler sees: the constants, then the source with its includes and loops expanded.
+/// The WGSL that the compiler sees: the constants, then the source with its includes and loops expanded. `renamed` swaps
+/// an include for another of the same functions.
 ///
 /// # Errors
 /// An unknown include, an unbalanced loop or a malformed range, with its line.
-pub fn compose(source: &str, constants: &[(&str, u32)]) -> Result<String, String> {
-    let included = include(source)?;
+pub fn compose(source: &str, constants: &[(&str, u32)], renamed: &[(&str, &str)]) -> Result<String, String> {
+    let included = include(source, renamed)?;
     let lines: Vec<&str> = included.lines().collect();
     let mut out: String = constants.iter().map(|(name, value)| format!("const {name} = {value}u;\n")).collect();
-    expand(&lines, &mut Vec::new(), &mut out)?;
+    expand(&lines, constants, &mut Vec::new(), &mut out)?;
     Ok(out)
 }
 
-fn include(source: &str) -> Result<String, String> {
+fn include(source: &str, renamed: &[(&str, &str)]) -> Result<String, String> {
     let mut out = String::new();
     for line in source.lines() {
         match line.trim().strip_prefix("//#include ") {
-            Some(name) => {
+            Some(asked) => {
+                let name = renamed.iter().find(|(from, _)| *from == asked).map_or(asked, |(_, to)| to);
                 let (_, text) =
                     SHARED.iter().find(|(known, _)| *known == name).ok_or(format!("unknown include `{name}`"))?;
-                out.push_str(&include(text)?);
+                out.push_str(&include(text, renamed)?);
             }
             None => out.push_str(line),
         }
@@ -43,40 +48,66 @@ fn include(source: &str) -> Result<String, String> {
     Ok(out)
 }
 
-fn expand(lines: &[&str], variables: &mut Vec<(String, u32)>, out: &mut String) -> Result<(), String> {
+fn expand(
+    lines: &[&str],
+    constants: &[(&str, u32)],
+    variables: &mut Vec<(String, u32)>,
+    out: &mut String,
+) -> Result<(), String> {
     let mut index = 0;
     while index < lines.len() {
         let line = lines[index];
         index += 1;
         if let Some(header) = line.trim().strip_prefix("//#for ") {
-            let (name, range) = parse_header(header)?;
+            let (name, range) = parse_header(header, constants)?;
             let length = matching_end(&lines[index..]).ok_or(format!("`//#for {header}` has no //#end"))?;
             for value in range {
                 variables.push((name.to_owned(), value));
-                expand(&lines[index..index + length], variables, out)?;
+                expand(&lines[index..index + length], constants, variables, out)?;
                 variables.pop();
             }
             index += length + 1;
         } else if line.trim() == "//#end" {
             return Err("an //#end without its //#for".into());
         } else {
-            let mut text = line.to_owned();
-            for (name, value) in variables.iter() {
-                text = text.replace(&format!("{{{name}}}"), &value.to_string());
-            }
-            out.push_str(&text);
+            out.push_str(&substitute(line, variables));
             out.push('\n');
         }
     }
     Ok(())
 }
 
-fn parse_header(header: &str) -> Result<(&str, Range<u32>), String> {
+/// Every `{...}` that names a variable of the loops around a line.
+fn substitute(line: &str, variables: &[(String, u32)]) -> String {
+    let mut text = line.to_owned();
+    for (name, value) in variables {
+        let forms = [
+            (format!("{{{name}}}"), *value),
+            (format!("{{2{name}}}"), 2 * value),
+            (format!("{{2{name}+1}}"), 2 * value + 1),
+            (format!("{{{name}/4}}"), value / 4),
+            (format!("{{{name}%4}}"), value % 4),
+        ];
+        for (form, number) in forms {
+            text = text.replace(&form, &number.to_string());
+        }
+    }
+    text
+}
+
+fn parse_header<'h>(header: &'h str, constants: &[(&str, u32)]) -> Result<(&'h str, Range<u32>), String> {
     let malformed = || format!("`//#for {header}`: expected `//#for NAME in A..B`");
     let (name, range) = header.split_once(" in ").ok_or_else(malformed)?;
     let (start, end) = range.split_once("..").ok_or_else(malformed)?;
-    let number = |text: &str| text.trim().parse::<u32>().map_err(|_| malformed());
-    Ok((name.trim(), number(start)?..number(end)?))
+    let value = |text: &str| {
+        let constant = constants.iter().find(|(name, _)| *name == text).map(|(_, value)| *value);
+        constant.or_else(|| text.parse().ok()).ok_or_else(malformed)
+    };
+    let bound = |text: &str| match text.trim().split_once('/') {
+        Some((whole, part)) => Ok(value(whole)? / value(part)?.max(1)),
+        None => value(text.trim()),
+    };
+    Ok((name.trim(), bound(start)?..bound(end)?))
 }
 
 /// Lines up to the `//#end` of a loop whose header has been read.
@@ -99,14 +130,29 @@ mod tests {
 
     #[test]
     fn loops_nest_and_substitute() {
-        let text = compose("//#for r in 0..2\n//#for c in 1..3\nlet a{r}_{c} = {c};\n//#end\n//#end\n", &[("N", 3)]).expect("valid");
+        let text =
+            compose("//#for r in 0..2\n//#for c in 1..3\nlet a{r}_{c} = {c};\n//#end\n//#end\n", &[("N", 3)], &[])
+                .expect("valid");
         assert_eq!(text, "const N = 3u;\nlet a0_1 = 1;\nlet a0_2 = 2;\nlet a1_1 = 1;\nlet a1_2 = 2;\n");
     }
 
     #[test]
+    fn bounds_may_be_constants_and_indices_are_split() {
+        let text =
+            compose("//#for r in 2..N/2\nlet a{r} = b{r/4}[{r%4}];\n//#end\n", &[("N", 12)], &[]).expect("valid");
+        assert_eq!(text.lines().skip(1).collect::<Vec<_>>()[2..], ["let a4 = b1[0];", "let a5 = b1[1];"]);
+    }
+
+    #[test]
+    fn an_include_can_be_swapped() {
+        let text = compose("//#include broadcast\n", &[], &[("broadcast", "broadcast_shuffle")]).expect("valid");
+        assert!(text.contains("subgroupShuffle"));
+    }
+
+    #[test]
     fn mistakes_are_named() {
-        assert!(compose("//#include nothing", &[]).expect_err("unknown").contains("nothing"));
-        assert!(compose("//#for r in 0..2\n", &[]).expect_err("open").contains("no //#end"));
-        assert!(compose("//#for r = 2\n//#end", &[]).expect_err("malformed").contains("NAME in A..B"));
+        assert!(compose("//#include nothing", &[], &[]).expect_err("unknown").contains("nothing"));
+        assert!(compose("//#for r in 0..2\n", &[], &[]).expect_err("open").contains("no //#end"));
+        assert!(compose("//#for r = 2\n//#end", &[], &[]).expect_err("malformed").contains("NAME in A..B"));
     }
 }

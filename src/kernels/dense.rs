@@ -5,7 +5,10 @@ use crate::kernel;
 kernel! {
     /// y = bias + (weight * mask) x for every sample; see `shaders/masked_dense_forward.wgsl`.
     pub struct MaskedDenseForward;
-    variants { "masked_dense_forward": Baseline, workgroup [8, 8, 1], tile [64, 64]; }
+    variants {
+        "masked_dense_forward": CpuSubgroups, workgroup [8, 8, 1], tile [128, 64];
+        "masked_dense_forward": Baseline, workgroup [8, 8, 1], tile [64, 64];
+    }
     params {
         /// B
         batch: u32,
@@ -23,13 +26,16 @@ kernel! {
     }
     write { y: (batch, n_out) }
     grid |tile| [batch.div_ceil(tile[0]), n_out.div_ceil(tile[1]), 1];
-    iterations n_in.div_ceil(4);
+    iterations 2 * n_in.div_ceil(4);
 }
 
 kernel! {
     /// dx = (weight * mask)^T dy for every sample; see `shaders/masked_dense_backward_input.wgsl`.
     pub struct MaskedDenseBackwardInput;
-    variants { "masked_dense_backward_input": Baseline, workgroup [8, 8, 1], tile [64, 64]; }
+    variants {
+        "masked_dense_backward_input": CpuSubgroups, workgroup [8, 8, 1], tile [128, 64];
+        "masked_dense_backward_input": Baseline, workgroup [8, 8, 1], tile [64, 64];
+    }
     params {
         /// B
         batch: u32,
@@ -50,13 +56,16 @@ kernel! {
     }
     write { dx: (batch, n_in) }
     grid |tile| [batch.div_ceil(tile[0]), n_in.div_ceil(tile[1]), 1];
-    iterations n_out.div_ceil(4);
+    iterations 2 * n_out.div_ceil(4);
 }
 
 kernel! {
     /// dweight = mask * (dy^T x), summed over the batch; see `shaders/masked_dense_backward_weight.wgsl`.
     pub struct MaskedDenseBackwardWeight;
-    variants { "masked_dense_backward_weight": Baseline, workgroup [8, 8, 1], tile [64, 64]; }
+    variants {
+        "masked_dense_backward_weight": CpuSubgroups, workgroup [8, 8, 1], tile [128, 64];
+        "masked_dense_backward_weight": Baseline, workgroup [8, 8, 1], tile [64, 64];
+    }
     params {
         /// B
         batch: u32,
@@ -73,7 +82,7 @@ kernel! {
     }
     write { dweight: (n_out, n_in) }
     grid |tile| [n_out.div_ceil(tile[0]), n_in.div_ceil(tile[1]), 1];
-    iterations batch;
+    iterations 2 * batch;
 }
 
 kernel! {

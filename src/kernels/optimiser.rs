@@ -10,8 +10,6 @@ kernel! {
     params {
         /// Words of every buffer.
         n_values: u32,
-        /// Partial sums of the squared gradient norm.
-        n_norms: u32,
         /// Learning rate of this step.
         rate: f32,
         /// Decay of the first moment.
@@ -31,10 +29,14 @@ kernel! {
         /// Decay of the moving average.
         ema_decay: f32,
     }
-    read { gradient: (n_values), norms: (n_norms, 4) }
+    read {
+        gradient: (n_values),
+        /// Squared norm of the whole gradient in the first word.
+        squared_norms: (4),
+    }
     write { value: (n_values), first_moment: (n_values), second_moment: (n_values), average: (n_values) }
     grid |tile| linear_grid(n_values.div_ceil(4));
-    iterations n_norms;
+    iterations 0;
 }
 
 kernel! {

@@ -5,7 +5,10 @@ use crate::kernel;
 kernel! {
     /// Multi-level quadrature; see `shaders/sample_multilevel.wgsl`.
     pub struct SampleMultilevel;
-    variants { "sample_multilevel": Baseline, workgroup [8, 8, 1], tile [1, 64]; }
+    variants {
+        "sample_multilevel": CpuSubgroups, workgroup [8, 8, 1], tile [1, 64];
+        "sample_multilevel": Baseline, workgroup [8, 8, 1], tile [1, 64];
+    }
     constants {
         /// Activation of the score network.
         activation as "ACTIVATION",
@@ -84,7 +87,10 @@ kernel! {
 kernel! {
     /// Annealed Langevin dynamics; see `shaders/sample_langevin.wgsl`.
     pub struct SampleLangevin;
-    variants { "sample_langevin": Baseline, workgroup [8, 8, 1], tile [64, 1]; }
+    variants {
+        "sample_langevin": CpuSubgroups, workgroup [8, 8, 1], tile [64, 1];
+        "sample_langevin": Baseline, workgroup [8, 8, 1], tile [64, 1];
+    }
     constants {
         /// Activation of the score network.
         activation as "ACTIVATION",

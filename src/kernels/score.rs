@@ -5,7 +5,10 @@ use crate::kernel;
 kernel! {
     /// Scores and slopes of rows; see `shaders/score_forward.wgsl`.
     pub struct ScoreForward;
-    variants { "score_forward": Baseline, workgroup [8, 8, 1], tile [32, 1]; }
+    variants {
+        "score_forward": CpuSubgroups, workgroup [8, 8, 1], tile [32, 1];
+        "score_forward": Baseline, workgroup [8, 8, 1], tile [32, 1];
+    }
     constants {
         /// [`Activation`](crate::config::Activation) as a number.
         activation as "ACTIVATION",
@@ -54,7 +57,10 @@ kernel! {
 kernel! {
     /// Loss, context gradient and weight gradient of rows; see `shaders/score_train.wgsl`.
     pub struct ScoreTrain;
-    variants { "score_train": Baseline, workgroup [8, 8, 1], tile [32, 1]; }
+    variants {
+        "score_train": CpuSubgroups, workgroup [8, 8, 1], tile [32, 1];
+        "score_train": Baseline, workgroup [8, 8, 1], tile [32, 1];
+    }
     constants {
         /// [`Activation`](crate::config::Activation) as a number.
         activation as "ACTIVATION",

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::config::TrainConfig;
 use crate::gpu::{Gpu, GpuError, Recorder, Tensor};
-use crate::kernels::{Adam, SquareSum};
+use crate::kernels::{Adam, SquareSum, SumPartials};
 use crate::nn::{ParamBuffer, ParamTable};
 use crate::schedule::{ema_decay, learning_rate};
 
@@ -24,6 +24,8 @@ pub struct Optimiser {
     pub average: ParamBuffer,
     /// Partial sums of the squared gradient norm, in the first column.
     norms: Tensor,
+    /// Their sum, in the first word.
+    squared_norm: Tensor,
 }
 
 impl Optimiser {
@@ -38,6 +40,7 @@ impl Optimiser {
             second_moment: ParamBuffer::zeros(gpu, "second_moment", table)?,
             average: ParamBuffer::zeros(gpu, "average", table)?,
             norms: gpu.tensor("gradient_norms", &[table.slots().count() * NORM_GROUPS, 4])?,
+            squared_norm: gpu.tensor("squared_norm", &[4])?,
         };
         let mut recorder = gpu.record("optimiser");
         for (id, _) in table.slots() {
@@ -68,13 +71,20 @@ impl Optimiser {
                 sums: &self.norms.rows(index * NORM_GROUPS, NORM_GROUPS),
             })?;
         }
+        recorder.run(&SumPartials {
+            n_groups: self.norms.shape()[0] as u32,
+            words: 4,
+            offset: 0,
+            n_sums: 4,
+            partials: &self.norms,
+            sums: &self.squared_norm,
+        })?;
         let (beta1, beta2) = (f64::from(config.beta1), f64::from(config.beta2));
         let peak = f64::from(config.learning_rate);
         let rate = learning_rate(step, config.steps, peak, config.warmup, f64::from(config.final_rate));
         for (id, slot) in table.slots() {
             recorder.run(&Adam {
                 n_values: slot.words() as u32,
-                n_norms: self.norms.shape()[0] as u32,
                 rate: rate as f32,
                 beta1: config.beta1,
                 beta2: config.beta2,
@@ -85,7 +95,7 @@ impl Optimiser {
                 clip_norm: config.clip_norm,
                 ema_decay: ema_decay(step, f64::from(config.ema)) as f32,
                 gradient: &self.gradient.words(id),
-                norms: &self.norms,
+                squared_norms: &self.squared_norm,
                 value: &weights.words(id),
                 first_moment: &self.first_moment.words(id),
                 second_moment: &self.second_moment.words(id),

@@ -162,9 +162,9 @@ impl ParamBuffer {
         for (id, slot) in table.slots() {
             let name = format!("{prefix}{}", slot.name);
             let remedy = "Give the weights of a model with these settings, and the prefix of its names";
-            let tensor = tensors
-                .get(&name)
-                .ok_or_else(|| Error::input("weights", format!("tensor `{name}` {:?} is missing", slot.shape), remedy))?;
+            let tensor = tensors.get(&name).ok_or_else(|| {
+                Error::input("weights", format!("tensor `{name}` {:?} is missing", slot.shape), remedy)
+            })?;
             if tensor.shape != slot.shape {
                 let problem = format!("tensor `{name}` has shape {:?}, the model needs {:?}", tensor.shape, slot.shape);
                 return Err(Error::input("weights", problem, remedy));

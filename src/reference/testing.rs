@@ -11,8 +11,8 @@ use crate::config::{Activation, Objective, Parametrisation};
 use super::dense::Layer;
 use super::made::Made;
 use super::model::ArCsm;
-use crate::random::{normal_pair, random_bits, stream, uniform};
 use super::score_net::ScoreNet;
+use crate::random::{normal_pair, random_bits, stream, uniform};
 
 /// f'(0) by a fourth-order central difference: the step makes truncation and rounding both about 1e-12 of f.
 pub(super) fn derivative(f: impl Fn(f64) -> f64) -> f64 {
