@@ -25,6 +25,17 @@ const FENCE: u32 = 0xfe9c_efe9;
 /// A NaN that shows up wherever a kernel reads what nobody wrote.
 const POISON: u32 = 0x7fc0_dead;
 
+/// A mistake to be planted in one kernel, so that a test can be seen to fail. For tests only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fault {
+    /// Variant (file stem) in which it is planted.
+    pub kernel: &'static str,
+    /// Text of the composed WGSL.
+    pub from: &'static str,
+    /// What stands there instead.
+    pub to: &'static str,
+}
+
 /// How to open an adapter.
 #[derive(Debug, Clone, Default)]
 pub struct GpuOptions {
@@ -34,6 +45,8 @@ pub struct GpuOptions {
     pub baseline_only: bool,
     /// New tensors are filled with NaN and fenced, to catch kernels that read or write what they should not.
     pub poison: bool,
+    /// A mistake in one kernel, for tests of the tests.
+    pub fault: Option<Fault>,
 }
 
 /// An open adapter.
@@ -391,7 +404,13 @@ impl Gpu {
 
     fn compile(&self, spec: &KernelSpec, variant: &Variant, constants: &[u32]) -> Result<Pipeline, GpuError> {
         let refused = |reason: String| GpuError::Kernel { kernel: variant.name.into(), reason };
-        let source = variant.compose(spec, constants).map_err(refused)?;
+        let mut source = variant.compose(spec, constants).map_err(refused)?;
+        if let Some(fault) = self.options.fault.filter(|fault| fault.kernel == variant.name) {
+            if !source.contains(fault.from) {
+                return Err(refused(format!("the fault to plant, `{}`, does not occur in it", fault.from)));
+            }
+            source = source.replace(fault.from, fault.to);
+        }
         let validation = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
         let internal = self.device.push_error_scope(wgpu::ErrorFilter::Internal);
         let module = self.device.create_shader_module(wgpu::ShaderModuleDescriptor {

@@ -15,7 +15,7 @@ mod tensor;
 
 pub use adapter::{AdapterChoice, AdapterSummary, list_adapters};
 pub(crate) use device::WINDOW_ALIGNMENT_WORDS;
-pub use device::{Gpu, GpuOptions, PendingRead};
+pub use device::{Fault, Gpu, GpuOptions, PendingRead};
 pub use error::GpuError;
 #[doc(hidden)]
 pub use kernel::Uniform;
