@@ -3,7 +3,7 @@
 //   x = y + sigma_L^2 s(y, sigma_L)
 //
 // Runs the evaluations first_evaluation .. end_evaluation of the flat sequence (dimension, step); a dimension takes
-// n_levels * T + 1 of them. A workgroup of 8 x 8 threads owns 64 samples, the tile of score_net. State stays in memory
+// n_levels * T + 1 of them. A workgroup of 8 x 64 / ROWS threads owns 64 samples, the tile of score_net. State stays in memory
 // between dispatches, so the draw does not depend on how the sequence is cut.
 
 const TANGENT = 0u;
@@ -56,55 +56,54 @@ fn normal(sample: u32, d: u32, n: u32) -> f32 {
     return normal_pair(bits.x, bits.y).x;
 }
 
-@compute @workgroup_size(8, 8)
+// Where a sample keeps its y.
+fn chain_at(sample: u32) -> u32 {
+    return sample * params.state_words + params.context_at + 4u * quads(params.context_width);
+}
+
+@compute @workgroup_size(8, 64u / ROWS)
 fn sample_langevin(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
     let thread = local.y * 8u + local.x;
     let first = group.x * TILE_LINES;
     let n_rows = min(TILE_LINES, params.n_samples - first);
-    let sample = first + thread;
     let base = group.x * (params.scratch_words / 4u);
     let layer = score_layer(0u);
     let n_quads = quads(layer.n_in);
-    let row = base + layer.input + thread * n_quads;
-    let y_at = sample * params.state_words + params.context_at + 4u * quads(params.context_width);
     let evaluations = params.n_levels * params.steps + 1u;
-    var y = 0.0;
-    if thread < n_rows {
-        y = state[y_at];
-    }
     for (var e = params.first_evaluation; e < params.end_evaluation; e++) {
         let d = e / evaluations;
         let n = e % evaluations;
         let sigma = level_sigma(min(n / params.steps, params.n_levels - 1u));
-        if n == 0u {
-            if params.incremental == 1u {
-                made_advance(d, first, n_rows, thread);
-            }
-            y = params.mean + sqrt(params.sd * params.sd + sigma * sigma) * normal(sample, d, 0u);
+        if n == 0u && params.incremental == 1u {
+            made_advance(d, first, n_rows, thread);
         }
-        if thread < n_rows {
-            // The context columns stay from the evaluation before.
-            let first_quad = select(params.context_width / 4u, 0u, n == 0u || e == params.first_evaluation);
+        // The context columns stay from the evaluation before.
+        let first_quad = select(params.context_width / 4u, 0u, n == 0u || e == params.first_evaluation);
+        for (var row = thread; row < n_rows; row += THREADS) {
+            let sample = first + row;
+            if n == 0u {
+                state[chain_at(sample)] =
+                    params.mean + sqrt(params.sd * params.sd + sigma * sigma) * normal(sample, d, 0u);
+            }
             for (var quad = first_quad; quad < n_quads; quad++) {
-                scratch[row + quad] = point_quad(sample, quad, y, sigma);
+                scratch[base + layer.input + row * n_quads + quad] = point_quad(sample, quad, state[chain_at(sample)], sigma);
             }
         }
         storageBarrier();
         workgroupBarrier();
         score_hidden_layers(base, params.n_layers, local.xy, n_rows);
-        if thread < n_rows {
-            let drift = sigma * sigma * point_score(base, thread, y, sigma);
+        for (var row = thread; row < n_rows; row += THREADS) {
+            let sample = first + row;
+            let y = state[chain_at(sample)];
+            let drift = sigma * sigma * point_score(base, row, y, sigma);
             if n + 1u == evaluations {
                 state[sample * params.state_words + d] = y + drift;
             } else {
-                let e_half = 0.5 * params.step_size;
-                y += e_half * drift + sqrt(params.step_size) * sigma * normal(sample, d, n + 1u);
+                let noise = sqrt(params.step_size) * sigma * normal(sample, d, n + 1u);
+                state[chain_at(sample)] = y + 0.5 * params.step_size * drift + noise;
             }
         }
         storageBarrier();
         workgroupBarrier();
-    }
-    if thread < n_rows {
-        state[y_at] = y;
     }
 }

@@ -4,11 +4,10 @@
 // integral of the score (trapezoid). Level l: y' from p_sigma_l(y') N(y; y', tau^2), tau^2 = sigma_{l-1}^2 - sigma_l^2,
 // on G points of y +- 3.5 tau. Last: x = y + sigma_L^2 s(y, sigma_L). All points of a level are evaluated together.
 //
-// A workgroup of 8 x 8 threads owns one sample; a tile of score_net is 64 points. State stays in memory between
+// A workgroup of 8 x 64 / ROWS threads owns one sample; a tile of score_net is 64 points. State stays in memory between
 // dispatches, so the draw does not depend on how the dimensions are cut into dispatches.
 
 const TANGENT = 0u;
-const MAX_POINTS = 256u;
 
 struct Params {
     n_samples: u32,
@@ -64,15 +63,15 @@ fn evaluate_points(sample: u32, base: u32, start: f32, step: f32, n_points: u32,
     let n_quads = quads(layer.n_in);
     for (var first = 0u; first < n_points; first += TILE_LINES) {
         let n_rows = min(TILE_LINES, n_points - first);
-        for (var item = thread; item < n_rows * n_quads; item += 64u) {
+        for (var item = thread; item < n_rows * n_quads; item += THREADS) {
             let y = start + f32(first + item / n_quads) * step;
             scratch[base + layer.input + item] = point_quad(sample, item % n_quads, y, sigma);
         }
         storageBarrier();
         workgroupBarrier();
         score_hidden_layers(base, params.n_layers, local, n_rows);
-        if thread < n_rows {
-            scores[first + thread] = point_score(base, thread, start + f32(first + thread) * step, sigma);
+        for (var row = thread; row < n_rows; row += THREADS) {
+            scores[first + row] = point_score(base, row, start + f32(first + row) * step, sigma);
         }
         storageBarrier();
         workgroupBarrier();
@@ -95,7 +94,7 @@ fn integrate(start: f32, step: f32, n_points: u32, centre: f32, inverse_variance
         highest = top;
     }
     workgroupBarrier();
-    for (var p = thread; p < n_points; p += 64u) {
+    for (var p = thread; p < n_points; p += THREADS) {
         density[p] = exp(max(density[p] - highest, -87.0));
     }
     workgroupBarrier();
@@ -125,7 +124,7 @@ fn invert(start: f32, step: f32, n_points: u32, u: f32, thread: u32) {
     workgroupBarrier();
 }
 
-@compute @workgroup_size(8, 8)
+@compute @workgroup_size(8, 64u / ROWS)
 fn sample_multilevel(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
     let sample = group.x;
     let thread = local.y * 8u + local.x;

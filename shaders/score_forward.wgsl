@@ -1,6 +1,6 @@
 // s and ds/dx~ of the shared score network, for every row (sample and dimension, x~, sigma, eps)
 //
-// A workgroup of 8 x 8 threads owns tiles of 32 rows, each a pair of value and tangent (score_net), and strides over
+// A workgroup of 8 x 64 / ROWS threads owns tiles of 32 rows, each a pair of value and tangent (score_net), and strides over
 // the rows; its activations live in its own part of scratch.
 
 const TANGENT = 1u;
@@ -32,7 +32,7 @@ struct Params {
 //#include parametrisation
 //#include score_net
 //#include score_rows
-@compute @workgroup_size(8, 8)
+@compute @workgroup_size(8, 64u / ROWS)
 fn score_forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
     let thread = local.y * 8u + local.x;
     let base = group.x * (params.scratch_words / 4u);
@@ -42,9 +42,8 @@ fn score_forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocat
         storageBarrier();
         workgroupBarrier();
         score_hidden_layers(base, params.n_layers, local.xy, VIRTUAL * n_rows);
-        if thread < n_rows {
-            let sl = score_and_slope(base, first + thread, thread);
-            result[first + thread] = vec4(sl, 0.0, 0.0);
+        for (var index = thread; index < n_rows; index += THREADS) {
+            result[first + index] = vec4(score_and_slope(base, first, index), 0.0, 0.0);
         }
         storageBarrier();
         workgroupBarrier();

@@ -7,7 +7,7 @@
 // from ds = (dJ/ds) and ds' = (dJ/ds'), J averaged over the batch. Writes dJ/dcontext of the row, and per workgroup the
 // weight gradient and loss of its rows (sum_partials adds the workgroups up in order).
 //
-// A workgroup of 8 x 8 threads owns tiles of 64 lines (score_net) and strides over the rows. dz and dt overwrite z and t
+// A workgroup of 8 x 64 / ROWS threads owns tiles of 64 lines (score_net) and strides over the rows. dz and dt overwrite z and t
 // in place; their padding is zero because that of the weights is. Its part of scratch: [activations | gradient, laid out as net | loss].
 
 struct Params {
@@ -79,18 +79,20 @@ fn row_weight(index: u32) -> f32 {
 
 // Loss of each row, and the seeds dJ/df, dJ/df' of its lines; lines past the end get zero.
 fn write_seeds(base: u32, first: u32, n_rows: u32, thread: u32) {
-    losses[thread] = 0.0;
-    seeds[thread] = 0.0;
+    for (var line = thread; line < TILE_LINES; line += THREADS) {
+        losses[line] = 0.0;
+        seeds[line] = 0.0;
+    }
     workgroupBarrier();
-    if thread < n_rows {
-        let row = rows[first + thread];
-        let value = score_and_slope(base, first + thread, thread);
-        let terms = row_weight(first + thread) * objective(value.x, value.y, row);
+    for (var index = thread; index < n_rows; index += THREADS) {
+        let row = rows[first + index];
+        let value = score_and_slope(base, first, index);
+        let terms = row_weight(first + index) * objective(value.x, value.y, row);
         let gain = score_gain(bitcast<f32>(row.z), params.sd);
-        losses[thread] = terms.x;
-        seeds[VIRTUAL * thread] = terms.y * gain;
+        losses[index] = terms.x;
+        seeds[VIRTUAL * index] = terms.y * gain;
         if TANGENT == 1u {
-            seeds[2u * thread + 1u] = terms.z * gain;
+            seeds[2u * index + 1u] = terms.z * gain;
         }
     }
     workgroupBarrier();
@@ -100,7 +102,7 @@ fn write_seeds(base: u32, first: u32, n_rows: u32, thread: u32) {
 fn output_gradient(base: u32, layer: Layer, thread: u32) {
     let n_quads = quads(layer.n_in);
     let gradient = base + params.gradient_at / 4u;
-    for (var k = thread; k < n_quads; k += 64u) {
+    for (var k = thread; k < n_quads; k += THREADS) {
         var sum = scratch[gradient + layer.weight + k];
         for (var line = 0u; line < TILE_LINES; line++) {
             sum += seeds[line] * scratch[base + layer.input + line * n_quads + k];
@@ -138,52 +140,57 @@ fn through_activation(at: u32, out_quads: u32, dh_even: vec4<f32>, dh_odd: vec4<
 // dz, dt of the last hidden layer from the seeds.
 fn last_hidden_backward(base: u32, output: Layer, hidden: Layer, thread: u32) {
     let n_quads = quads(output.n_in);
-    for (var item = thread; item < TILE_LINES / 2u * n_quads; item += 64u) {
+    for (var item = thread; item < TILE_LINES / 2u * n_quads; item += THREADS) {
         let line = item / n_quads * 2u;
         let w = net[output.weight + item % n_quads];
         through_activation(base + hidden.z + line * n_quads + item % n_quads, n_quads, seeds[line] * w, seeds[line + 1u] * w);
     }
 }
 
-// dW += dz^T h_in over the tile's lines, for outputs local.y * 8 .. + 8 and inputs local.x * 4 .. + 4 of each half of 32.
+// dW += dz^T h_in over the tile's lines, for the ROWS outputs from local.y * ROWS on of every 64, and inputs
+// local.x * 4 .. + 4 of every 32.
 fn weight_gradient(base: u32, layer: Layer, local: vec2<u32>, n_lines: u32) {
     let in_quads = quads(layer.n_in);
     let out_quads = quads(layer.n_out);
     let gradient = base + params.gradient_at / 4u + layer.weight;
-    for (var row = local.y * 8u; row < layer.n_out; row += 64u) {
-        let row_0 = base + layer.z + row / 4u;
-        let row_1 = base + layer.z + min(row / 4u + 1u, out_quads - 1u);
-        for (var tile = 0u; tile < in_quads; tile += 16u) {
+    for (var row = local.y * ROWS; row < layer.n_out; row += 64u) {
+        //#for q in 0..ROWS/4
+        let row{q} = base + layer.z + min(row / 4u + {q}u, out_quads - 1u);
+        //#end
+        for (var tile = 0u; tile < in_quads; tile += TILE_COLUMNS / 4u) {
             let quad = tile + local.x;
-            let quad_0 = base + layer.input + min(quad, in_quads - 1u);
-            let quad_1 = base + layer.input + min(quad + 8u, in_quads - 1u);
-            //#for r in 0..8
-            var acc{r}_0 = vec4(0.0);
-            var acc{r}_1 = vec4(0.0);
+            //#for h in 0..16/ROWS
+            let quad{h} = base + layer.input + min(quad + {h}u * 8u, in_quads - 1u);
+            //#for r in 0..ROWS
+            var acc{r}_{h} = vec4(0.0);
+            //#end
             //#end
             for (var first = 0u; first < n_lines; first += LANES) {
                 let own = min(first + local.x % LANES, n_lines - 1u) * out_quads;
-                let own0 = scratch[row_0 + own];
-                let own1 = scratch[row_1 + own];
+                //#for q in 0..ROWS/4
+                let own{q} = scratch[row{q} + own];
+                //#end
                 for (var line = first; line < min(first + LANES, n_lines); line++) {
-                    let h_0 = scratch[quad_0 + line * in_quads];
-                    let h_1 = scratch[quad_1 + line * in_quads];
-                    //#for r in 0..8
-                    let dz{r} = broadcast(own{r/4}, line - first)[{r%4}];
-                    acc{r}_0 += dz{r} * h_0;
-                    acc{r}_1 += dz{r} * h_1;
+                    //#for h in 0..16/ROWS
+                    let h{h} = scratch[quad{h} + line * in_quads];
+                    //#end
+                    //#for q in 0..ROWS/4
+                    let dz{q} = broadcast(own{q}, line - first);
+                    //#end
+                    //#for r in 0..ROWS
+                    //#for h in 0..16/ROWS
+                    acc{r}_{h} += dz{r/4}[{r%4}] * h{h};
+                    //#end
                     //#end
                 }
             }
-            //#for r in 0..8
-            if row + {r}u < layer.n_out {
-                let at{r} = gradient + (row + {r}u) * in_quads + quad;
-                if quad < in_quads {
-                    scratch[at{r}] += acc{r}_0;
+            //#for h in 0..16/ROWS
+            if quad + {h}u * 8u < in_quads {
+                //#for r in 0..ROWS
+                if row + {r}u < layer.n_out {
+                    scratch[gradient + (row + {r}u) * in_quads + quad + {h}u * 8u] += acc{r}_{h};
                 }
-                if quad + 8u < in_quads {
-                    scratch[at{r} + 8u] += acc{r}_1;
-                }
+                //#end
             }
             //#end
         }
@@ -194,7 +201,7 @@ fn weight_gradient(base: u32, layer: Layer, local: vec2<u32>, n_lines: u32) {
 fn bias_gradient(base: u32, layer: Layer, thread: u32, n_lines: u32) {
     let out_quads = quads(layer.n_out);
     let gradient = base + params.gradient_at / 4u + layer.bias;
-    for (var k = thread; k < out_quads; k += 64u) {
+    for (var k = thread; k < out_quads; k += THREADS) {
         var sum = scratch[gradient + k];
         for (var line = 0u; line < n_lines; line += VIRTUAL) {
             sum += scratch[base + layer.z + line * out_quads + k];
@@ -205,50 +212,46 @@ fn bias_gradient(base: u32, layer: Layer, thread: u32, n_lines: u32) {
 
 // dh_in = W^T dz on both lines of each pair; for hidden inputs straight through the activation below, for the network's
 // input into dcontext.
-fn input_gradient(base: u32, index: u32, local: vec2<u32>, first: u32, n_rows: u32) {
+fn input_gradient(base: u32, index: u32, local: vec2<u32>, first_row: u32, n_rows: u32) {
     let layer = score_layer(index);
     let in_quads = quads(layer.n_in);
     let out_quads = quads(layer.n_out);
-    let line = local.y * 8u;
+    let line = local.y * ROWS;
     if line >= VIRTUAL * n_rows {
         return;
     }
     let dz = base + layer.z + line * out_quads;
-    for (var tile = 0u; tile < in_quads; tile += 16u) {
+    for (var tile = 0u; tile < in_quads; tile += TILE_COLUMNS / 4u) {
         let column = tile + local.x;
-        let column_0 = min(column, in_quads - 1u);
-        let column_1 = min(column + 8u, in_quads - 1u);
-        //#for p in 0..4
-        var even{p}_0 = vec4(0.0);
-        var even{p}_1 = vec4(0.0);
-        var odd{p}_0 = vec4(0.0);
-        var odd{p}_1 = vec4(0.0);
+        //#for h in 0..16/ROWS
+        let column{h} = min(column + {h}u * 8u, in_quads - 1u);
+        //#for r in 0..ROWS
+        var acc{r}_{h} = vec4(0.0);
         //#end
-        for (var start = 0u; start < out_quads; start += LANES) {
-            let own = dz + min(start + local.x % LANES, out_quads - 1u);
-            //#for r in 0..8
+        //#end
+        for (var first = 0u; first < out_quads; first += LANES) {
+            let own = dz + min(first + local.x % LANES, out_quads - 1u);
+            //#for r in 0..ROWS
             let own{r} = scratch[own + {r}u * out_quads];
             //#end
-            for (var k = start; k < min(start + LANES, out_quads); k++) {
+            for (var k = first; k < min(first + LANES, out_quads); k++) {
+                //#for r in 0..ROWS
+                let a{r} = broadcast(own{r}, k - first);
+                //#end
+                //#for h in 0..16/ROWS
                 //#for j in 0..4
-                let weight{j} = layer.weight + min(4u * k + {j}u, layer.n_out - 1u) * in_quads;
-                let w{j}_0 = net[weight{j} + column_0];
-                let w{j}_1 = net[weight{j} + column_1];
+                let w{h}_{j} = net[layer.weight + min(4u * k + {j}u, layer.n_out - 1u) * in_quads + column{h}];
                 //#end
-                //#for r in 0..8
-                let a{r} = broadcast(own{r}, k - start);
+                //#for r in 0..ROWS
+                acc{r}_{h} += a{r}.x * w{h}_0 + a{r}.y * w{h}_1 + a{r}.z * w{h}_2 + a{r}.w * w{h}_3;
                 //#end
-                //#for p in 0..4
-                even{p}_0 += a{2p}.x * w0_0 + a{2p}.y * w1_0 + a{2p}.z * w2_0 + a{2p}.w * w3_0;
-                even{p}_1 += a{2p}.x * w0_1 + a{2p}.y * w1_1 + a{2p}.z * w2_1 + a{2p}.w * w3_1;
-                odd{p}_0 += a{2p+1}.x * w0_0 + a{2p+1}.y * w1_0 + a{2p+1}.z * w2_0 + a{2p+1}.w * w3_0;
-                odd{p}_1 += a{2p+1}.x * w0_1 + a{2p+1}.y * w1_1 + a{2p+1}.z * w2_1 + a{2p+1}.w * w3_1;
                 //#end
             }
         }
-        //#for p in 0..4
-        pass_down(base, index, line + {p}u * 2u, column, in_quads, first, n_rows, even{p}_0, odd{p}_0);
-        pass_down(base, index, line + {p}u * 2u, column + 8u, in_quads, first, n_rows, even{p}_1, odd{p}_1);
+        //#for h in 0..16/ROWS
+        //#for p in 0..ROWS/2
+        pass_down(base, index, line + {2p}u, column + {h}u * 8u, in_quads, first_row, n_rows, acc{2p}_{h}, acc{2p+1}_{h});
+        //#end
         //#end
     }
 }
@@ -283,12 +286,12 @@ fn write_dcontext(line: u32, quad: u32, first: u32, n_rows: u32, gradient: vec4<
     //#end
 }
 
-@compute @workgroup_size(8, 8)
+@compute @workgroup_size(8, 64u / ROWS)
 fn score_train(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
     let thread = local.y * 8u + local.x;
     let base = group.x * (params.scratch_words / 4u);
     // Activations too: lines past the last row must be finite, their seeds are zero.
-    for (var k = thread; k < params.scratch_words / 4u; k += 64u) {
+    for (var k = thread; k < params.scratch_words / 4u; k += THREADS) {
         scratch[base + k] = vec4(0.0);
     }
     storageBarrier();

@@ -33,7 +33,7 @@ fn made_advance(d: u32, first: u32, n_samples: u32, thread: u32) {
             end = tables[tables[t + 7u] + d + 1u];
         }
         let n_units = end - start;
-        for (var item = thread; item < n_samples * n_units; item += 64u) {
+        for (var item = thread; item < n_samples * n_units; item += THREADS) {
             let unit = start + item % n_units;
             let base = (first + item / n_units) * params.state_words;
             let input = base + tables[t + 4u];

@@ -1,4 +1,4 @@
-// The shared score network on a tile of 64 lines, one workgroup of 8 x 8 threads, its activations in that workgroup's
+// The shared score network on a tile of 64 lines, one workgroup, its activations in that workgroup's
 // part of `scratch` (small enough to stay in cache, and of any width or depth).
 //
 // With TANGENT the 64 lines are 32 pairs: an even line holds values h, the odd line below it the tangents h' = dh/dx~.
@@ -11,6 +11,9 @@
 // workgroup's scratch, vec4s), unused. The last layer has one output and no z, h.
 
 const TILE_LINES = 64u;
+// A thread holds 64 sums in registers: ROWS lines times 16 / ROWS quads of columns, 32 columns apart.
+const THREADS = 512u / ROWS;
+const TILE_COLUMNS = 512u / ROWS;
 
 struct Layer {
     n_in: u32,
@@ -36,51 +39,51 @@ fn keep_columns(v: vec4<f32>, first: u32, n: u32) -> vec4<f32> {
     return select(vec4(0.0), v, vec4(first, first + 1u, first + 2u, first + 3u) < vec4(n));
 }
 
-// z = W h_in + b and h = phi(z), for lines local.y * 8 .. + 8 and columns local.x * 4 .. + 4 of each half of 32.
+// z = W h_in + b and h = phi(z), for the ROWS lines from local.y * ROWS on, and columns local.x * 4 .. + 4 of every 32.
 fn hidden_forward(base: u32, layer: Layer, local: vec2<u32>, n_lines: u32) {
-    let line = local.y * 8u;
+    let line = local.y * ROWS;
     if line >= n_lines {
         return;
     }
     let n_quads = quads(layer.n_in);
     let out_quads = quads(layer.n_out);
     let input = base + layer.input + line * n_quads;
-    for (var tile = 0u; tile < layer.n_out; tile += 64u) {
+    for (var tile = 0u; tile < layer.n_out; tile += TILE_COLUMNS) {
         let column = tile + local.x * 4u;
-        //#for j in 0..8
-        let weight{j} = layer.weight + min(column + {j}u / 4u * 32u + {j}u % 4u, layer.n_out - 1u) * n_quads;
+        //#for h in 0..16/ROWS
+        //#for j in 0..4
+        let weight{h}_{j} = layer.weight + min(column + {h}u * 32u + {j}u, layer.n_out - 1u) * n_quads;
         //#end
-        let bias_0 = net[layer.bias + min(column / 4u, out_quads - 1u)];
-        let bias_1 = net[layer.bias + min(column / 4u + 8u, out_quads - 1u)];
-        //#for p in 0..4
-        var even{p}_0 = bias_0;
-        var even{p}_1 = bias_1;
-        var odd{p}_0 = select(bias_0, vec4(0.0), TANGENT == 1u);
-        var odd{p}_1 = select(bias_1, vec4(0.0), TANGENT == 1u);
+        let bias{h} = net[layer.bias + min(column / 4u + {h}u * 8u, out_quads - 1u)];
+        //#for p in 0..ROWS/2
+        var even{p}_{h} = bias{h};
+        var odd{p}_{h} = select(bias{h}, vec4(0.0), TANGENT == 1u);
+        //#end
         //#end
         for (var first = 0u; first < n_quads; first += LANES) {
             let own = input + min(first + local.x % LANES, n_quads - 1u);
-            //#for r in 0..8
+            //#for r in 0..ROWS
             let own{r} = scratch[own + {r}u * n_quads];
             //#end
             for (var k = first; k < min(first + LANES, n_quads); k++) {
-                //#for j in 0..8
-                let w{j} = net[weight{j} + k];
-                //#end
-                //#for r in 0..8
+                //#for r in 0..ROWS
                 let a{r} = broadcast(own{r}, k - first);
                 //#end
-                //#for p in 0..4
-                even{p}_0 += vec4(dot(a{2p}, w0), dot(a{2p}, w1), dot(a{2p}, w2), dot(a{2p}, w3));
-                even{p}_1 += vec4(dot(a{2p}, w4), dot(a{2p}, w5), dot(a{2p}, w6), dot(a{2p}, w7));
-                odd{p}_0 += vec4(dot(a{2p+1}, w0), dot(a{2p+1}, w1), dot(a{2p+1}, w2), dot(a{2p+1}, w3));
-                odd{p}_1 += vec4(dot(a{2p+1}, w4), dot(a{2p+1}, w5), dot(a{2p+1}, w6), dot(a{2p+1}, w7));
+                //#for h in 0..16/ROWS
+                //#for j in 0..4
+                let w{h}_{j} = net[weight{h}_{j} + k];
+                //#end
+                //#for p in 0..ROWS/2
+                even{p}_{h} += vec4(dot(a{2p}, w{h}_0), dot(a{2p}, w{h}_1), dot(a{2p}, w{h}_2), dot(a{2p}, w{h}_3));
+                odd{p}_{h} += vec4(dot(a{2p+1}, w{h}_0), dot(a{2p+1}, w{h}_1), dot(a{2p+1}, w{h}_2), dot(a{2p+1}, w{h}_3));
+                //#end
                 //#end
             }
         }
-        //#for p in 0..4
-        store_activation(base, layer, line + {p}u * 2u, column, even{p}_0, odd{p}_0);
-        store_activation(base, layer, line + {p}u * 2u, column + 32u, even{p}_1, odd{p}_1);
+        //#for h in 0..16/ROWS
+        //#for p in 0..ROWS/2
+        store_activation(base, layer, line + {2p}u, column + {h}u * 32u, even{p}_{h}, odd{p}_{h});
+        //#end
         //#end
     }
 }

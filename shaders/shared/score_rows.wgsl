@@ -25,7 +25,7 @@ fn input_column(row: vec4<u32>, column: u32) -> f32 {
 fn write_inputs(base: u32, first: u32, n_rows: u32, thread: u32) {
     let layer = score_layer(0u);
     let n_quads = quads(layer.n_in);
-    for (var item = thread; item < n_rows * n_quads; item += 64u) {
+    for (var item = thread; item < n_rows * n_quads; item += THREADS) {
         let row = rows[first + item / n_quads];
         let column = item % n_quads * 4u;
         var value = vec4(0.0);
@@ -46,15 +46,15 @@ fn write_inputs(base: u32, first: u32, n_rows: u32, thread: u32) {
     }
 }
 
-// (s, ds/dx~) of a row from the network's output (f, f').
-fn score_and_slope(base: u32, row: u32, thread: u32) -> vec2<f32> {
-    let r = rows[row];
+// (s, ds/dx~) of the tile's row number `index` from the network's output (f, f').
+fn score_and_slope(base: u32, first: u32, index: u32) -> vec2<f32> {
+    let r = rows[first + index];
     let sigma = bitcast<f32>(r.z);
     let gain = score_gain(sigma, params.sd);
-    let f = score_output(base, params.n_layers, VIRTUAL * thread, true);
+    let f = score_output(base, params.n_layers, VIRTUAL * index, true);
     var slope = 0.0;
     if TANGENT == 1u {
-        let f_tangent = score_output(base, params.n_layers, VIRTUAL * thread + 1u, false);
+        let f_tangent = score_output(base, params.n_layers, VIRTUAL * index + 1u, false);
         slope = score_shift_slope(sigma, params.sd) + gain * f_tangent;
     }
     return vec2(score_shift(bitcast<f32>(r.y), sigma, params.mean, params.sd) + gain * f, slope);

@@ -6,8 +6,8 @@ kernel! {
     /// Multi-level quadrature; see `shaders/sample_multilevel.wgsl`.
     pub struct SampleMultilevel;
     variants {
-        "sample_multilevel": CpuSubgroups, workgroup [8, 8, 1], tile [1, 64];
-        "sample_multilevel": Baseline, workgroup [8, 8, 1], tile [1, 64];
+        "sample_multilevel": CpuSubgroups, workgroup [8, 4, 1], tile [64, 64];
+        "sample_multilevel": Baseline, workgroup [8, 8, 1], tile [64, 64];
     }
     constants {
         /// Activation of the score network.
@@ -88,7 +88,7 @@ kernel! {
     /// Annealed Langevin dynamics; see `shaders/sample_langevin.wgsl`.
     pub struct SampleLangevin;
     variants {
-        "sample_langevin": CpuSubgroups, workgroup [8, 8, 1], tile [64, 1];
+        "sample_langevin": CpuSubgroups, workgroup [8, 4, 1], tile [64, 1];
         "sample_langevin": Baseline, workgroup [8, 8, 1], tile [64, 1];
     }
     constants {

@@ -6,8 +6,8 @@ kernel! {
     /// Scores and slopes of rows; see `shaders/score_forward.wgsl`.
     pub struct ScoreForward;
     variants {
-        "score_forward": CpuSubgroups, workgroup [8, 8, 1], tile [32, 1];
-        "score_forward": Baseline, workgroup [8, 8, 1], tile [32, 1];
+        "score_forward": CpuSubgroups, workgroup [8, 4, 1], tile [64, 1];
+        "score_forward": Baseline, workgroup [8, 8, 1], tile [64, 1];
     }
     constants {
         /// [`Activation`](crate::config::Activation) as a number.
@@ -58,8 +58,8 @@ kernel! {
     /// Loss, context gradient and weight gradient of rows; see `shaders/score_train.wgsl`.
     pub struct ScoreTrain;
     variants {
-        "score_train": CpuSubgroups, workgroup [8, 8, 1], tile [32, 1];
-        "score_train": Baseline, workgroup [8, 8, 1], tile [32, 1];
+        "score_train": CpuSubgroups, workgroup [8, 4, 1], tile [64, 1];
+        "score_train": Baseline, workgroup [8, 8, 1], tile [64, 1];
     }
     constants {
         /// [`Activation`](crate::config::Activation) as a number.

@@ -314,29 +314,33 @@ impl ScoreNet {
         self.stash_words + self.range.len() + 4
     }
 
-    /// Loop iterations of one thread for the forward pass of one tile, at most.
+    /// Loop iterations of one thread for the forward pass of one tile, at most: of the variant with the fewest threads
+    /// and the narrowest column tiles (32), whose inner loops count once more for each group of shared loads.
     pub(crate) fn forward_iterations(&self) -> u64 {
-        let quads = |n: usize| n.div_ceil(4) as u64;
-        let hidden = |layer: &Dense| layer.n_out.div_ceil(64) as u64 * (quads(layer.n_in) + 1) + 1;
-        let inputs = quads(self.layers[0].n_in) + 1;
+        let hidden = |layer: &Dense| layer.n_out.div_ceil(32) as u64 * (2 * quads(layer.n_in) + 1) + 1;
         let last = self.layers.last().expect("there is an output layer");
-        inputs + self.layers.iter().map(hidden).sum::<u64>() + 2 * quads(last.n_in) + 4
+        let inputs = 2 * quads(self.layers[0].n_in) + 1;
+        let outputs = 4 * (quads(last.n_in) + 1);
+        inputs + self.layers.iter().map(hidden).sum::<u64>() + outputs + 4
     }
 
     /// Loop iterations of one thread for a whole training tile, at most.
     fn training_iterations(&self) -> u64 {
-        let quads = |n: usize| n.div_ceil(4) as u64;
-        let blocks = |n: usize| n.div_ceil(64) as u64;
         let backward = |layer: &Dense| {
-            let weight = blocks(layer.n_out) * (blocks(layer.n_in) * 65 + 1);
-            let bias = blocks(quads(layer.n_out) as usize) * 65;
-            let input = blocks(layer.n_in) * (quads(layer.n_out) + 1);
+            let weight = layer.n_out.div_ceil(64) as u64 * (layer.n_in.div_ceil(32) as u64 * 129 + 1);
+            let bias = quads(layer.n_out).div_ceil(32) * 65;
+            let input = layer.n_in.div_ceil(32) as u64 * (2 * quads(layer.n_out) + 1);
             weight + bias + input + 1
         };
         let last = self.layers.last().expect("there is an output layer");
-        let output = blocks(quads(last.n_in) as usize) * 65 + 64 + quads(last.n_in) / 2 + 1;
+        let output = quads(last.n_in).div_ceil(32) * 65 + 64 + quads(last.n_in) + 5;
         self.forward_iterations() + self.layers.iter().map(backward).sum::<u64>() + output
     }
+}
+
+/// vec4s of a row.
+fn quads(width: usize) -> u64 {
+    width.div_ceil(4) as u64
 }
 
 impl ScoreWorkspace {
