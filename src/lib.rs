@@ -1,9 +1,63 @@
-//! Autoregressive conditional score models on any GPU.
+//! Autoregressive conditional score models (AR-CSM; Meng, Yu, Song, Song, Ermon, "Autoregressive Score Matching",
+//! NeurIPS 2020) as a GPU compute engine with handwritten WGSL shaders, on any Vulkan, Metal or DX12 adapter.
+//!
+//! # The mathematics
+//!
+//! A density is a product of one-dimensional conditionals, p(x) = prod_d p(x_d | x_<d), and each is learned by its score
+//!
+//! ```text
+//! s_d(x_<d, x_d)  ~  d/dx_d log p(x_d | x_<d)
+//! J = E sum_d [ 1/2 s_d^2 + ds_d/dx_d ]                      composite score matching: no normalising constant
+//! ```
+//!
+//! A *context network* gives c = f(x), c_d from x_<d alone; a small *score network* shared by all dimensions gives
+//! s_d = g(c_d, x~_d, sigma) for x~_d = x_d + sigma eps. As c_d does not depend on x_d, the slope ds_d/dx~_d is that of
+//! the small network alone: a tangent carried beside every value gives it for all d at once,
+//!
+//! ```text
+//! z = W h + b,  t = W h'   ->   h = phi(z),  h' = phi'(z) t                  forward
+//! dz = dh phi'(z) + dh' phi''(z) t,   dt = dh' phi'(z)                       backward
+//! dW += dz h_in^T + dt h'_in^T,   dh_in = W^T dz,   dh'_in = W^T dt
+//! ```
+//!
+//! Samples are drawn dimension after dimension, each from its own conditional. Hidden units are sorted by degree, and a
+//! unit of degree m is final once x_1 .. x_m are known: all dimensions together cost one pass of the context network.
+//!
+//! # The layers
+//!
+//! ```text
+//! bin, cli  ->  train, sample, trained, demo  ->  nn  ->  kernels  ->  gpu        reference, doctor
+//! what the       the loops                      the     the          wgpu        f64 twins, and every kernel
+//! user asked                                    maths   vocabulary               held against its own
+//! ```
+//!
+//! A layer uses only what stands to its right; only [`gpu`] names wgpu and naga; [`reference`] knows nothing of either.
+//! `data`, `checkpoint`, `arrays`, `files`, `metrics`, `image_grid`, `plot` and `picture` are the files on either side.
+//!
+//! # Ten lines
+//!
+//! ```no_run
+//! use std::{path::Path, sync::atomic::AtomicBool};
+//! use arcsm::{config::Config, gpu::{Gpu, GpuOptions}, sample, train, trained::Trained};
+//!
+//! # fn main() -> arcsm::error::Result<()> {
+//! let gpu = Gpu::open(GpuOptions::default())?;
+//! let config = Config::from_file(Path::new("configs/digits.toml"))?;
+//! let plan = train::TrainPlan { config, out: "runs/digits".into(), resume: false, force: false, command: String::new() };
+//! let report = train::train(&gpu, &plan, &AtomicBool::new(false), &mut |_| {})?;
+//! let trained = Trained::load(&gpu, &report.checkpoint)?;
+//! let request = sample::SampleRequest::new(&trained, 64, 0);
+//! let drawn = sample::sample(&gpu, &trained, &request, &mut |_| {})?;
+//! println!("{} values in {:.1} s", drawn.values.len(), drawn.seconds);
+//! # Ok(())
+//! # }
+//! ```
 
 pub mod arrays;
 pub mod checkpoint;
 pub mod config;
 pub mod data;
+pub mod demo;
 pub mod error;
 pub mod files;
 pub mod gpu;

@@ -69,7 +69,7 @@ pub fn loss_curve(
             .label_style(font(14))
             .axis_desc_style(font(16))
             .x_desc("step")
-            .y_desc("loss (nats)")
+            .y_desc("loss")
             .x_label_formatter(&|step| format!("{step:.0}"))
             .draw()?;
         chart.draw_series(LineSeries::new(train.iter().copied(), TRAIN_COLOR.mix(0.25)))?;

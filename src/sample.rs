@@ -46,8 +46,9 @@ pub struct SampleRequest {
     pub batch: usize,
     /// Compute every context by a whole pass of the context network, D times over: the usual way, for comparison.
     pub full_passes: bool,
-    /// Longest time that one submission should take.
-    pub budget: Duration,
+    /// At most this many dimensions (quadrature) or evaluations (Langevin) in one submission; else as many as fit the
+    /// adapter's time budget.
+    pub chunk: Option<u32>,
 }
 
 /// What was drawn.
@@ -127,7 +128,7 @@ impl SampleRequest {
     /// `count` samples by the model's default sampler.
     pub fn new(trained: &Trained, count: usize, seed: u64) -> Self {
         let sampler = Sampler::multilevel_default(&trained.config.noise, trained.config.train.objective);
-        Self { sampler, count, seed, batch: 256, full_passes: false, budget: Duration::from_millis(80) }
+        Self { sampler, count, seed, batch: 256, full_passes: false, chunk: None }
     }
 }
 
@@ -267,13 +268,13 @@ impl<'a> SamplerRun<'a> {
     /// As many units as fit the time budget at the speed just seen, within the bound of loop iterations.
     fn next_chunk(&self, span: Span, elapsed: Duration) -> u32 {
         let units = span.end - span.first;
-        let affordable = self.request.budget.as_secs_f64() / elapsed.as_secs_f64().max(1e-9) * f64::from(units);
+        let affordable = self.gpu.budget().as_secs_f64() / elapsed.as_secs_f64().max(1e-9) * f64::from(units);
         // At most eightfold: the first units may have waited for the shader compiler, or flown past it.
         let mut chunk = (affordable as u32).clamp(1, 8 * units);
         while chunk > 1 && self.iterations(Span { first: 0, end: chunk }) > MAX_ITERATIONS {
             chunk /= 2;
         }
-        chunk
+        self.request.chunk.map_or(chunk, |most| chunk.min(most.max(1)))
     }
 
     fn iterations(&self, span: Span) -> u64 {

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
@@ -166,6 +166,29 @@ pub struct Trainer<'g> {
     pending: VecDeque<(u64, PendingRead)>,
     indices: Vec<usize>,
     batch: Vec<f32>,
+    pace: Pace,
+}
+
+/// How long a step takes, so that a slow adapter gets it in several submissions.
+struct Pace {
+    last: Option<Instant>,
+    seconds: f64,
+}
+
+impl Pace {
+    /// Steps follow each other as fast as the adapter works, so the time between two of them is the time of one; the
+    /// least seen counts, as anything may have come between.
+    fn tick(&mut self) {
+        let now = Instant::now();
+        if let Some(last) = self.last.replace(now) {
+            self.seconds = self.seconds.min((now - last).as_secs_f64());
+        }
+    }
+
+    /// Submissions of at most `budget` each; one until the pace is known.
+    fn pieces(&self, budget: Duration) -> usize {
+        if self.seconds.is_finite() { (self.seconds / budget.as_secs_f64()).ceil() as usize } else { 1 }
+    }
 }
 
 impl<'g> Trainer<'g> {
@@ -199,6 +222,7 @@ impl<'g> Trainer<'g> {
             pending: VecDeque::new(),
             indices: Vec::new(),
             batch: vec![0.0; batch * data.shape.dimensions()],
+            pace: Pace { last: None, seconds: f64::INFINITY },
             trained: Trained {
                 weights: optimiser.average.clone(),
                 shape: data.shape,
@@ -231,7 +255,8 @@ impl<'g> Trainer<'g> {
             &self.workspace,
         )?;
         self.optimiser.step(&mut recorder, &config.train, step, &self.weights)?;
-        recorder.submit()?;
+        self.pace.tick();
+        recorder.submit_in_pieces(self.pace.pieces(self.gpu.budget()))?;
         self.pending.push_back((step, self.gpu.begin_read(&[&self.workspace.score.loss])));
         self.trained.step = step;
         if self.pending.len() > READ_DELAY { self.finish_oldest() } else { Ok(None) }

@@ -45,6 +45,8 @@ pub struct GpuOptions {
     pub baseline_only: bool,
     /// New tensors are filled with NaN and fenced, to catch kernels that read or write what they should not.
     pub poison: bool,
+    /// Longest time that one submission should take: drivers end long ones. 80 ms where absent.
+    pub budget: Option<Duration>,
     /// A mistake in one kernel, for tests of the tests.
     pub fault: Option<Fault>,
 }
@@ -183,6 +185,11 @@ impl Gpu {
     /// The adapter in use.
     pub fn adapter(&self) -> &AdapterSummary {
         &self.summary
+    }
+
+    /// Longest time that one submission should take.
+    pub fn budget(&self) -> Duration {
+        self.options.budget.unwrap_or(Duration::from_millis(80))
     }
 
     pub(super) fn limits(&self) -> &wgpu::Limits {

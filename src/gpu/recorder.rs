@@ -6,7 +6,7 @@ use super::device::{Pipeline, UNIFORM_ALIGNMENT};
 use super::kernel::Kernel;
 use super::{Gpu, GpuError, Tensor};
 
-/// llvmpipe ends all loops of an invocation after 65,535 iterations without an error.
+/// llvmpipe ends all loops of an invocation after 65,535 iterations without an error. Hardware has no such bound.
 pub const MAX_ITERATIONS: u64 = 60_000;
 
 /// Collects kernels, copies and clears; [`Recorder::submit`] hands them to the adapter as one submission.
@@ -58,7 +58,7 @@ impl<'g> Recorder<'g> {
             return Err(GpuError::Dispatch { kernel: K::SPEC.name, problem });
         }
         let iterations = kernel.iterations();
-        if iterations > MAX_ITERATIONS {
+        if iterations > MAX_ITERATIONS && self.gpu.adapter().software {
             let problem = format!("{iterations} loop iterations an invocation, at most {MAX_ITERATIONS}");
             return Err(GpuError::Dispatch { kernel: K::SPEC.name, problem });
         }
@@ -94,33 +94,60 @@ impl<'g> Recorder<'g> {
     ///
     /// # Errors
     /// Whatever the adapter reports: a lost device, a time-out, a validation error.
-    pub fn submit(mut self) -> Result<Submission, GpuError> {
-        let gpu = self.gpu;
-        self.run(&crate::kernels::CountSubmission { counter: gpu.submission_counter() })?;
-        gpu.submit_with_uniforms(&self.uniforms, |device, arena| {
-            let mut encoder =
-                device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some(self.label) });
-            let mut rest = self.commands.as_slice();
-            while let Some(command) = rest.first() {
-                match command {
-                    Command::Clear(tensor) => {
-                        encoder.clear_buffer(&tensor.buffer, tensor.offset, Some(tensor.bytes()));
-                        rest = &rest[1..];
-                    }
-                    Command::Copy { source, destination } => {
-                        let (from, to) = (source, destination);
-                        encoder.copy_buffer_to_buffer(&from.buffer, from.offset, &to.buffer, to.offset, from.bytes());
-                        rest = &rest[1..];
-                    }
-                    Command::Dispatch { .. } => {
-                        let length = rest.iter().take_while(|c| matches!(c, Command::Dispatch { .. })).count();
-                        self.encode_pass(device, arena, &mut encoder, &rest[..length]);
-                        rest = &rest[length..];
-                    }
+    pub fn submit(self) -> Result<Submission, GpuError> {
+        self.submit_in_pieces(1)
+    }
+
+    /// The same as several submissions of about equal numbers of commands, for adapters that end long ones.
+    ///
+    /// # Errors
+    /// As [`Recorder::submit`].
+    pub fn submit_in_pieces(mut self, pieces: usize) -> Result<Submission, GpuError> {
+        let work = std::mem::take(&mut self.commands);
+        self.run(&crate::kernels::CountSubmission { counter: self.gpu.submission_counter() })?;
+        let counting = std::mem::take(&mut self.commands);
+        let length = work.len().div_ceil(pieces.clamp(1, work.len().max(1))).max(1);
+        let mut last = None;
+        // Without any work the count still has to agree.
+        let pieces = if work.is_empty() { vec![&work[..]] } else { work.chunks(length).collect() };
+        for piece in pieces {
+            last = Some(self.gpu.submit_with_uniforms(&self.uniforms, |device, arena| {
+                let mut encoder =
+                    device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some(self.label) });
+                self.encode(device, arena, &mut encoder, piece);
+                self.encode(device, arena, &mut encoder, &counting);
+                encoder.finish()
+            })?);
+        }
+        Ok(last.expect("there is at least one piece"))
+    }
+
+    fn encode(
+        &self,
+        device: &wgpu::Device,
+        arena: &wgpu::Buffer,
+        encoder: &mut wgpu::CommandEncoder,
+        commands: &[Command],
+    ) {
+        let mut rest = commands;
+        while let Some(command) = rest.first() {
+            let length = match command {
+                Command::Clear(tensor) => {
+                    encoder.clear_buffer(&tensor.buffer, tensor.offset, Some(tensor.bytes()));
+                    1
                 }
-            }
-            encoder.finish()
-        })
+                Command::Copy { source: from, destination: to } => {
+                    encoder.copy_buffer_to_buffer(&from.buffer, from.offset, &to.buffer, to.offset, from.bytes());
+                    1
+                }
+                Command::Dispatch { .. } => {
+                    let length = rest.iter().take_while(|c| matches!(c, Command::Dispatch { .. })).count();
+                    self.encode_pass(device, arena, encoder, &rest[..length]);
+                    length
+                }
+            };
+            rest = &rest[length..];
+        }
     }
 
     fn encode_pass(

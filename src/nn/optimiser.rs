@@ -9,7 +9,7 @@ use crate::nn::{ParamBuffer, ParamTable};
 use crate::schedule::{ema_decay, learning_rate};
 
 /// Partial sums that each parameter adds to the squared gradient norm.
-const NORM_GROUPS: usize = 16;
+const NORM_GROUPS: usize = 64;
 
 /// Gradient, moments and moving average; one step of them all is one submission's part.
 #[derive(Debug)]

@@ -1,0 +1,193 @@
+//! The main job in one call: learn handwritten digits, draw new ones, remove noise from old ones.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
+use serde::Serialize;
+
+use crate::config::Config;
+use crate::data::{self, Dataset, SampleShape};
+use crate::error::Result;
+use crate::files;
+use crate::gpu::Gpu;
+use crate::image_grid::Grid;
+use crate::picture::Picture;
+use crate::random::{normal_pair, random_bits, stream};
+use crate::sample::{SampleRequest, sample};
+use crate::train::{Event, TrainPlan, TrainReport, Trainer, train};
+use crate::trained::Trained;
+
+const CONFIG: &str = include_str!("../configs/digits.toml");
+/// Noise level of the denoising, in units of the pixel range (Meng et al. 2020, section 5.3).
+const SIGMA: f32 = 0.6;
+/// Share of the time that the generative model gets; the denoiser gets the rest.
+const GENERATIVE_SHARE: f64 = 0.76;
+/// Steps that are not timed, as kernels compile in them, and steps that are.
+const WARM_UP: u64 = 4;
+const TIMED: u64 = 8;
+/// Digits in the picture of the denoising.
+const SHOWN: usize = 16;
+/// Digits that are drawn.
+const DRAWN: usize = 100;
+
+/// What the demo came to; `report.json` holds the same.
+#[derive(Debug, Clone, Serialize)]
+pub struct DemoReport {
+    /// Adapter and driver.
+    pub adapter: String,
+    /// Training of the generative model.
+    pub training: TrainReport,
+    /// Training of the denoiser, the same model with noisy contexts and sigma = 0.6 only.
+    pub denoiser_training: TrainReport,
+    /// Wall time of all training steps, s.
+    pub training_seconds: f64,
+    /// Wall time of drawing, s.
+    pub sampling_seconds: f64,
+    /// Peak signal-to-noise ratio of held-out digits with noise, clipped to [0, 1], dB.
+    pub psnr_noisy: f64,
+    /// The same after one step of denoising, dB.
+    pub psnr_denoised: f64,
+    /// Pictures.
+    pub pictures: Vec<PathBuf>,
+    /// Wall time of everything, s.
+    pub seconds: f64,
+}
+
+/// Trains for about `seconds`, then draws samples, the loss curve and denoised digits into `out`.
+///
+/// # Errors
+/// A folder that holds a demo already (without `force`) or cannot be written, and whatever [`train`] reports.
+pub fn demo(
+    gpu: &Gpu,
+    out: &Path,
+    force: bool,
+    seconds: f64,
+    stop: &AtomicBool,
+    observe: &mut dyn FnMut(Event<'_>),
+) -> Result<DemoReport> {
+    let start = Instant::now();
+    let config = Config::from_toml(CONFIG, "configs/digits.toml")?;
+    let data = data::load(&config.data.spec, config.data.held_out, config.train.seed)?;
+    let plan = |name: &str, config: Config| TrainPlan {
+        config,
+        out: out.join(name),
+        resume: false,
+        force,
+        command: "arcsm demo".into(),
+    };
+    let generative = fit_to_time(gpu, config.clone(), &data, seconds * GENERATIVE_SHARE)?;
+    let training = train(gpu, &plan("run", generative), stop, observe)?;
+    let denoiser = fit_to_time(gpu, denoiser_config(config), &data, seconds * (1.0 - GENERATIVE_SHARE))?;
+    let denoiser_training = train(gpu, &plan("denoiser", denoiser), stop, observe)?;
+
+    let trained = Trained::load(gpu, &training.checkpoint)?;
+    let drawn = sample(gpu, &trained, &SampleRequest::new(&trained, DRAWN, 1), &mut |_| {})?;
+    let (samples, loss, denoised) = (out.join("samples.png"), out.join("loss.png"), out.join("denoised.png"));
+    let text = [("arcsm:command", "arcsm demo".to_owned()), ("arcsm:checkpoint", trained.fingerprint.clone())];
+    Picture { values: &drawn.values, shape: data.shape, beside: None, title: "digits" }.write(&samples, &text)?;
+    copy(&out.join("run/loss.png"), &loss)?;
+    let denoising = denoise(gpu, &Trained::load(gpu, &denoiser_training.checkpoint)?, &data)?;
+    denoising.write(&denoised, data.shape, &text)?;
+    let report = DemoReport {
+        adapter: format!("{} ({})", gpu.adapter().name, gpu.adapter().driver),
+        training_seconds: step_seconds(&training) + step_seconds(&denoiser_training),
+        training,
+        denoiser_training,
+        sampling_seconds: drawn.seconds,
+        psnr_noisy: denoising.psnr_noisy,
+        psnr_denoised: denoising.psnr_denoised,
+        pictures: vec![samples, loss, denoised],
+        seconds: start.elapsed().as_secs_f64(),
+    };
+    write_report(&out.join("report.json"), &report)?;
+    Ok(report)
+}
+
+fn step_seconds(report: &TrainReport) -> f64 {
+    report.steps as f64 * report.seconds_per_step
+}
+
+/// Trained on noisy contexts at one level: then x~ + sigma^2 s estimates E[x_d | x~_1 .. x~_d].
+fn denoiser_config(mut config: Config) -> Config {
+    config.noise.sigma_min = SIGMA;
+    config.noise.sigma_max = SIGMA;
+    config.noise.context = SIGMA;
+    config.noise.dropout = 0.0;
+    config
+}
+
+/// As many steps as the time allows at the speed of this adapter, at most those of the settings.
+fn fit_to_time(gpu: &Gpu, mut config: Config, data: &Dataset, seconds: f64) -> Result<Config> {
+    let start = Instant::now();
+    let mut trial = config.clone();
+    let (mean, sd) = data.train.mean_and_sd();
+    (trial.model.score.mean, trial.model.score.sd) = (Some(mean as f32), Some(sd as f32));
+    let mut trainer = Trainer::new(gpu, trial, data, None)?;
+    let mut run = |steps: u64| -> Result<f64> {
+        let start = Instant::now();
+        for _ in 0..steps {
+            trainer.step(&data.train)?;
+        }
+        gpu.wait()?;
+        Ok(start.elapsed().as_secs_f64() / steps as f64)
+    };
+    run(WARM_UP)?;
+    let per_step = run(TIMED)?;
+    // The machine may have other work later on.
+    let left = 0.93 * (seconds - start.elapsed().as_secs_f64());
+    config.train.steps = ((left / per_step) as u64).clamp(20, config.train.steps);
+    config.train.validate_every = config.train.steps.div_ceil(8);
+    config.train.checkpoint_every = config.train.steps.div_ceil(4);
+    Ok(config)
+}
+
+/// Held-out digits, clean, with noise and without it again.
+struct Denoising {
+    clean: Vec<f32>,
+    noisy: Vec<f32>,
+    denoised: Vec<f32>,
+    psnr_noisy: f64,
+    psnr_denoised: f64,
+}
+
+fn denoise(gpu: &Gpu, trained: &Trained, data: &Dataset) -> Result<Denoising> {
+    let dimensions = data.shape.dimensions();
+    let mut clean = vec![0.0; data.held_out.len() * dimensions];
+    data.held_out.gather(&(0..data.held_out.len()).collect::<Vec<_>>(), &mut clean);
+    let noise = |index: usize| {
+        let bits = random_bits(0, stream::DATA, (index / dimensions) as u32, (index % dimensions) as u32, 0);
+        normal_pair(bits[0], bits[1]).0 as f32
+    };
+    let noisy: Vec<f32> = clean.iter().enumerate().map(|(index, x)| x + SIGMA * noise(index)).collect();
+    let denoised = trained.denoise(gpu, &noisy, SIGMA)?;
+    Ok(Denoising { psnr_noisy: psnr(&clean, &noisy), psnr_denoised: psnr(&clean, &denoised), clean, noisy, denoised })
+}
+
+impl Denoising {
+    /// Three rows of digits: clean, with noise, denoised.
+    fn write(&self, path: &Path, shape: SampleShape, text: &[(&str, String)]) -> Result<()> {
+        let SampleShape::Image { height, width, channels } = shape else {
+            unreachable!("the embedded digits are images")
+        };
+        let shown = SHOWN * shape.dimensions();
+        let rows = [&self.clean[..shown], &self.noisy[..shown], &self.denoised[..shown]].concat();
+        Grid::new(&rows, [height, width, channels], Some(SHOWN))?.write_png(path, text)
+    }
+}
+
+/// Peak signal-to-noise ratio of images clipped to [0, 1], dB.
+fn psnr(clean: &[f32], other: &[f32]) -> f64 {
+    let squares = clean.iter().zip(other).map(|(x, y)| f64::from(x - y.clamp(0.0, 1.0)).powi(2));
+    -10.0 * (squares.sum::<f64>() / clean.len() as f64).log10()
+}
+
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    use std::io::Write;
+    let bytes = std::fs::read(from).map_err(|e| crate::error::Error::file("read", from, e, "Run the demo again"))?;
+    files::write_atomically(to, |file| file.write_all(&bytes))
+}
+
+fn write_report(path: &Path, report: &DemoReport) -> Result<()> {
+    files::write_atomically(path, |file| Ok(serde_json::to_writer_pretty(file, report)?))
+}

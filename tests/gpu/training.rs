@@ -1,0 +1,177 @@
+//! The training engine and the samplers as a whole: known optima, same bits, and draws that nothing but the seed decides.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use arcsm::checkpoint::Checkpoint;
+use arcsm::config::{Activation, Config, Objective, Order, Parametrisation};
+use arcsm::data::{self, Density};
+use arcsm::error::Error;
+use arcsm::gpu::Gpu;
+use arcsm::sample::{SampleRequest, Sampler, sample};
+use arcsm::train::{Event, TrainPlan, Trainer, train};
+use arcsm::trained::{Perturbation, Trained};
+
+use super::shared;
+
+/// A model small enough for many steps.
+fn small(spec: &str, steps: u64) -> Config {
+    let mut config = Config::default();
+    config.data.spec = spec.into();
+    config.model.hidden = vec![24, 20];
+    config.model.context = 5;
+    config.model.score.hidden = vec![16, 12];
+    config.train.batch = 16;
+    config.train.steps = steps;
+    config.train.warmup = 5;
+    config.train.validate_every = 1000;
+    config.train.validate_samples = 20;
+    config.train.checkpoint_every = 1000;
+    config.noise.context = 0.05;
+    config.noise.dropout = 0.1;
+    config.train.weight_decay = 0.1;
+    config.train.clip_norm = 5.0;
+    config.train.row_stride = 3;
+    config
+}
+
+fn plan(config: &Config, out: &Path, resume: bool) -> TrainPlan {
+    TrainPlan { config: config.clone(), out: out.into(), resume, force: false, command: "test".into() }
+}
+
+/// A small model after its first steps.
+fn trained(gpu: &Gpu, config: &Config, folder: &Path) -> Trained {
+    let report = train(gpu, &plan(config, folder, false), &AtomicBool::new(false), &mut |_| {}).expect("training");
+    Trained::load(gpu, &report.checkpoint).expect("own checkpoint")
+}
+
+/// J* = -1/2 sum 1 / L_dd^2 within 2 %, the true scores within 5 % of their norm.
+#[test]
+fn a_gaussian_is_learned_to_its_known_optimum() {
+    let Some(gpu) = shared() else { return };
+    let mut config = small("gaussian:8", 1200);
+    config.model.activation = Activation::Silu;
+    config.model.hidden = vec![48, 48];
+    config.model.score.hidden = vec![32, 32];
+    config.model.score.activation = Activation::Softplus;
+    config.model.score.parametrisation = Parametrisation::Plain;
+    config.train = arcsm::config::TrainConfig {
+        objective: Objective::Plain,
+        batch: 128,
+        steps: 1200,
+        learning_rate: 5e-3,
+        validate_samples: 0,
+        ..Default::default()
+    };
+    (config.noise.context, config.noise.dropout) = (0.0, 0.0);
+    let data = data::load(&config.data.spec, config.data.held_out, config.train.seed).expect("generated");
+    let Some(Density::Gaussian(truth)) = &data.density else { panic!("gaussian:8 knows its density") };
+    let mut trainer = Trainer::new(gpu, config.clone(), &data, None).expect("a small model");
+    for _ in 0..config.train.steps {
+        trainer.step(&data.train).expect("a step");
+    }
+    let mut x = vec![0.0; data.held_out.len() * 8];
+    data.held_out.gather(&(0..data.held_out.len()).collect::<Vec<_>>(), &mut x);
+    let clean = vec![Perturbation { sigma: 0.0, eps: 0.0 }; x.len()];
+    let scores = trainer.trained.scores(gpu, &x, &clean).expect("scores");
+    let x64: Vec<f64> = x.iter().map(|&v| f64::from(v)).collect();
+    let true_scores: Vec<f64> = x64.chunks_exact(8).flat_map(|x| truth.scores(x)).collect();
+    let squared: f64 = true_scores.iter().map(|s| s * s).sum();
+    let excess: f64 = true_scores.iter().zip(&scores.score).map(|(t, &s)| (t - f64::from(s)).powi(2)).sum();
+    // The loss of the truth on the same samples is a control variate: it takes out what the choice of samples does.
+    let optimum = truth.optimal_loss();
+    let of_truth = 0.5 * squared / data.held_out.len() as f64 + 2.0 * optimum;
+    let loss = optimum + scores.csm_loss - of_truth;
+    let relative = (excess / squared).sqrt();
+    println!("gaussian:8: J = {loss:.4}, J* = {optimum:.4}; scores off by {:.2} % of their norm", 100.0 * relative);
+    assert!((loss - optimum).abs() <= 0.02 * optimum.abs(), "J = {loss}, J* = {optimum}");
+    assert!(relative <= 0.05, "scores are off by {relative} of their norm");
+}
+
+#[test]
+fn the_same_seed_gives_the_same_bits() {
+    let Some(gpu) = shared() else { return };
+    let config = small("digits", 200);
+    let data = data::load("digits", config.data.held_out, config.train.seed).expect("embedded");
+    let run = || {
+        let mut trainer = Trainer::new(gpu, config.clone(), &data, None).expect("a small model");
+        for _ in 0..200 {
+            trainer.step(&data.train).expect("a step");
+        }
+        trainer.checkpoint().expect("finite weights")
+    };
+    let first = run();
+    assert!(run() == first && run() == first, "weights differ between runs of 200 steps");
+    assert!(first.tensors["ctx.layers.0.weight"].values.iter().any(|&w| w != 0.0));
+}
+
+#[test]
+fn a_run_that_was_stopped_goes_on_bit_for_bit() {
+    let Some(gpu) = shared() else { return };
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let config = small("digits", 24);
+    let (whole, parts) = (folder.path().join("whole"), folder.path().join("parts"));
+    train(gpu, &plan(&config, &whole, false), &AtomicBool::new(false), &mut |_| {}).expect("uninterrupted");
+    for stop_after in [7, 15] {
+        let stop = AtomicBool::new(false);
+        let resume = stop_after != 7;
+        let outcome = train(gpu, &plan(&config, &parts, resume), &stop, &mut |event| {
+            if matches!(event, Event::Step { step, .. } if step >= stop_after) {
+                stop.store(true, Ordering::Relaxed);
+            }
+        });
+        assert!(matches!(outcome, Err(Error::Interrupted(_))), "{outcome:?}");
+    }
+    train(gpu, &plan(&config, &parts, true), &AtomicBool::new(false), &mut |_| {}).expect("resumed");
+    let bytes = |run: &Path| std::fs::read(run.join("checkpoints/last.safetensors")).expect("a checkpoint");
+    assert!(bytes(&whole) == bytes(&parts), "resuming changed the weights");
+    let lines = |run: &Path| std::fs::read_to_string(run.join("metrics.jsonl")).expect("metrics");
+    assert_eq!(lines(&whole), lines(&parts));
+}
+
+/// Draws do not depend on the batch or on how dimensions are cut into submissions; full passes give the same to rounding.
+#[test]
+fn a_draw_depends_on_its_seed_alone() {
+    let Some(gpu) = shared() else { return };
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut config = small("digits", 30);
+    (config.model.residual, config.model.hidden) = (true, vec![24, 24]);
+    config.model.order = Order::Random;
+    let trained = trained(gpu, &config, &folder.path().join("run"));
+    let samplers = [
+        Sampler::multilevel_default(&config.noise, config.train.objective),
+        Sampler::Langevin { sigmas: vec![1.0, 0.2, 0.05], steps: 3, step_size: 0.5 },
+    ];
+    for sampler in samplers {
+        let request = SampleRequest { sampler, ..SampleRequest::new(&trained, 5, 9) };
+        let draw = |request: &SampleRequest| sample(gpu, &trained, request, &mut |_| {}).expect("samples");
+        let whole = draw(&request);
+        assert!(whole.values.iter().all(|v| v.is_finite()) && whole.values.iter().any(|v| v.abs() > 0.1));
+        let cut = draw(&SampleRequest { batch: 2, chunk: Some(1), ..request.clone() });
+        assert_eq!(whole.values, cut.values, "{:?}: batch or chunks changed the draw", request.sampler);
+        let other = draw(&SampleRequest { seed: 10, ..request.clone() });
+        assert_ne!(whole.values, other.values, "the seed changed nothing");
+        let full = draw(&SampleRequest { full_passes: true, ..request.clone() });
+        // Rounding of one dimension feeds the contexts of all later ones, and a draw near the edge of a grid cell moves.
+        let distance: f32 = whole.values.iter().zip(&full.values).map(|(a, b)| (a - b).powi(2)).sum::<f32>().sqrt();
+        let norm = whole.values.iter().map(|v| v * v).sum::<f32>().sqrt();
+        assert!(distance <= 1e-3 * norm, "{:?}: full passes differ by {distance} of {norm}", request.sampler);
+        assert_eq!(full.context_multiply_adds, 64 * whole.context_multiply_adds);
+    }
+}
+
+#[test]
+fn a_checkpoint_of_other_settings_is_refused() {
+    let Some(gpu) = shared() else { return };
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let config = small("digits", 3);
+    let run = folder.path().join("run");
+    trained(gpu, &config, &run);
+    let mut other = config.clone();
+    other.model.hidden = vec![20, 20];
+    let error = train(gpu, &plan(&other, &run, true), &AtomicBool::new(false), &mut |_| {}).expect_err("other sizes");
+    assert_eq!(error.exit_status(), 2);
+    let again = train(gpu, &plan(&config, &run, false), &AtomicBool::new(false), &mut |_| {}).expect_err("a run is there");
+    assert!(again.to_string().contains("holds a run already"), "{again}");
+    assert_eq!(Checkpoint::load(&run.join("checkpoints/last.safetensors")).expect("untouched").step, 3);
+}
