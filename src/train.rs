@@ -131,6 +131,9 @@ pub fn train(
     complete_from_data(&mut config, &data.train);
     let checkpoint = if plan.resume { Some(folder.last_checkpoint(&config)?) } else { None };
     let mut trainer = Trainer::new(gpu, config, &data, checkpoint.as_ref())?;
+    if plan.force && !plan.resume {
+        folder.remove_run()?;
+    }
     folder.write_config(&trainer.trained.config)?;
     let metrics = Metrics::open(&folder.root.join("metrics.jsonl"), trainer.trained.step)?;
     Session { plan, folder, data: &data, metrics, pictures: Vec::new(), clock: Clock::start() }.run(
@@ -385,7 +388,7 @@ struct RunFolder {
 }
 
 impl RunFolder {
-    /// Creates the folder, or checks that what is there may be used.
+    /// Checks that the folder may be used, and changes nothing yet: data and sizes may still be refused.
     fn open(plan: &TrainPlan) -> Result<Self> {
         let folder = Self { root: plan.out.clone() };
         let subject = || plan.out.display().to_string();
@@ -396,19 +399,6 @@ impl RunFolder {
         if holds_run && !plan.resume && !plan.force {
             let remedy = "Go on with `--resume`, start afresh with `--force`, or give another folder";
             return Err(Error::input(subject(), "holds a run already", remedy));
-        }
-        if plan.force && !plan.resume {
-            folder.remove_run()?;
-        }
-        for part in ["checkpoints", "samples"] {
-            let path = folder.root.join(part);
-            std::fs::create_dir_all(&path).map_err(|e| {
-                Error::input(
-                    path.display().to_string(),
-                    format!("cannot be created: {e}"),
-                    "Give a folder that can be written",
-                )
-            })?;
         }
         crate::files::check_writable(&folder.root.join("config.toml"))?;
         Ok(folder)
