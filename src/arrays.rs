@@ -1,6 +1,6 @@
 //! Arrays on the host, and NumPy's .npy and .npz files.
 
-use std::io;
+use std::io::{self, Write};
 use std::path::Path;
 
 use ndarray::{ArrayD, ArrayViewD, IxDyn, ShapeBuilder};
@@ -82,11 +82,12 @@ pub fn write_npz(path: &Path, arrays: &[(&str, &HostTensor)]) -> Result<()> {
         WriteNpzError::Npy(other) => io::Error::other(other),
     };
     files::write_atomically(path, |writer| {
-        let mut archive = NpzWriter::new(writer);
+        // In memory first: a writer of archives that is dropped on a full disk prints to stderr.
+        let mut archive = NpzWriter::new(io::Cursor::new(Vec::new()));
         for (name, tensor) in arrays {
             archive.add_array(*name, &tensor.view()).map_err(to_io)?;
         }
-        archive.finish().map_err(to_io).map(|_| ())
+        writer.write_all(archive.finish().map_err(to_io)?.get_ref())
     })
 }
 
