@@ -54,6 +54,7 @@
 //! ```
 
 pub mod arrays;
+pub mod bench;
 pub mod checkpoint;
 pub mod config;
 pub mod data;
