@@ -56,6 +56,7 @@
 pub mod arrays;
 pub mod bench;
 pub mod checkpoint;
+pub mod cli;
 pub mod config;
 pub mod data;
 pub mod demo;

@@ -1,1 +1,7 @@
-fn main() {}
+//! `arcsm`: train, sample and check autoregressive conditional score models.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    arcsm::cli::arcsm()
+}

@@ -1,0 +1,172 @@
+//! `arcsm-bench`
+
+use serde_json::json;
+
+use super::console::table;
+use super::{Session, Task, after_help};
+use crate::bench::{self, Environment, Protocol, Record, SampleCase};
+use crate::config::{Config, Objective};
+use crate::data::SampleShape;
+use crate::error::Result;
+use crate::sample::Sampler;
+
+/// Time kernels, training steps and samplers on this adapter
+///
+/// GFLOP/s count the operations that the mathematics needs, with masked-out weights left out, at the median time.
+#[derive(Debug, clap::Args)]
+#[command(after_help = after_help!(
+    "  arcsm-bench                                     all cases at MNIST's size\n  \
+       arcsm-bench train-step --row-stride 4 -o md     a table for benches/results\n  \
+       arcsm-bench sample-mlq --full-passes --count 16 --model digits"
+))]
+pub(super) struct Bench {
+    /// What to time [default: all]
+    #[arg(value_enum)]
+    cases: Vec<Case>,
+    /// Whose sizes and settings
+    #[arg(long, value_enum, default_value = "mnist")]
+    model: Model,
+    /// Samples a step [default: the model's]
+    #[arg(long, value_name = "B")]
+    batch: Option<usize>,
+    /// Training loss [default: the model's]
+    #[arg(long)]
+    objective: Option<Objective>,
+    /// One row in N passes the score network in a training step [default: the model's]
+    #[arg(long, value_name = "N")]
+    row_stride: Option<usize>,
+    /// Samples drawn together
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
+    count: u32,
+    /// Sample with D whole passes of the context network, for comparison
+    #[arg(long)]
+    full_passes: bool,
+    /// Timed repetitions
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    repetitions: u32,
+    /// Repetitions before these, which are not counted
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    warm_up: u32,
+    /// Form of the result; json is the same as --json
+    #[arg(short, long, value_enum, default_value = "table")]
+    output: Form,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Case {
+    /// Masked dense layers, forward
+    GemmForward,
+    /// Masked dense layers, weight gradient
+    GemmBackwardWeight,
+    /// Whole training steps
+    TrainStep,
+    /// Multi-level quadrature
+    SampleMlq,
+    /// Annealed Langevin dynamics
+    SampleLangevin,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Model {
+    /// 28x28, configs/mnist.toml
+    Mnist,
+    /// 8x8, configs/digits.toml
+    Digits,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Form {
+    /// Aligned columns
+    Table,
+    /// One JSON object
+    Json,
+    /// A Markdown table
+    Md,
+}
+
+impl Task for Bench {
+    fn run(&self, session: &Session<'_>) -> Result<()> {
+        let (config, shape) = self.settings()?;
+        let gpu = session.open_gpu()?;
+        let every = <Case as clap::ValueEnum>::value_variants();
+        let cases = if self.cases.is_empty() { every } else { &self.cases };
+        let protocol = Protocol { warm_up: self.warm_up, repetitions: self.repetitions };
+        let mut records = Vec::new();
+        for case in cases {
+            session.console.detail(&format!("timing {case:?}"));
+            let sampling = |sampler| {
+                let case = SampleCase { sampler, count: self.count as usize, full_passes: self.full_passes };
+                bench::sampling(&gpu, &config, shape, &case, protocol)
+            };
+            let dimensions = shape.dimensions();
+            match case {
+                Case::GemmForward => records.extend(bench::gemm_forward(&gpu, &config, dimensions, protocol)?),
+                Case::GemmBackwardWeight => {
+                    records.extend(bench::gemm_backward_weight(&gpu, &config, dimensions, protocol)?);
+                }
+                Case::TrainStep => records.push(bench::train_step(&gpu, &config, shape, protocol)?),
+                Case::SampleMlq => {
+                    records.push(sampling(Sampler::multilevel_default(&config.noise, config.train.objective))?);
+                }
+                Case::SampleLangevin => records.push(sampling(Sampler::langevin_default(&config.noise))?),
+            }
+        }
+        let environment = Environment::of(&gpu);
+        let object = json!({ "environment": environment, "records": records });
+        let text = match self.output {
+            Form::Json => object.to_string(),
+            Form::Table => table(HEADINGS, &rows(&records)) + &headline(&environment),
+            Form::Md => markdown(&environment, &rows(&records)),
+        };
+        session.console.result(&text, &object)
+    }
+}
+
+impl Bench {
+    fn settings(&self) -> Result<(Config, SampleShape)> {
+        let (spec, side) = match self.model {
+            Model::Mnist => ("mnist", 28),
+            Model::Digits => ("digits", 8),
+        };
+        let mut config = super::settings::base(None, Some(spec))?;
+        config.train.batch = self.batch.unwrap_or(config.train.batch);
+        config.train.objective = self.objective.unwrap_or(config.train.objective);
+        config.train.row_stride = self.row_stride.unwrap_or(config.train.row_stride);
+        config.check()?;
+        Ok((config, SampleShape::Image { height: side, width: side, channels: 1 }))
+    }
+}
+
+const HEADINGS: [&str; 7] = ["case", "sizes", "median ms", "min ms", "max ms", "GFLOP/s", "samples/s"];
+
+fn rows(records: &[Record]) -> Vec<[String; 7]> {
+    let milliseconds = |seconds: f64| format!("{:.3}", 1e3 * seconds);
+    let row = |record: &Record| {
+        [
+            record.case.clone(),
+            record.sizes.clone(),
+            milliseconds(record.seconds.median),
+            milliseconds(record.seconds.min),
+            milliseconds(record.seconds.max),
+            format!("{:.2}", record.gflop_per_second),
+            record.samples_per_second.map_or_else(|| "-".into(), |rate| format!("{rate:.1}")),
+        ]
+    };
+    records.iter().map(row).collect()
+}
+
+fn headline(environment: &Environment) -> String {
+    let Environment { adapter, version, commit, optimised, host_threads, date } = environment;
+    let build = if *optimised { "release" } else { "debug" };
+    format!(
+        "{}, {}, {}; {host_threads} host threads; arcsm {version} ({build}), commit {commit}; {date}",
+        adapter.name, adapter.backend, adapter.driver
+    )
+}
+
+fn markdown(environment: &Environment, rows: &[[String; 7]]) -> String {
+    let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
+    let rule = "|---|---|--:|--:|--:|--:|--:|\n";
+    let body: String = rows.iter().map(|row| line(row)).collect();
+    format!("{}\n\n{}{rule}{body}", headline(environment), line(&HEADINGS.map(String::from)))
+}

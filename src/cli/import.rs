@@ -1,0 +1,105 @@
+//! `arcsm import`
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde_json::json;
+
+use super::{Session, Task, after_help};
+use crate::arrays::HostTensor;
+use crate::checkpoint::{Checkpoint, read_weights};
+use crate::config::{Config, Parametrisation};
+use crate::data::SampleShape;
+use crate::error::{Error, Result};
+use crate::files::check_writable;
+use crate::nn::{ArCsm, ParamBuffer};
+
+/// The tensor that tells D: the context network's first layer sees every dimension.
+const FIRST_WEIGHT: &str = "ctx.layers.0.weight";
+
+/// Take the weights of another implementation as a checkpoint
+///
+/// The safetensors file holds float32 or float64 tensors `ctx.layers.N.weight` (out, in), `ctx.layers.N.bias`,
+/// `net.lin.N.weight` and `net.lin.N.bias`. Hidden unit k of a context layer of H units must have the degree
+/// floor(k max(1, D-1) / H) + 1; weights that the masks forbid become zero. The config file's [model] says the rest.
+#[derive(Debug, clap::Args)]
+#[command(after_help = after_help!(
+    "  arcsm import --weights model.safetensors --config model.toml --out model.ckpt\n  \
+       arcsm import --weights golden.safetensors --prefix w0. --config m.toml --out golden.ckpt\n  \
+       arcsm import --weights mnist.safetensors --shape 28x28x1 --config m.toml --out mnist.ckpt"
+))]
+pub(super) struct Import {
+    /// Weights of the other implementation
+    #[arg(long, value_name = "W.safetensors")]
+    weights: PathBuf,
+    /// Settings; [model] must describe the weights, with score.mean and score.sd where its parametrisation uses them
+    #[arg(long, value_name = "M.toml")]
+    config: PathBuf,
+    /// Checkpoint to write
+    #[arg(long, value_name = "CKPT")]
+    out: PathBuf,
+    /// What stands before each tensor's name
+    #[arg(long, value_name = "P", default_value = "")]
+    prefix: String,
+    /// What a sample is, HEIGHTxWIDTHxCHANNELS or D [default: D, from the weights]
+    #[arg(long, value_name = "28x28x1", value_parser = |text: &str| text.parse::<SampleShape>())]
+    shape: Option<SampleShape>,
+}
+
+impl Task for Import {
+    fn run(&self, session: &Session<'_>) -> Result<()> {
+        check_writable(&self.out)?;
+        let config = Config::from_file(&self.config)?;
+        config.check()?;
+        self.check_constants(&config)?;
+        let tensors = read_weights(&self.weights)?;
+        let shape = self.shape(&tensors)?;
+        let gpu = session.open_gpu()?;
+        let model = ArCsm::new(&gpu, &config.model, shape.dimensions())?;
+        let weights = ParamBuffer::from_tensors(&gpu, "weights", &model.table, &tensors, &self.prefix)?;
+        let mut checkpoint =
+            Checkpoint { config, step: 0, samples_drawn: 0, shape, best_loss: None, tensors: BTreeMap::new() };
+        weights.save_into(&gpu, "", &mut checkpoint.tensors)?;
+        checkpoint.save(&self.out)?;
+        let (count, parameters) = (checkpoint.tensors.len(), model.table.count());
+        let text = format!("{count} tensors, {parameters} parameters, samples of {shape}: {}", self.out.display());
+        let object = json!({
+            "out": self.out,
+            "tensors": count,
+            "parameters": parameters,
+            "dimensions": shape.dimensions(),
+            "shape": shape.to_string(),
+        });
+        session.console.result(&text, &object)
+    }
+}
+
+impl Import {
+    /// Training takes these from the data; here only the other implementation knows them.
+    fn check_constants(&self, config: &Config) -> Result<()> {
+        let score = &config.model.score;
+        let missing = match score.parametrisation {
+            Parametrisation::Osig | Parametrisation::Edm if score.mean.is_none() => "model.score.mean",
+            Parametrisation::Edm if score.sd.is_none() => "model.score.sd",
+            _ => return Ok(()),
+        };
+        let problem = format!("`{missing}` is missing, and the weights were trained with one");
+        Err(Error::input(self.config.display().to_string(), problem, "Add the value that the other program used"))
+    }
+
+    fn shape(&self, tensors: &BTreeMap<String, HostTensor>) -> Result<SampleShape> {
+        let name = format!("{}{FIRST_WEIGHT}", self.prefix);
+        let subject = self.weights.display().to_string();
+        let Some(&[_, dimensions]) = tensors.get(&name).map(|tensor| tensor.shape.as_slice()) else {
+            let some: Vec<&str> = tensors.keys().take(4).map(String::as_str).collect();
+            let problem = format!("has no matrix `{name}`; it has {} ...", some.join(", "));
+            return Err(Error::input(subject, problem, "Give the --prefix of the names"));
+        };
+        let shape = self.shape.unwrap_or(SampleShape::Vector { dimensions });
+        if shape.dimensions() == dimensions {
+            return Ok(shape);
+        }
+        let problem = format!("`{name}` takes {dimensions} inputs, --shape {shape} has {}", shape.dimensions());
+        Err(Error::input(subject, problem, "Correct --shape"))
+    }
+}

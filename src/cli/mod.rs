@@ -1,0 +1,240 @@
+//! The command line: one file a subcommand. Each parses its flags, checks everything, and only then works.
+//!
+//! Results go to stdout, everything else to stderr. Failures end in one line on stderr and a documented exit status.
+
+mod adapters;
+mod bench;
+mod console;
+mod import;
+mod sample;
+mod score;
+mod settings;
+mod train;
+
+use std::error::Error as _;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use clap::{CommandFactory, FromArgMatches, Parser};
+
+use self::console::Console;
+use crate::error::{Error, Result};
+use crate::gpu::{AdapterChoice, Gpu, GpuOptions};
+
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (commit ", env!("ARCSM_COMMIT"), ")");
+
+/// What stands below the flags of a command's help: its examples, and what its exit status says.
+macro_rules! after_help {
+    ($examples:literal) => {
+        concat!(
+            "Examples:\n",
+            $examples,
+            "\n\nExit status:\n",
+            "  0  done                      3  no GPU, or it failed\n",
+            "  1  failed while running      4  a loss or weight is not finite\n",
+            "  2  bad input                 130  interrupted; a run can be resumed"
+        )
+    };
+}
+use after_help;
+
+/// Learn the density of images, tables or points on any GPU, and draw new ones
+///
+/// arcsm trains autoregressive conditional score models with handwritten WGSL shaders on any Vulkan, Metal or DX12
+/// adapter; a software Vulkan driver will do. Start with `arcsm demo`.
+#[derive(Debug, Parser)]
+#[command(name = "arcsm", version = VERSION, after_help = after_help!(
+    "  arcsm demo                                             see it work, in less than three minutes\n  \
+       arcsm train --data mnist:data/mnist --out runs/mnist   learn MNIST\n  \
+       arcsm sample --checkpoint runs/mnist/checkpoints/last.safetensors --count 64 --out grid.png"
+))]
+struct Arcsm {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    Train(Box<train::Train>),
+    Sample(sample::Sample),
+    Score(score::Score),
+    Import(import::Import),
+    Adapters(adapters::Adapters),
+}
+
+/// An executable with one task: `arcsm-sample`, `arcsm-bench`.
+#[derive(Debug, Parser)]
+#[command(version = VERSION)]
+struct Single<T: clap::Args> {
+    #[command(flatten)]
+    global: Global,
+    #[command(flatten)]
+    task: T,
+}
+
+/// Flags that every command takes.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Everywhere")]
+struct Global {
+    /// Print one JSON object to stdout instead of text
+    #[arg(long, global = true)]
+    json: bool,
+    /// Which GPU: its number in `arcsm adapters`, or a part of its name [default: the best one]
+    #[arg(long, global = true, value_name = "NAME|INDEX", env = "WGPU_ADAPTER_NAME")]
+    adapter: Option<String>,
+    /// Milliseconds that one submission to the GPU should take at most; less keeps a display responsive
+    #[arg(long, global = true, value_name = "MS", default_value_t = 80, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    gpu_budget_ms: u64,
+    /// Say only what went wrong
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    quiet: bool,
+    /// Say more
+    #[arg(short, long, global = true)]
+    verbose: bool,
+}
+
+/// One run of one command: where to talk, and which GPU.
+struct Session<'a> {
+    global: &'a Global,
+    console: Console,
+}
+
+/// What a subcommand does.
+trait Task {
+    fn run(&self, session: &Session<'_>) -> Result<()>;
+}
+
+impl Task for Command {
+    fn run(&self, session: &Session<'_>) -> Result<()> {
+        match self {
+            Self::Train(task) => task.run(session),
+            Self::Sample(task) => task.run(session),
+            Self::Score(task) => task.run(session),
+            Self::Import(task) => task.run(session),
+            Self::Adapters(task) => task.run(session),
+        }
+    }
+}
+
+/// The executable `arcsm`.
+pub fn arcsm() -> ExitCode {
+    let Arcsm { global, command } = Arcsm::parse();
+    run(&global, &command)
+}
+
+/// The executable `arcsm-sample`: `arcsm sample` under its own name.
+pub fn arcsm_sample() -> ExitCode {
+    run_single::<sample::Sample>("arcsm-sample")
+}
+
+/// The executable `arcsm-bench`.
+pub fn arcsm_bench() -> ExitCode {
+    run_single::<bench::Bench>("arcsm-bench")
+}
+
+fn run_single<T: clap::Args + Task>(name: &'static str) -> ExitCode {
+    let matches = Single::<T>::command().name(name).get_matches();
+    let Single { global, task } = Single::<T>::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    run(&global, &task)
+}
+
+fn run(global: &Global, task: &impl Task) -> ExitCode {
+    let session = Session { global, console: Console::new(global) };
+    match task.run(&session) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            session.console.error(&cause_chain(&error));
+            ExitCode::from(error.exit_status())
+        }
+    }
+}
+
+/// The error with those of its causes that it does not already quote.
+fn cause_chain(error: &Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        let words = inner.to_string();
+        if !text.contains(&words) {
+            text = format!("{text}: {words}");
+        }
+        cause = inner.source();
+    }
+    text
+}
+
+impl Session<'_> {
+    /// Opens the adapter and says which one it is.
+    fn open_gpu(&self) -> Result<Gpu> {
+        self.open_gpu_with(GpuOptions::default())
+    }
+
+    /// The same with options; adapter and time budget are always those of the flags.
+    fn open_gpu_with(&self, options: GpuOptions) -> Result<Gpu> {
+        let adapter = AdapterChoice::from_flag(self.global.adapter.as_deref());
+        let budget = Some(Duration::from_millis(self.global.gpu_budget_ms));
+        let gpu = Gpu::open(GpuOptions { adapter, budget, ..options })?;
+        let summary = gpu.adapter();
+        self.console.note(&format!("adapter: {}, {}, {}", summary.name, summary.backend, summary.driver));
+        if summary.software {
+            self.console.warn("this adapter computes on the CPU; `arcsm adapters` tells how to find a GPU");
+        }
+        if cfg!(debug_assertions) {
+            self.console.warn("this is a debug build; `cargo build --release` gives a much faster one");
+        }
+        Ok(gpu)
+    }
+}
+
+/// A flag that the first Ctrl-C (or SIGTERM) sets; the second one ends the program at once.
+fn stop_flag() -> Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&stop);
+    let watching = ctrlc::set_handler(move || {
+        if flag.swap(true, Ordering::SeqCst) {
+            std::process::exit(130);
+        }
+        eprintln!("\nstopping after this step; Ctrl-C again stops at once");
+    });
+    watching.map_err(|error| Error::Failed(format!("cannot watch for Ctrl-C: {error}")))?;
+    Ok(stop)
+}
+
+/// The command as it was typed, for the files that it makes; quoted so that a POSIX shell takes it back.
+fn command_line() -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,+@%".contains(c);
+    let quote = |word: &str| match !word.is_empty() && word.chars().all(plain) {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', "'\\''")),
+    };
+    let mut words: Vec<String> = std::env::args_os().map(|word| quote(&word.to_string_lossy())).collect();
+    if let Some(program) = words.first_mut()
+        && let Some(stem) = std::path::Path::new(&*program).file_stem()
+    {
+        *program = stem.to_string_lossy().into_owned();
+    }
+    words.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_of_every_executable_are_consistent() {
+        Arcsm::command().debug_assert();
+        Single::<sample::Sample>::command().debug_assert();
+        Single::<bench::Bench>::command().debug_assert();
+    }
+
+    #[test]
+    fn causes_are_told_once() {
+        let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
+        let error = Error::file("write", std::path::Path::new("a.png"), full, "Free some space");
+        assert_eq!(cause_chain(&error), error.to_string());
+    }
+}

@@ -1,0 +1,151 @@
+//! `arcsm score`
+
+use std::path::PathBuf;
+
+use serde_json::json;
+
+use super::{Session, Task, after_help};
+use crate::arrays::{HostTensor, read_npy, write_npz};
+use crate::config::{Config, Objective};
+use crate::error::{Error, Result};
+use crate::files::check_writable;
+use crate::random::{normal_pair, random_bits, stream};
+use crate::trained::{Perturbation, Trained};
+
+/// Write contexts, scores and slopes of samples, to hold them against any other implementation
+///
+/// Contexts are computed from the clean samples x; scores and slopes ds/dx~ are taken at x~ = x + sigma eps. The output
+/// has `context` (N, D, K), and `x_tilde`, `score` and `slope` (N, D). The losses are averaged over N and summed over D:
+/// csm = sigma^2 (1/2 s^2 + ds/dx~), without the factor sigma^2 for the plain parametrisation; dsm = 1/2 (sigma s + eps)^2.
+#[derive(Debug, clap::Args)]
+#[command(after_help = after_help!(
+    "  arcsm score --checkpoint C --input x.npy --out scores.npz\n  \
+       arcsm score --checkpoint C --input x.npy --sigma 0.1 --seed 3 --out scores.npz\n  \
+       arcsm score --checkpoint C --input x.npy --sigma sigma.npy --noise eps.npy --out scores.npz"
+))]
+pub(super) struct Score {
+    /// Checkpoint of the model
+    #[arg(long, value_name = "FILE")]
+    checkpoint: PathBuf,
+    /// Samples: float array, (N, D) or (N, H, W, C)
+    #[arg(long, value_name = "X.npy")]
+    input: PathBuf,
+    /// Noise level: a number, or an array like the samples [default: the geometric mean of the model's range; 0 where
+    /// it was trained without noise]
+    #[arg(long, value_name = "VALUE|S.npy", allow_negative_numbers = true)]
+    sigma: Option<String>,
+    /// Standard normal noise eps, an array like the samples
+    #[arg(long, value_name = "E.npy", conflicts_with = "seed")]
+    noise: Option<PathBuf>,
+    /// Seed of the noise where --noise is not given
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Archive to write
+    #[arg(long, value_name = "S.npz")]
+    out: PathBuf,
+}
+
+impl Task for Score {
+    fn run(&self, session: &Session<'_>) -> Result<()> {
+        check_writable(&self.out)?;
+        let x = read_finite(&self.input)?;
+        let sigma = self.sigma.as_deref().map(|text| self.parse_sigma(text, &x)).transpose()?;
+        let noise = self.noise.as_ref().map(|path| read_like(path, &x)).transpose()?;
+        let gpu = session.open_gpu()?;
+        let trained = Trained::load(&gpu, &self.checkpoint)?;
+        let dimensions = trained.model.dimensions();
+        let count = x.shape.first().copied().unwrap_or(0);
+        if count == 0 || x.values.len() != count * dimensions {
+            let problem = format!("has shape {:?}, the model takes (N, {dimensions})", x.shape);
+            return Err(Error::input(self.input.display().to_string(), problem, "Give samples of the model's data"));
+        }
+        let sigma = sigma.unwrap_or_else(|| Sigma::Same(default_sigma(&trained.config)));
+        let at: Vec<Perturbation> = (0..x.values.len())
+            .map(|i| Perturbation {
+                sigma: sigma.at(i),
+                eps: noise.as_ref().map_or_else(|| normal(self.seed, i, dimensions), |noise| noise.values[i]),
+            })
+            .collect();
+        let scores = trained.scores(&gpu, &x.values, &at)?;
+        let (csm_loss, dsm_loss) = (scores.csm_loss, scores.dsm_loss);
+        let context = HostTensor::new([count, dimensions, trained.model.made.context()], scores.context);
+        let [x_tilde, score, slope] =
+            [scores.x_tilde, scores.score, scores.slope].map(|values| HostTensor::new([count, dimensions], values));
+        let arrays = [("context", &context), ("x_tilde", &x_tilde), ("score", &score), ("slope", &slope)];
+        write_npz(&self.out, &arrays)?;
+        let text = format!("csm loss {csm_loss:.9}\ndsm loss {dsm_loss:.9}\n{}", self.out.display());
+        let object = json!({
+            "csm_loss": csm_loss,
+            "dsm_loss": dsm_loss,
+            "samples": count,
+            "dimensions": dimensions,
+            "context_width": context.shape[2],
+            "out": self.out,
+            "fingerprint": trained.fingerprint,
+            "adapter": gpu.adapter(),
+        });
+        session.console.result(&text, &object)
+    }
+}
+
+/// The noise level of every value.
+enum Sigma {
+    Same(f32),
+    Each(Vec<f32>),
+}
+
+impl Sigma {
+    fn at(&self, index: usize) -> f32 {
+        match self {
+            Self::Same(sigma) => *sigma,
+            Self::Each(sigmas) => sigmas[index],
+        }
+    }
+}
+
+impl Score {
+    fn parse_sigma(&self, text: &str, x: &HostTensor) -> Result<Sigma> {
+        let (sigma, least) = match text.parse::<f32>() {
+            Ok(value) => (Sigma::Same(value), value),
+            Err(_) => {
+                let sigmas = read_like(text.as_ref(), x)?.values;
+                let least = sigmas.iter().copied().fold(f32::INFINITY, f32::min);
+                (Sigma::Each(sigmas), least)
+            }
+        };
+        if least >= 0.0 && least.is_finite() {
+            return Ok(sigma);
+        }
+        Err(Error::input("--sigma", format!("holds {least}; noise levels are not negative"), "Give levels such as 0.1"))
+    }
+}
+
+fn read_finite(path: &std::path::Path) -> Result<HostTensor> {
+    let array = read_npy(path)?;
+    array.check_finite(&path.display().to_string())?;
+    Ok(array)
+}
+
+/// An array with as many values for as many samples as x.
+fn read_like(path: &std::path::Path, x: &HostTensor) -> Result<HostTensor> {
+    let array = read_finite(path)?;
+    if array.values.len() == x.values.len() && array.shape.first() == x.shape.first() {
+        return Ok(array);
+    }
+    let problem = format!("has shape {:?}, the samples have {:?}", array.shape, x.shape);
+    Err(Error::input(path.display().to_string(), problem, "Give one value for each value of --input"))
+}
+
+fn default_sigma(config: &Config) -> f32 {
+    match config.train.objective {
+        Objective::Plain | Objective::Weighted => 0.0,
+        Objective::Csm | Objective::Dsm => (config.noise.sigma_min * config.noise.sigma_max).sqrt(),
+    }
+}
+
+/// The standard normal number that belongs to value `index` of a seed.
+fn normal(seed: u64, index: usize, dimensions: usize) -> f32 {
+    let (sample, dimension) = (index / dimensions, index % dimensions);
+    let bits = random_bits(seed, stream::ROW_NOISE, sample as u32, dimension as u32, 0);
+    normal_pair(bits[0], bits[1]).0 as f32
+}

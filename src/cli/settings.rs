@@ -1,0 +1,185 @@
+//! Flags that override settings, and the settings that are built in for each kind of data.
+
+use std::path::Path;
+
+use crate::config::{Activation, Config, Objective, Order, Parametrisation};
+use crate::error::Result;
+
+/// Recipes that were seen to work, by the kind of data.
+const BUILT_IN: [(&str, &str); 4] = [
+    ("digits", include_str!("../../configs/digits.toml")),
+    ("mnist", include_str!("../../configs/mnist.toml")),
+    ("toy", include_str!("../../configs/toy-2d.toml")),
+    ("gaussian", include_str!("../../configs/gaussian.toml")),
+];
+
+/// The settings of a file, or those that are built in for the data, or the defaults.
+pub(super) fn base(file: Option<&Path>, spec: Option<&str>) -> Result<Config> {
+    if let Some(file) = file {
+        return Config::from_file(file);
+    }
+    let kind = spec.and_then(|spec| spec.split(':').next());
+    match BUILT_IN.iter().find(|(name, _)| Some(*name) == kind) {
+        Some((name, text)) => Config::from_toml(text, &format!("the built-in settings for {name}")),
+        None => Ok(Config::default()),
+    }
+}
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Model")]
+pub(super) struct ModelFlags {
+    /// Widths of the context network's hidden layers
+    #[arg(long, value_name = "N,N", value_delimiter = ',')]
+    hidden: Option<Vec<usize>>,
+    /// Add a hidden layer's input to its output where their widths agree
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    residual: Option<bool>,
+    /// Activation of the context network
+    #[arg(long)]
+    activation: Option<Activation>,
+    /// K, the width of the context of one dimension
+    #[arg(long, value_name = "K")]
+    context: Option<usize>,
+    /// Order in which the dimensions are modelled
+    #[arg(long)]
+    order: Option<Order>,
+    /// Seed of `--order random`
+    #[arg(long, value_name = "SEED")]
+    order_seed: Option<u64>,
+    /// Widths of the score network's hidden layers
+    #[arg(long, value_name = "N,N", value_delimiter = ',')]
+    score_hidden: Option<Vec<usize>>,
+    /// Activation of the score network; it must be twice differentiable
+    #[arg(long, value_name = "ACTIVATION")]
+    score_activation: Option<Activation>,
+    /// How the score network's output becomes a score
+    #[arg(long)]
+    parametrisation: Option<Parametrisation>,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Noise")]
+pub(super) struct NoiseFlags {
+    /// Smallest noise level
+    #[arg(long, value_name = "SIGMA", allow_negative_numbers = true)]
+    sigma_min: Option<f32>,
+    /// Largest noise level
+    #[arg(long, value_name = "SIGMA", allow_negative_numbers = true)]
+    sigma_max: Option<f32>,
+    /// Noise on the context network's input (augmentation for small data)
+    #[arg(long, value_name = "SIGMA", allow_negative_numbers = true)]
+    context_noise: Option<f32>,
+    /// Share of the context network's inputs set to zero (the same)
+    #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
+    context_dropout: Option<f32>,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Training")]
+pub(super) struct TrainingFlags {
+    /// Steps in all
+    #[arg(long, value_name = "N")]
+    steps: Option<u64>,
+    /// Samples a step
+    #[arg(long, value_name = "B")]
+    batch: Option<usize>,
+    /// Seed of initialisation, shuffling and noise
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Loss that is minimised
+    #[arg(long)]
+    objective: Option<Objective>,
+    /// Peak learning rate
+    #[arg(long, value_name = "RATE", allow_negative_numbers = true)]
+    learning_rate: Option<f32>,
+    /// Steps of linear warm-up
+    #[arg(long, value_name = "N")]
+    warmup: Option<u64>,
+    /// Let one (sample, dimension) row in N pass the score network: less work, the same gradient on average
+    #[arg(long, value_name = "N")]
+    row_stride: Option<usize>,
+    /// Decoupled weight decay of matrices
+    #[arg(long, value_name = "RATE", allow_negative_numbers = true)]
+    weight_decay: Option<f32>,
+    /// Clip the gradient's global norm; 0 turns it off
+    #[arg(long, value_name = "NORM", allow_negative_numbers = true)]
+    clip_norm: Option<f32>,
+    /// Decay of the moving average of the weights; 0 turns it off
+    #[arg(long, value_name = "DECAY", allow_negative_numbers = true)]
+    ema: Option<f32>,
+    /// Steps between two held-out losses
+    #[arg(long, value_name = "N")]
+    validate_every: Option<u64>,
+    /// Steps between two checkpoints
+    #[arg(long, value_name = "N")]
+    checkpoint_every: Option<u64>,
+    /// Steps between two pictures of samples; 0 draws one at the end only
+    #[arg(long, value_name = "N")]
+    sample_every: Option<u64>,
+}
+
+impl ModelFlags {
+    pub(super) fn apply(&self, config: &mut Config) {
+        let model = &mut config.model;
+        set(&mut model.score.hidden, &self.score_hidden);
+        set(&mut model.score.activation, &self.score_activation);
+        set(&mut model.score.parametrisation, &self.parametrisation);
+        set(&mut model.hidden, &self.hidden);
+        set(&mut model.residual, &self.residual);
+        set(&mut model.activation, &self.activation);
+        set(&mut model.context, &self.context);
+        set(&mut model.order, &self.order);
+        set(&mut model.order_seed, &self.order_seed);
+    }
+}
+
+impl NoiseFlags {
+    pub(super) fn apply(&self, config: &mut Config) {
+        let noise = &mut config.noise;
+        set(&mut noise.sigma_min, &self.sigma_min);
+        set(&mut noise.sigma_max, &self.sigma_max);
+        set(&mut noise.context, &self.context_noise);
+        set(&mut noise.dropout, &self.context_dropout);
+    }
+}
+
+impl TrainingFlags {
+    pub(super) fn apply(&self, config: &mut Config) {
+        let train = &mut config.train;
+        set(&mut train.steps, &self.steps);
+        set(&mut train.batch, &self.batch);
+        set(&mut train.seed, &self.seed);
+        set(&mut train.objective, &self.objective);
+        set(&mut train.learning_rate, &self.learning_rate);
+        set(&mut train.warmup, &self.warmup);
+        set(&mut train.row_stride, &self.row_stride);
+        set(&mut train.weight_decay, &self.weight_decay);
+        set(&mut train.clip_norm, &self.clip_norm);
+        set(&mut train.ema, &self.ema);
+        set(&mut train.validate_every, &self.validate_every);
+        set(&mut train.checkpoint_every, &self.checkpoint_every);
+        set(&mut train.sample_every, &self.sample_every);
+    }
+}
+
+/// Overwrites a setting where the flag is given.
+fn set<T: Clone>(setting: &mut T, flag: &Option<T>) {
+    if let Some(value) = flag {
+        setting.clone_from(value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn built_in_settings_are_usable_and_belong_to_their_data() {
+        for (kind, _) in BUILT_IN {
+            let config = base(None, Some(&format!("{kind}:x"))).expect("well-formed");
+            config.check().expect("usable");
+            assert_eq!(config.data.spec.split(':').next(), Some(kind));
+        }
+        assert_eq!(base(None, Some("npy:x.npy")).expect("defaults"), Config::default());
+    }
+}

@@ -1,0 +1,136 @@
+//! `arcsm train`
+
+use std::path::{Path, PathBuf};
+
+use super::console::{Progress, duration};
+use super::settings::{self, ModelFlags, NoiseFlags, TrainingFlags};
+use super::{Session, Task, after_help, command_line, stop_flag};
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::train::{Event, TrainPlan, train};
+
+/// Learn a model from data
+///
+/// Settings come from the flags, else from --config, else from what is built in for the data; --print-config shows the
+/// outcome. The run folder gets config.toml, metrics.jsonl, checkpoints/ (last and best), samples/ and a loss curve.
+/// Ctrl-C finishes the step, saves, and prints the command that goes on.
+#[derive(Debug, clap::Args)]
+#[command(after_help = after_help!(
+    "  arcsm train --data digits --out runs/digits\n  \
+       arcsm train --data mnist:data/mnist --out runs/mnist --steps 8000 --row-stride 4\n  \
+       arcsm train --data toy:spirals --out runs/spirals --objective csm\n  \
+       arcsm train --data csv:table.csv --print-config > table.toml\n  \
+       arcsm train --resume runs/mnist"
+))]
+pub(super) struct Train {
+    /// Data: digits, mnist:DIR, idx:FILE, npy:FILE, csv:FILE, toy:NAME or gaussian:D
+    #[arg(long, value_name = "SPEC", required_unless_present_any = ["config", "resume", "print_config"])]
+    data: Option<String>,
+    /// Folder of the new run
+    #[arg(long, value_name = "RUN", required_unless_present_any = ["resume", "print_config"], conflicts_with = "resume")]
+    out: Option<PathBuf>,
+    /// Settings in TOML form
+    #[arg(long, value_name = "FILE.toml", conflicts_with = "resume")]
+    config: Option<PathBuf>,
+    /// Go on with this run from its last checkpoint, bit for bit
+    #[arg(long, value_name = "RUN", conflicts_with = "force")]
+    resume: Option<PathBuf>,
+    /// Replace the run in an existing folder
+    #[arg(long)]
+    force: bool,
+    /// Print the settings in TOML form and do nothing
+    #[arg(long)]
+    print_config: bool,
+    #[command(flatten)]
+    model: ModelFlags,
+    #[command(flatten)]
+    noise: NoiseFlags,
+    #[command(flatten)]
+    training: TrainingFlags,
+}
+
+impl Task for Train {
+    fn run(&self, session: &Session<'_>) -> Result<()> {
+        let config = self.settings()?;
+        if self.print_config {
+            return session.console.result(&config.to_toml(), &config);
+        }
+        let plan = TrainPlan {
+            config,
+            out: self.resume.clone().or_else(|| self.out.clone()).unwrap_or_default(),
+            resume: self.resume.is_some(),
+            force: self.force,
+            command: command_line(),
+        };
+        let gpu = session.open_gpu()?;
+        let stop = stop_flag()?;
+        let mut progress = session.console.progress();
+        let report = train(&gpu, &plan, &stop, &mut |event| show(&mut progress, &event));
+        progress.finish();
+        let report = report?;
+        let text = format!(
+            "{} steps in {}, training loss {:.4}, held-out loss {:.4} (best {:.4})\n\
+             checkpoint: {path}\n\
+             draw samples: arcsm sample --checkpoint {path} --count 64 --out samples.png",
+            report.steps,
+            duration(report.seconds),
+            report.train_loss,
+            report.held_out_loss,
+            report.best_held_out_loss,
+            path = report.checkpoint.display(),
+        );
+        session.console.result(&text, &report)
+    }
+}
+
+impl Train {
+    fn settings(&self) -> Result<Config> {
+        let mut config = match &self.resume {
+            Some(run) => saved_settings(run)?,
+            None => settings::base(self.config.as_deref(), self.data.as_deref())?,
+        };
+        let saved = config.clone();
+        if let Some(spec) = &self.data {
+            config.data.spec.clone_from(spec);
+        }
+        self.model.apply(&mut config);
+        self.noise.apply(&mut config);
+        self.training.apply(&mut config);
+        config.check()?;
+        let same_run =
+            |a: &Config, b: &Config| (&a.model, a.train.seed, a.train.batch) == (&b.model, b.train.seed, b.train.batch);
+        if self.resume.is_some() && !same_run(&config, &saved) {
+            let problem = "a resumed run keeps its model, seed and batch size";
+            return Err(Error::input("--resume", problem, "Leave these flags out, or start a new run with --out"));
+        }
+        Ok(config)
+    }
+}
+
+fn saved_settings(run: &Path) -> Result<Config> {
+    let file = run.join("config.toml");
+    if !file.is_file() {
+        let problem = format!("is no run folder: it has no {}", file.display());
+        return Err(Error::input(run.display().to_string(), problem, "Give the --out of an earlier `arcsm train`"));
+    }
+    Config::from_file(&file)
+}
+
+/// Tells an event of the training loop; `arcsm demo` shows them too.
+pub(super) fn show(progress: &mut Progress, event: &Event<'_>) {
+    match event {
+        Event::Step { step, steps, loss, samples_per_second, seconds_left } => progress.show(*step, *steps, || {
+            let left = duration(*seconds_left);
+            format!("loss {loss:.4}  {samples_per_second:.0} samples/s  {left} left")
+        }),
+        Event::Validated { step, loss, best } => {
+            let best = if *best { "  best so far" } else { "" };
+            progress.note(&format!("step {step}: held-out loss {loss:.4}{best}"));
+        }
+        Event::Picture { path } => progress.note(&format!("picture: {}", path.display())),
+        Event::Started { parameters, train_samples, held_out_samples, step } => progress.note(&format!(
+            "{parameters} parameters, {train_samples} samples to learn from, {held_out_samples} held out, {step} steps done"
+        )),
+        Event::Saved { .. } => {}
+    }
+}
