@@ -229,6 +229,7 @@ impl Gpu {
     }
 
     fn allocate(&self, label: &str, shape: &[usize]) -> Result<Tensor, GpuError> {
+        self.healthy()?;
         let words = padded_words(shape);
         let fence = if self.options.poison { FENCE_WORDS } else { 0 };
         let bytes = ((words + fence) as u64 * 4).max(16);
@@ -279,7 +280,7 @@ impl Gpu {
                 self.wait()?;
             }
         }
-        Ok(())
+        self.healthy()
     }
 
     /// Reads a tensor back and waits for it.
@@ -493,7 +494,7 @@ impl Gpu {
         drop(state);
         match oldest {
             Some(oldest) => self.poll(Some(oldest))?,
-            None => self.fault().map_or(Ok(()), Err)?,
+            None => self.healthy()?,
         }
         Ok(Submission(index))
     }
@@ -526,6 +527,11 @@ impl Gpu {
             Ok(Err(_)) => Err(GpuError::Timeout { seconds: self.timeout.as_secs() }),
             Err(_) => Err(GpuError::Lost("the driver failed while waiting".into())),
         }
+    }
+
+    /// wgpu ignores calls on a lost device without a word.
+    fn healthy(&self) -> Result<(), GpuError> {
+        self.fault().map_or(Ok(()), Err)
     }
 
     fn fault(&self) -> Option<GpuError> {

@@ -29,7 +29,7 @@ kernel! {
         words: u32,
         /// Where the sums start among them, a multiple of 4.
         offset: u32,
-        /// Number of sums.
+        /// Number of sums, a multiple of 4.
         n_sums: u32,
     }
     read { partials: (n_groups, words) }
