@@ -162,6 +162,7 @@ kernel! {
     read { net: (n_net), made: (n_made), tables: (n_tables) }
     write { state: (n_samples, state_words), scratch: (n_groups, scratch_words) }
     grid |tile| [n_groups, 1, 1];
-    iterations (end_evaluation - first_evaluation) * (tile_iterations + context_width)
-        + (1 + (end_evaluation - first_evaluation) / (n_levels * steps + 1)) * made_iterations;
+    // A thread may own two samples; each normal number takes the ten rounds of the generator.
+    iterations (end_evaluation - first_evaluation) * (tile_iterations + context_width + 20)
+        + (1 + (end_evaluation - first_evaluation) / (n_levels * steps + 1)) * (made_iterations + 20);
 }

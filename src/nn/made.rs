@@ -267,12 +267,13 @@ impl MadeNet {
         at
     }
 
-    /// Loop iterations of one thread for one dimension of `n_samples` samples in a sampler, at most.
+    /// Loop iterations of one thread for one dimension of `n_samples` samples in a sampler, at most: of the variant with
+    /// the fewest threads, 32.
     pub(crate) fn step_iterations(&self, n_samples: u64) -> u64 {
         let layer_bound = |(l, layer): (usize, &MaskedDense)| {
             let starts = self.degrees[l + 1].starts(self.dimensions);
             let units = starts.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or(0);
-            (n_samples * u64::from(units)).div_ceil(64) * (u64::from(layer.n_in).div_ceil(4) + 2) + 1
+            (n_samples * u64::from(units)).div_ceil(32) * (u64::from(layer.n_in).div_ceil(4) + 2) + 1
         };
         self.layers.iter().enumerate().map(layer_bound).sum()
     }
