@@ -325,7 +325,8 @@ impl Gpu {
         let (sender, receiver) = mpsc::channel();
         read.staging.slice(..).map_async(wgpu::MapMode::Read, move |outcome| drop(sender.send(outcome)));
         self.poll(Some(read.submission))?;
-        match receiver.try_recv() {
+        // The copy is done, but its callback may be in the hands of another thread that polls at the same time.
+        match receiver.recv_timeout(self.timeout) {
             Ok(Ok(())) => {}
             Ok(Err(_)) => return Err(self.fault().unwrap_or(GpuError::Lost("mapping failed".into()))),
             Err(_) => return Err(GpuError::Timeout { seconds: self.timeout.as_secs() }),
