@@ -60,6 +60,7 @@ pub mod cli;
 pub mod config;
 pub mod data;
 pub mod demo;
+pub mod doctor;
 pub mod error;
 pub mod files;
 pub mod gpu;

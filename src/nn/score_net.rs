@@ -325,7 +325,7 @@ impl ScoreNet {
     }
 
     /// Loop iterations of one thread for a whole training tile, at most.
-    fn training_iterations(&self) -> u64 {
+    pub(crate) fn training_iterations(&self) -> u64 {
         let backward = |layer: &Dense| {
             let weight = layer.n_out.div_ceil(64) as u64 * (layer.n_in.div_ceil(32) as u64 * 129 + 1);
             let bias = quads(layer.n_out).div_ceil(32) * 65;

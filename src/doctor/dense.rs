@@ -1,0 +1,228 @@
+//! Masked dense layers and activations.
+
+use crate::config::Activation;
+use crate::gpu::{Gpu, Kernel};
+use crate::kernels::{
+    ActivationBackward, ActivationForward, MaskedDenseBackwardInput, MaskedDenseBackwardWeight, MaskedDenseForward,
+};
+use crate::reference::{activation, dense};
+
+use super::trial::{Trial, roundings};
+use super::{Check, Failure, fault};
+
+pub(super) const FORWARD: Check = Check {
+    kernel: MaskedDenseForward::SPEC,
+    run: forward,
+    faults: &[
+        fault("masked_dense_forward", "inputs < vec4(visible2)", "inputs <= vec4(visible2)"),
+        fault("masked_dense_forward", "(visible[last] + 3u) / 4u", "visible[last] / 4u"),
+        fault("masked_dense_forward", "bias[column6], bias[column7]", "bias[column6], bias[column6]"),
+        fault("masked_dense_forward", "columns < vec4(params.n_out)", "columns <= vec4(params.n_out)"),
+    ],
+};
+
+pub(super) const BACKWARD_INPUT: Check = Check {
+    kernel: MaskedDenseBackwardInput::SPEC,
+    run: backward_input,
+    faults: &[
+        fault("masked_dense_backward_input", "columns_0 < vec4(seen[1])", "columns_0 <= vec4(seen[1])"),
+        fault(
+            "masked_dense_backward_input",
+            "first_output[group.y * 64u] / 4u",
+            "(first_output[group.y * 64u] + 3u) / 4u",
+        ),
+        fault("masked_dense_backward_input", "sum += dx[at]", "sum = dx[at]"),
+    ],
+};
+
+pub(super) const BACKWARD_WEIGHT: Check = Check {
+    kernel: MaskedDenseBackwardWeight::SPEC,
+    run: backward_weight,
+    faults: &[
+        fault("masked_dense_backward_weight", "columns < vec4(visible[row])", "columns <= vec4(visible[row])"),
+        fault("masked_dense_backward_weight", "min(column / 4u + 8u, in_quads - 1u)", "quad_0"),
+        fault("masked_dense_backward_weight", "var first = 0u", "var first = 1u"),
+    ],
+};
+
+pub(super) const ACTIVATION_FORWARD: Check = Check {
+    kernel: ActivationForward::SPEC,
+    run: activation_forward,
+    faults: &[
+        fault("activation_forward", "columns < vec4(params.n_out)", "columns <= vec4(params.n_out)"),
+        fault("activation_forward", "exp(-min(abs(z), 87.0))", "exp(-z)"),
+        fault("activation_forward", "value += x[at]", "value += z[at]"),
+    ],
+};
+
+pub(super) const ACTIVATION_BACKWARD: Check = Check {
+    kernel: ActivationBackward::SPEC,
+    run: activation_backward,
+    faults: &[
+        fault("activation_backward", "1.0 + z * sigmoid(-z)", "1.0 + z * sigmoid(z)"),
+        fault("activation_backward", "id.y * n_quads", "id.y * params.n_out / 4u"),
+    ],
+};
+
+/// (batch, n_in, n_out): below, at and past the tiles of 64 and 128, what a thread owns of them, and single elements.
+const SIZES: [[usize; 3]; 6] = [[1, 1, 1], [1, 6, 3], [9, 3, 38], [63, 130, 65], [64, 67, 127], [131, 64, 129]];
+
+/// Roundings that a term meets on its way into a sum of `n`: products and sums of vec4s, one after another.
+fn depth(n: usize) -> f64 {
+    n.div_ceil(4) as f64 + 5.0
+}
+
+fn forward(gpu: &Gpu) -> Result<f64, Failure> {
+    let mut trial = Trial::new(gpu);
+    for [batch, n_in, n_out] in SIZES {
+        let x = trial.data("x", &[batch, n_in])?;
+        let weight = trial.data("weight", &[n_out, n_in])?;
+        let bias = trial.data("bias", &[n_out])?;
+        let visible = trial.staircase(n_out, n_in);
+        let y = gpu.tensor("y", &[batch, n_out])?;
+        trial.run(&MaskedDenseForward {
+            batch: batch as u32,
+            n_in: n_in as u32,
+            n_out: n_out as u32,
+            x: &x.tensor,
+            weight: &weight.tensor,
+            bias: &bias.tensor,
+            visible: &trial.words("visible", &visible)?,
+            y: &y,
+        })?;
+        let want = dense::masked_dense_forward(&x.values, &weight.values, &bias.values, &visible);
+        trial.expect(&y, &want.value, &want.tolerance(depth(n_in)))?;
+    }
+    trial.verdict()
+}
+
+fn backward_input(gpu: &Gpu) -> Result<f64, Failure> {
+    let mut trial = Trial::new(gpu);
+    for ([batch, n_in, n_out], accumulate) in SIZES.into_iter().zip([0, 1].into_iter().cycle()) {
+        let dy = trial.data("dy", &[batch, n_out])?;
+        let weight = trial.data("weight", &[n_out, n_in])?;
+        let before = trial.data("dx", &[batch, n_in])?;
+        let visible = trial.staircase(n_out, n_in);
+        let first_output: Vec<u32> =
+            (0..n_in as u32).map(|input| visible.partition_point(|&seen| seen <= input) as u32).collect();
+        let dx = if accumulate == 1 { before.tensor } else { gpu.tensor("dx", &[batch, n_in])? };
+        trial.run(&MaskedDenseBackwardInput {
+            batch: batch as u32,
+            n_in: n_in as u32,
+            n_out: n_out as u32,
+            accumulate,
+            dy: &dy.tensor,
+            weight: &weight.tensor,
+            visible: &trial.words("visible", &visible)?,
+            first_output: &trial.words("first_output", &first_output)?,
+            dx: &dx,
+        })?;
+        let mut want = dense::masked_dense_backward_input(&dy.values, &weight.values, &visible);
+        if accumulate == 1 {
+            want.value.iter_mut().zip(&before.values).for_each(|(sum, before)| *sum += before);
+            want.magnitude.iter_mut().zip(&before.values).for_each(|(sum, before)| *sum += before.abs());
+        }
+        trial.expect(&dx, &want.value, &want.tolerance(depth(n_out)))?;
+    }
+    trial.verdict()
+}
+
+fn backward_weight(gpu: &Gpu) -> Result<f64, Failure> {
+    let mut trial = Trial::new(gpu);
+    for [batch, n_in, n_out] in SIZES {
+        let dy = trial.data("dy", &[batch, n_out])?;
+        let x = trial.data("x", &[batch, n_in])?;
+        let visible = trial.staircase(n_out, n_in);
+        let dweight = gpu.tensor("dweight", &[n_out, n_in])?;
+        trial.run(&MaskedDenseBackwardWeight {
+            batch: batch as u32,
+            n_in: n_in as u32,
+            n_out: n_out as u32,
+            dy: &dy.tensor,
+            x: &x.tensor,
+            visible: &trial.words("visible", &visible)?,
+            dweight: &dweight,
+        })?;
+        let want = dense::masked_dense_backward_weight(&dy.values, &x.values, &visible);
+        trial.expect(&dweight, &want.value, &want.tolerance(batch as f64 + 1.0))?;
+    }
+    trial.verdict()
+}
+
+const ACTIVATIONS: [Activation; 6] =
+    [Activation::Identity, Activation::Relu, Activation::Silu, Activation::Softplus, Activation::Tanh, Activation::Elu];
+
+/// Arguments where something changes: kinks, ends of series, limits of exp.
+const CORNERS: [f64; 16] =
+    [0.0, 1e-6, -1e-6, 0.2499, -0.2499, 0.2501, -0.2501, -1.0, 9.0, -9.0, 30.0, -30.0, 88.0, -88.0, 1e4, -1e4];
+
+/// (B, out): normal numbers five times as wide, and the corners.
+fn arguments(trial: &mut Trial<'_>, count: usize) -> Vec<f64> {
+    let mut z: Vec<f64> = trial.normals(count).into_iter().map(|z| f64::from(5.0 * z as f32)).collect();
+    z.iter_mut().rev().zip(CORNERS).for_each(|(z, corner)| *z = f64::from(corner as f32));
+    z
+}
+
+/// WGSL lets exp(z) be wrong by 3 + 2 |z| units, tanh takes exp(2 z), and a few operations follow; an error of the
+/// argument shows through the derivative; below e^-87 functions are cut off.
+fn elementwise_tolerance(z: f64, value: f64, derivative: f64) -> f64 {
+    roundings(16.0 + 4.0 * z.abs().min(87.0)) * (value.abs() + (z * derivative).abs()) + 1e-37 * (1.0 + z.abs())
+}
+
+fn activation_forward(gpu: &Gpu) -> Result<f64, Failure> {
+    let mut trial = Trial::new(gpu);
+    for (phi, residual) in ACTIVATIONS.into_iter().zip([0, 1].into_iter().cycle()) {
+        for [batch, n_out] in [[1, 1], [3, 6], [2, 257]] {
+            let values = arguments(&mut trial, batch * n_out);
+            let n_in = if residual == 1 { n_out } else { 5 };
+            let x = trial.data("x", &[batch, n_in])?;
+            let h = gpu.tensor("h", &[batch, n_out])?;
+            trial.run(&ActivationForward {
+                activation: phi as u32,
+                batch: batch as u32,
+                n_in: n_in as u32,
+                n_out: n_out as u32,
+                residual,
+                z: &trial.floats("z", &[batch, n_out], &values)?,
+                x: &x.tensor,
+                h: &h,
+            })?;
+            let (mut want, mut tolerance) = (Vec::new(), Vec::new());
+            for (i, &z) in values.iter().enumerate() {
+                let value = activation::value(phi, z);
+                let skip = if residual == 1 { x.values[i] } else { 0.0 };
+                want.push(value + skip);
+                let rounding = roundings(1.0) * skip.abs();
+                tolerance.push(elementwise_tolerance(z, value, activation::first(phi, z)) + rounding);
+            }
+            trial.expect(&h, &want, &tolerance)?;
+        }
+    }
+    trial.verdict()
+}
+
+fn activation_backward(gpu: &Gpu) -> Result<f64, Failure> {
+    let mut trial = Trial::new(gpu);
+    for phi in ACTIVATIONS {
+        for [batch, n_out] in [[1, 1], [3, 6], [2, 257]] {
+            let values = arguments(&mut trial, batch * n_out);
+            let dh = trial.data("dh", &[batch, n_out])?;
+            let dz = gpu.tensor("dz", &[batch, n_out])?;
+            trial.run(&ActivationBackward {
+                activation: phi as u32,
+                batch: batch as u32,
+                n_out: n_out as u32,
+                z: &trial.floats("z", &[batch, n_out], &values)?,
+                dh: &dh.tensor,
+                dz: &dz,
+            })?;
+            let pairs = || values.iter().zip(&dh.values);
+            let want: Vec<f64> = pairs().map(|(&z, dh)| dh * activation::first(phi, z)).collect();
+            let of_pair = |(&z, dh): (&f64, &f64)| {
+                dh.abs() * elementwise_tolerance(z, activation::first(phi, z), activation::second(phi, z))
+            };
+            trial.expect(&dz, &want, &pairs().map(of_pair).collect::<Vec<_>>())?;
+        }
+    }
+    trial.verdict()
+}

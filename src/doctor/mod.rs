@@ -1,0 +1,111 @@
+//! Self-test of an adapter: every kernel, on random data of awkward sizes, against its float64 twin.
+//!
+//! `arcsm doctor` and the tests run the same [`CHECKS`]. Each check names one-line faults that it is known to catch
+//! (the tests plant them); open the adapter with [`GpuOptions::poison`](crate::gpu::GpuOptions) so that reads of what
+//! nobody wrote and writes past a tensor's end show as well.
+
+mod dense;
+mod model;
+mod optimiser;
+mod random;
+mod reduction;
+mod sampler;
+mod score;
+mod trial;
+
+use serde::Serialize;
+
+use crate::gpu::{Fault, Gpu, GpuError, KernelSpec};
+use crate::reference::compare::Mismatch;
+
+/// One kernel's test.
+#[derive(Debug, Clone, Copy)]
+pub struct Check {
+    /// The kernel.
+    pub kernel: &'static KernelSpec,
+    /// Runs the kernel and compares; gives the largest error in units of its tolerance, at most 1.
+    pub run: fn(&Gpu) -> Result<f64, Failure>,
+    /// Mistakes that `run` catches in every variant, at least one.
+    pub faults: &'static [Fault],
+}
+
+/// Why a check did not pass; `Display` is one line.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The adapter or a compiler refused.
+    #[error(transparent)]
+    Gpu(#[from] GpuError),
+    /// Numbers lie outside their tolerance.
+    #[error(transparent)]
+    Differs(#[from] Mismatch),
+    /// Something exact does not hold: equal bits, untouched words.
+    #[error("{0}")]
+    Broken(String),
+}
+
+/// Result of one check.
+#[derive(Debug, Clone, Serialize)]
+pub struct Outcome {
+    /// Name of the kernel.
+    pub kernel: &'static str,
+    /// What the variant that this adapter runs needs: `Baseline` or something faster.
+    pub variant: String,
+    /// Whether it agrees with its twin.
+    pub passed: bool,
+    /// Largest error in units of its tolerance, where it passed.
+    pub worst: Option<f64>,
+    /// What went wrong, where it did not.
+    pub message: Option<String>,
+}
+
+/// One check for every kernel of [`kernels::ALL`](crate::kernels::ALL).
+pub const CHECKS: &[Check] = &[
+    dense::FORWARD,
+    dense::BACKWARD_INPUT,
+    dense::BACKWARD_WEIGHT,
+    dense::ACTIVATION_FORWARD,
+    dense::ACTIVATION_BACKWARD,
+    reduction::COLUMN_SUM,
+    reduction::SUM_PARTIALS,
+    reduction::SQUARE_SUM,
+    reduction::COPY_COLUMNS,
+    random::PERTURB_ROWS,
+    random::CORRUPT_CONTEXT,
+    random::RANDOM_WORDS,
+    score::FORWARD,
+    score::TRAIN,
+    optimiser::ADAM,
+    optimiser::COUNT_NON_FINITE,
+    optimiser::COUNT_SUBMISSION,
+    sampler::MULTILEVEL,
+    sampler::LANGEVIN,
+];
+
+/// Runs every check; `progress` sees each outcome as soon as it is there.
+pub fn examine(gpu: &Gpu, mut progress: impl FnMut(&Outcome)) -> Vec<Outcome> {
+    let outcomes = CHECKS.iter().map(|check| {
+        let outcome = check.outcome(gpu);
+        progress(&outcome);
+        outcome
+    });
+    outcomes.collect()
+}
+
+impl Check {
+    /// Runs this check.
+    pub fn outcome(&self, gpu: &Gpu) -> Outcome {
+        let verdict = (self.run)(gpu);
+        Outcome {
+            kernel: self.kernel.name,
+            variant: format!("{:?}", gpu.variant(self.kernel).needs),
+            passed: verdict.is_ok(),
+            worst: verdict.as_ref().ok().copied(),
+            message: verdict.err().map(|failure| failure.to_string()),
+        }
+    }
+}
+
+/// A fault, short enough for a list.
+const fn fault(kernel: &'static str, from: &'static str, to: &'static str) -> Fault {
+    Fault { kernel, from, to }
+}

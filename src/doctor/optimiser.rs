@@ -1,0 +1,163 @@
+//! Adam, and the counters.
+
+use crate::gpu::{Gpu, Kernel, Tensor};
+use crate::kernels::{Adam, CountNonFinite, CountSubmission};
+use crate::reference::adam::{AdamStep, adam as adam_twin};
+
+use super::trial::{Data, Trial, roundings};
+use super::{Check, Failure, fault};
+
+pub(super) const ADAM: Check = Check {
+    kernel: Adam::SPEC,
+    run: adam,
+    faults: &[
+        fault("adam", "v / params.correction2", "v"),
+        fault("adam", "params.decay * value[k]", "params.decay"),
+        fault("adam", "norm > params.clip_norm)", "norm < params.clip_norm)"),
+        fault("adam", ">= 0x7f800000u", "> 0x7f800000u"),
+        fault("adam", "group.y * 1024u + group.x", "group.x"),
+    ],
+};
+
+pub(super) const COUNT_NON_FINITE: Check = Check {
+    kernel: CountNonFinite::SPEC,
+    run: count_non_finite,
+    faults: &[
+        fault("count_non_finite", ">= vec4(0x7f800000u)", "> vec4(0x7f800000u)"),
+        fault("count_non_finite", "& vec4(0x7fffffffu)", "& vec4(0xffffffffu)"),
+    ],
+};
+
+pub(super) const COUNT_SUBMISSION: Check = Check {
+    kernel: CountSubmission::SPEC,
+    run: count_submission,
+    faults: &[fault("count_submission", "counter[0] += 1u", "counter[0] = 1u")],
+};
+
+const SETTINGS: AdamStep = AdamStep {
+    learning_rate: 0.05,
+    beta1: 0.875,
+    beta2: 0.96875,
+    epsilon: 1e-3,
+    weight_decay: 0.25,
+    step: 3,
+    clip_scale: 1.0,
+    ema_decay: 0.75,
+};
+
+/// The four arrays that a step changes.
+struct State {
+    value: Data,
+    first_moment: Data,
+    second_moment: Data,
+    average: Data,
+}
+
+impl State {
+    fn random(trial: &mut Trial<'_>, n: usize) -> Result<Self, Failure> {
+        let squares: Vec<f64> = trial.normals(n).iter().map(|m| f64::from((m * m) as f32)).collect();
+        Ok(Self {
+            value: trial.data("value", &[n])?,
+            first_moment: trial.data("first_moment", &[n])?,
+            second_moment: Data { tensor: trial.floats("second_moment", &[n], &squares)?, values: squares },
+            average: trial.data("average", &[n])?,
+        })
+    }
+
+    fn step(&self, trial: &Trial<'_>, gradient: &Tensor, squared_norm: f64, clip_norm: f32) -> Result<(), Failure> {
+        let settings = SETTINGS;
+        let correction = |beta: f64| (1.0 - beta.powf(settings.step as f64)) as f32;
+        Ok(trial.run(&Adam {
+            n_values: gradient.shape()[0] as u32,
+            rate: settings.learning_rate as f32,
+            beta1: settings.beta1 as f32,
+            beta2: settings.beta2 as f32,
+            correction1: correction(settings.beta1),
+            correction2: correction(settings.beta2),
+            epsilon: settings.epsilon as f32,
+            decay: settings.weight_decay as f32,
+            clip_norm,
+            ema_decay: settings.ema_decay as f32,
+            gradient,
+            squared_norms: &trial.floats("squared_norms", &[4], &[squared_norm, 1.0, 2.0, 3.0])?,
+            value: &self.value.tensor,
+            first_moment: &self.first_moment.tensor,
+            second_moment: &self.second_moment.tensor,
+            average: &self.average.tensor,
+        })?)
+    }
+}
+
+fn adam(gpu: &Gpu) -> Result<f64, Failure> {
+    let mut trial = Trial::new(gpu);
+    // The last size needs more than 1024 workgroups, a two-dimensional grid.
+    for (n, squared_norm, clip_norm) in [(1, 25.0, 0.0), (255, 25.0, 2.0), (257, 12.25, 100.0), (262_150, 25.0, 4.0)] {
+        let mut state = State::random(&mut trial, n)?;
+        let gradient = trial.data("gradient", &[n])?;
+        state.step(&trial, &gradient.tensor, squared_norm, clip_norm)?;
+        let norm = squared_norm.sqrt();
+        let clip_norm = f64::from(clip_norm);
+        let clip_scale = if clip_norm > 0.0 && norm > clip_norm { clip_norm / norm } else { 1.0 };
+        expect_step(&mut trial, &mut state, &gradient.values, clip_scale)?;
+    }
+    let state = State::random(&mut trial, 9)?;
+    let gradient = trial.data("gradient", &[9])?;
+    for bad in [f64::INFINITY, f64::NAN] {
+        state.step(&trial, &gradient.tensor, bad, 1.0)?;
+        for data in [&state.value, &state.first_moment, &state.second_moment, &state.average] {
+            trial.expect(&data.tensor, &data.values, &[0.0; 9])?;
+        }
+    }
+    trial.verdict()
+}
+
+/// Compares after one step; tolerances are 16 roundings of everything that entered a number.
+fn expect_step(trial: &mut Trial<'_>, state: &mut State, gradient: &[f64], clip_scale: f64) -> Result<(), Failure> {
+    let settings = AdamStep { clip_scale, ..SETTINGS };
+    let rounding = roundings(16.0);
+    let correction = |beta: f64| 1.0 - beta.powf(settings.step as f64);
+    let before = [&state.value, &state.first_moment, &state.average].map(|data| data.values.clone());
+    let State { value, first_moment, second_moment, average } = state;
+    let (m, v) = (&mut first_moment.values, &mut second_moment.values);
+    adam_twin(&mut value.values, gradient, m, v, &mut average.values, &settings);
+    let mut tolerances = [const { Vec::new() }; 4];
+    for (i, gradient) in gradient.iter().enumerate() {
+        let m_size = settings.beta1 * before[1][i].abs() + (1.0 - settings.beta1) * (clip_scale * gradient).abs();
+        let root = (v[i] / correction(settings.beta2)).sqrt() + settings.epsilon;
+        let step = m_size / correction(settings.beta1) / root + settings.weight_decay * before[0][i].abs();
+        let w_size = before[0][i].abs() + settings.learning_rate * step;
+        let average_size = settings.ema_decay * before[2][i].abs() + (1.0 - settings.ema_decay) * w_size;
+        for (tolerance, size) in tolerances.iter_mut().zip([w_size, m_size, v[i], average_size]) {
+            tolerance.push(rounding * size);
+        }
+    }
+    for (data, tolerance) in [value, first_moment, second_moment, average].into_iter().zip(&tolerances) {
+        trial.expect(&data.tensor, &data.values, tolerance)?;
+    }
+    Ok(())
+}
+
+fn count_non_finite(gpu: &Gpu) -> Result<f64, Failure> {
+    let trial = Trial::new(gpu);
+    let bad = [f32::NAN.to_bits(), f32::INFINITY.to_bits(), f32::NEG_INFINITY.to_bits(), 0xffff_ffff, 0x7f80_0001];
+    let good = [0, 0x8000_0000, f32::MAX.to_bits(), f32::MIN.to_bits(), 1, 0x3f80_0000];
+    let count = trial.words("count", &[5, 1, 2, 3])?;
+    let mut found = 5;
+    for n in [1, 6, 257, 262_150] {
+        let words: Vec<u32> = (0..n).map(|i| if i % 7 == 5 { bad[i % 5] } else { good[i % 6] }).collect();
+        found += words.iter().filter(|word| bad.contains(word)).count() as u32;
+        trial.run(&CountNonFinite { n_values: n as u32, values: &trial.words("values", &words)?, count: &count })?;
+    }
+    trial.expect_words(&count, &[found, 1, 2, 3])?;
+    trial.verdict()
+}
+
+fn count_submission(gpu: &Gpu) -> Result<f64, Failure> {
+    let trial = Trial::new(gpu);
+    let counter = trial.words("counter", &[40, 1, 2, 3])?;
+    for _ in 0..3 {
+        trial.run(&CountSubmission { counter: &counter })?;
+    }
+    trial.expect_words(&counter, &[43, 1, 2, 3])?;
+    trial.verdict()
+}

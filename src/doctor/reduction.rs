@@ -1,0 +1,126 @@
+//! Sums in a fixed order, and copies.
+
+use crate::gpu::{Gpu, Kernel};
+use crate::kernels::{ColumnSum, CopyColumns, SquareSum, SumPartials};
+use crate::reference::dense;
+
+use super::trial::{Trial, roundings};
+use super::{Check, Failure, fault};
+
+pub(super) const COLUMN_SUM: Check = Check {
+    kernel: ColumnSum::SPEC,
+    run: column_sum,
+    faults: &[
+        fault("column_sum", "row * n_quads", "row * params.columns / 4u"),
+        fault("column_sum", "row = 0u", "row = 1u"),
+    ],
+};
+
+pub(super) const SUM_PARTIALS: Check = Check {
+    kernel: SumPartials::SPEC,
+    run: sum_partials,
+    faults: &[
+        fault("sum_partials", "group * params.words + params.offset", "group * params.words"),
+        fault("sum_partials", "group * params.words", "group * params.n_sums"),
+    ],
+};
+
+pub(super) const SQUARE_SUM: Check = Check {
+    kernel: SquareSum::SPEC,
+    run: square_sum,
+    faults: &[
+        fault("square_sum", "k += params.n_groups * 64u", "k += 64u"),
+        fault("square_sum", "width = 32u", "width = 16u"),
+    ],
+};
+
+pub(super) const COPY_COLUMNS: Check = Check {
+    kernel: CopyColumns::SPEC,
+    run: copy_columns,
+    faults: &[
+        fault("copy_columns", "params.source_at + id.x", "id.x"),
+        fault("copy_columns", "(params.destination_columns + 3u) / 4u * 4u", "params.destination_columns"),
+    ],
+};
+
+fn column_sum(gpu: &Gpu) -> Result<f64, Failure> {
+    let mut trial = Trial::new(gpu);
+    for [rows, columns] in [[1, 1], [7, 3], [70, 255], [5, 256], [33, 258]] {
+        let values = trial.data("values", &[rows, columns])?;
+        let sums = gpu.tensor("sums", &[columns])?;
+        trial.run(&ColumnSum { rows: rows as u32, columns: columns as u32, values: &values.tensor, sums: &sums })?;
+        let want = dense::column_sum(&values.values, columns);
+        trial.expect(&sums, &want.value, &want.tolerance(rows as f64))?;
+    }
+    trial.verdict()
+}
+
+fn sum_partials(gpu: &Gpu) -> Result<f64, Failure> {
+    let mut trial = Trial::new(gpu);
+    for [n_groups, words, offset, n_sums] in [[1, 4, 0, 4], [5, 28, 8, 16], [17, 528, 260, 264]] {
+        let partials = trial.data("partials", &[n_groups, words])?;
+        let sums = gpu.tensor("sums", &[n_sums])?;
+        trial.run(&SumPartials {
+            n_groups: n_groups as u32,
+            words: words as u32,
+            offset: offset as u32,
+            n_sums: n_sums as u32,
+            partials: &partials.tensor,
+            sums: &sums,
+        })?;
+        let window: Vec<f64> =
+            partials.values.chunks_exact(words).flat_map(|group| &group[offset..offset + n_sums]).copied().collect();
+        let want = dense::column_sum(&window, n_sums);
+        trial.expect(&sums, &want.value, &want.tolerance(n_groups as f64))?;
+    }
+    trial.verdict()
+}
+
+fn square_sum(gpu: &Gpu) -> Result<f64, Failure> {
+    let mut trial = Trial::new(gpu);
+    for [n_values, n_groups] in [[1, 1], [255, 2], [257, 1], [3001, 3]] {
+        let values = trial.data("values", &[n_values])?;
+        let sums = gpu.tensor("sums", &[n_groups, 4])?;
+        trial.run(&SquareSum {
+            n_values: n_values as u32,
+            n_groups: n_groups as u32,
+            values: &values.tensor,
+            sums: &sums,
+        })?;
+        // Words are dealt out to the workgroups in blocks of 256.
+        let mut want = vec![0.0; n_groups * 4];
+        for (block, values) in values.values.chunks(256).enumerate() {
+            want[block % n_groups * 4] += values.iter().map(|value| value * value).sum::<f64>();
+        }
+        // No term is negative: the sum is its own magnitude. A thread adds its vec4s, then six halvings follow.
+        let depth = n_values.div_ceil(256 * n_groups) as f64 + 10.0;
+        let tolerance: Vec<f64> = want.iter().map(|sum| roundings(depth) * sum).collect();
+        trial.expect(&sums, &want, &tolerance)?;
+    }
+    trial.verdict()
+}
+
+fn copy_columns(gpu: &Gpu) -> Result<f64, Failure> {
+    let mut trial = Trial::new(gpu);
+    let sizes = [[1, 1, 1, 0, 1, 0], [3, 5, 9, 2, 6, 1], [6, 65, 66, 1, 131, 63], [2, 64, 64, 0, 65, 1]];
+    for [rows, columns, source_columns, source_at, destination_columns, destination_at] in sizes {
+        let source = trial.data("source", &[rows, source_columns])?;
+        let destination = trial.data("destination", &[rows, destination_columns])?;
+        trial.run(&CopyColumns {
+            rows: rows as u32,
+            columns: columns as u32,
+            source_columns: source_columns as u32,
+            source_at: source_at as u32,
+            destination_columns: destination_columns as u32,
+            destination_at: destination_at as u32,
+            source: &source.tensor,
+            destination: &destination.tensor,
+        })?;
+        let mut want = destination.values;
+        for (to, from) in want.chunks_exact_mut(destination_columns).zip(source.values.chunks_exact(source_columns)) {
+            to[destination_at..][..columns].copy_from_slice(&from[source_at..][..columns]);
+        }
+        trial.expect(&destination.tensor, &want, &vec![0.0; want.len()])?;
+    }
+    trial.verdict()
+}

@@ -1,0 +1,332 @@
+//! The samplers, dimension after dimension.
+//!
+//! Each dimension is compared given the dimensions before it as the adapter drew them, so that errors do not add up.
+//! How the work is cut into dispatches must not change a bit.
+
+use crate::config::{Activation, Parametrisation};
+use crate::gpu::{Gpu, GpuError, Kernel, Tensor, pitch};
+use crate::kernels::{SampleLangevin, SampleMultilevel};
+use crate::reference::sampler::{Langevin, MultiLevel, langevin as langevin_twin, multilevel as multilevel_twin};
+
+use super::model::{MEAN, RandomModel, SD, Shape};
+use super::trial::Trial;
+use super::{Check, Failure, fault};
+
+pub(super) const MULTILEVEL: Check = Check {
+    kernel: SampleMultilevel::SPEC,
+    run: multilevel,
+    faults: &[
+        fault("sample_multilevel", "energy - 0.5 * offset * offset * inverse_variance", "energy"),
+        fault("sample_multilevel", "index > 0u && n_in == n_out", "n_in == n_out"),
+        fault("sample_multilevel", "tables[tables[t + 6u] + d + 1u]", "tables[tables[t + 6u] + d]"),
+        fault("sample_multilevel", "y + above * above * scores[0]", "y"),
+        fault("sample_multilevel", "params.incremental == 1u", "true"),
+        fault("sample_multilevel", "cell + 2u < n_points", "cell + 66u < n_points"),
+    ],
+};
+
+pub(super) const LANGEVIN: Check = Check {
+    kernel: SampleLangevin::SPEC,
+    run: langevin,
+    faults: &[
+        fault("sample_langevin", "min(n / params.steps, params.n_levels - 1u)", "n / (params.steps + 1u)"),
+        fault("sample_langevin", "sqrt(params.step_size) * sigma", "params.step_size * sigma"),
+        fault("sample_langevin", "params.first_sample + sample, d, n", "sample, d, n"),
+    ],
+};
+
+const SEED: u64 = 0x0fed_cba9_8765_4321;
+const FIRST_SAMPLE: u32 = 11;
+const DIMENSIONS: usize = 5;
+/// Exact in f32, descending.
+const SIGMAS: [f64; 3] = [1.0, 0.375, 0.125];
+const RANGE: [f32; 2] = [-0.75, 1.25];
+
+const SHAPES: [Shape; 2] = [
+    Shape {
+        dimensions: DIMENSIONS,
+        context: 3,
+        made_hidden: &[DIMENSIONS, DIMENSIONS],
+        made_activation: Activation::Relu,
+        residual: true,
+        hidden: &[10, 37],
+        activation: Activation::Silu,
+        parametrisation: Parametrisation::Edm,
+    },
+    Shape {
+        dimensions: DIMENSIONS,
+        context: 4,
+        made_hidden: &[6, 70],
+        made_activation: Activation::Elu,
+        residual: false,
+        hidden: &[12],
+        activation: Activation::Tanh,
+        parametrisation: Parametrisation::Edm,
+    },
+];
+
+/// A twin's draw from (score, sample, dimension).
+type Draw<'a> = dyn Fn(&dyn Fn(f64, f64) -> f64, u32, u32) -> f64 + 'a;
+
+/// What a sampler's dispatch is given, beside its settings.
+struct Setup {
+    random: RandomModel,
+    net: Tensor,
+    made: Tensor,
+    tables: Tensor,
+    made_table: u32,
+    sigma_table: u32,
+    context_at: usize,
+    state_words: usize,
+}
+
+impl Setup {
+    fn new(trial: &mut Trial<'_>, shape: &Shape) -> Result<Self, GpuError> {
+        let random = RandomModel::new(trial, shape)?;
+        let model = &random.model;
+        let mut tables = model.net.table_words(&model.table);
+        let made_table = model.made.append_tables(&model.table, &mut tables);
+        let sigma_table = tables.len() as u32;
+        tables.extend(SIGMAS.map(|sigma| (sigma as f32).to_bits()));
+        let context_at = model.made.state_words();
+        Ok(Self {
+            net: model.net.window(&random.weights),
+            made: model.made.window(&random.weights),
+            tables: trial.words("tables", &tables)?,
+            made_table,
+            sigma_table,
+            context_at,
+            state_words: context_at + pitch(shape.context) + 4,
+            random,
+        })
+    }
+
+    /// Poisoned, or zero.
+    fn state(&self, gpu: &Gpu, n_samples: usize) -> Result<Tensor, GpuError> {
+        gpu.tensor("state", &[n_samples, self.state_words])
+    }
+
+    /// The score of one dimension as a function of (y, sigma), given its context.
+    fn score(&self, context: Vec<f64>) -> impl Fn(f64, f64) -> f64 {
+        move |y, sigma| self.random.twin.net.evaluate(&context, y, sigma).0
+    }
+
+    /// The context of one dimension of a sample.
+    fn context(&self, sample: &[f64], d: usize) -> Vec<f64> {
+        let made = &self.random.twin.made;
+        made.forward(sample).contexts[d * made.context..][..made.context].to_vec()
+    }
+
+    /// Holds every drawn dimension against `draw(score, sample, dimension)`.
+    fn expect(&self, trial: &mut Trial<'_>, state: &Tensor, tolerance: f64, draw: &Draw<'_>) -> Result<(), Failure> {
+        let got = self.drawn(trial.gpu, state)?;
+        let mut want = Vec::with_capacity(got.len());
+        for (sample, x) in got.chunks_exact(DIMENSIONS).enumerate() {
+            let x: Vec<f64> = x.iter().copied().map(f64::from).collect();
+            for d in 0..DIMENSIONS {
+                want.push(draw(&self.score(self.context(&x, d)), FIRST_SAMPLE + sample as u32, d as u32));
+            }
+        }
+        trial.expect_values("samples", &got, &want, &vec![tolerance; want.len()])
+    }
+
+    /// Lets `run` draw one dimension of a state with random contexts, as a network of another kind would leave them.
+    fn expect_of_given_context(
+        &self,
+        trial: &mut Trial<'_>,
+        tolerance: f64,
+        draw: &Draw<'_>,
+        run: impl FnOnce(&Trial<'_>, &Tensor, usize) -> Result<(), GpuError>,
+    ) -> Result<(), Failure> {
+        let (d, width) = (2, self.random.twin.made.context);
+        let context = trial.normals(width);
+        let mut words = vec![0.0; self.state_words];
+        words[self.context_at..][..width].copy_from_slice(&context);
+        let state = trial.floats("state", &[1, self.state_words], &words)?;
+        run(trial, &state, d)?;
+        let want = draw(&self.score(context), FIRST_SAMPLE, d as u32);
+        trial.expect_values("given context", &self.drawn(trial.gpu, &state)?[d..=d], &[want], &[tolerance])
+    }
+
+    /// The samples in a state, (n, D).
+    fn drawn(&self, gpu: &Gpu, state: &Tensor) -> Result<Vec<f32>, GpuError> {
+        let words: Vec<f32> = gpu.read(state)?;
+        Ok(words.chunks_exact(self.state_words).flat_map(|state| &state[..DIMENSIONS]).copied().collect())
+    }
+
+    fn expect_same(&self, trial: &Trial<'_>, whole: &Tensor, cut: &Tensor) -> Result<(), Failure> {
+        trial.expect_intact(cut)?;
+        let bits = |state| Ok::<_, GpuError>(self.drawn(trial.gpu, state)?.into_iter().map(f32::to_bits).collect());
+        let (whole, cut): (Vec<u32>, Vec<u32>) = (bits(whole)?, bits(cut)?);
+        if whole == cut {
+            return Ok(());
+        }
+        Err(Failure::Broken("samples depend on how the work is cut into dispatches".into()))
+    }
+}
+
+/// An error of the score moves a quantile by the error of the distribution function over the density; a draw in a thin
+/// tail costs digits. Steps of the grids are about 0.1 sigma.
+const MULTILEVEL_TOLERANCE: f64 = 1e-4;
+
+fn multilevel(gpu: &Gpu) -> Result<f64, Failure> {
+    let mut trial = Trial::new(gpu);
+    // The second has as many points as a workgroup's memory holds.
+    for (shape, points, n_samples) in [(SHAPES[0], 40, 3), (SHAPES[1], 128, 2)] {
+        let setup = Setup::new(&mut trial, &shape)?;
+        let settings =
+            MultiLevel { sigmas: SIGMAS.to_vec(), points, low: f64::from(RANGE[0]), high: f64::from(RANGE[1]) };
+        let draw = |score: &dyn Fn(f64, f64) -> f64, sample, d| {
+            multilevel_twin(score, &settings, &settings.uniforms(SEED, sample, d)).x
+        };
+        let (whole, cut) = (setup.state(gpu, n_samples)?, setup.state(gpu, n_samples)?);
+        run_multilevel(&trial, &setup, &shape, points, true, &whole, &[0, DIMENSIONS])?;
+        setup.expect(&mut trial, &whole, MULTILEVEL_TOLERANCE, &draw)?;
+        run_multilevel(&trial, &setup, &shape, points, true, &cut, &[0, 1, 4, DIMENSIONS])?;
+        setup.expect_same(&trial, &whole, &cut)?;
+        setup.expect_of_given_context(&mut trial, MULTILEVEL_TOLERANCE, &draw, |trial, state, d| {
+            run_multilevel(trial, &setup, &shape, points, false, state, &[d, d + 1])
+        })?;
+    }
+    trial.verdict()
+}
+
+/// Draws in dispatches that end at each of `cuts`, starting at the first.
+fn run_multilevel(
+    trial: &Trial<'_>,
+    setup: &Setup,
+    shape: &Shape,
+    points: usize,
+    incremental: bool,
+    state: &Tensor,
+    cuts: &[usize],
+) -> Result<(), GpuError> {
+    let model = &setup.random.model;
+    let (n_samples, scratch_words) = (state.shape()[0], model.net.stash_words());
+    let scratch = trial.gpu.tensor("scratch", &[n_samples, scratch_words])?;
+    for range in cuts.windows(2) {
+        trial.run(&SampleMultilevel {
+            activation: shape.activation as u32,
+            parametrisation: shape.parametrisation as u32,
+            context_activation: shape.made_activation as u32,
+            residual: u32::from(shape.residual),
+            tile_iterations: model.net.forward_iterations(),
+            made_iterations: model.made.step_iterations(1),
+            n_samples: n_samples as u32,
+            dimensions: DIMENSIONS as u32,
+            context_width: shape.context as u32,
+            first_dimension: range[0] as u32,
+            end_dimension: range[1] as u32,
+            first_sample: FIRST_SAMPLE,
+            seed_low: SEED as u32,
+            seed_high: (SEED >> 32) as u32,
+            n_layers: model.net.n_layers() as u32,
+            n_made_layers: model.made.n_layers() as u32,
+            made_table: setup.made_table,
+            sigma_table: setup.sigma_table,
+            n_levels: SIGMAS.len() as u32,
+            points: points as u32,
+            incremental: u32::from(incremental),
+            context_at: setup.context_at as u32,
+            state_words: setup.state_words as u32,
+            scratch_words: scratch_words as u32,
+            n_net: setup.net.words() as u32,
+            n_made: setup.made.words() as u32,
+            n_tables: setup.tables.shape()[0] as u32,
+            mean: MEAN,
+            sd: SD,
+            low: RANGE[0],
+            high: RANGE[1],
+            net: &setup.net,
+            made: &setup.made,
+            tables: &setup.tables,
+            state,
+            scratch: &scratch,
+        })?;
+    }
+    Ok(())
+}
+
+/// A step moves y by at most a few units of sigma and contracts errors; log and cos of the normal numbers have 1e-5.
+const LANGEVIN_TOLERANCE: f64 = 2e-4;
+
+fn langevin(gpu: &Gpu) -> Result<f64, Failure> {
+    let mut trial = Trial::new(gpu);
+    // The last has nearly as many loop iterations as a dispatch may have: the declared bound must be true.
+    for (shape, steps, n_samples) in [(SHAPES[0], 4, 67), (SHAPES[1], 3, 1), (SHAPES[1], 60, 2)] {
+        let setup = Setup::new(&mut trial, &shape)?;
+        let settings =
+            Langevin { sigmas: SIGMAS.to_vec(), steps, step_size: 0.25, mean: f64::from(MEAN), sd: f64::from(SD) };
+        let draw = |score: &dyn Fn(f64, f64) -> f64, sample, d| {
+            langevin_twin(score, &settings, &settings.normals(SEED, sample, d))
+        };
+        let evaluations = SIGMAS.len() * steps + 1;
+        let end = DIMENSIONS * evaluations;
+        let (whole, cut) = (setup.state(gpu, n_samples)?, setup.state(gpu, n_samples)?);
+        run_langevin(&trial, &setup, &shape, &settings, true, &whole, &[0, end])?;
+        setup.expect(&mut trial, &whole, LANGEVIN_TOLERANCE, &draw)?;
+        run_langevin(&trial, &setup, &shape, &settings, true, &cut, &[0, 1, 12, 13, 31, end])?;
+        setup.expect_same(&trial, &whole, &cut)?;
+        setup.expect_of_given_context(&mut trial, LANGEVIN_TOLERANCE, &draw, |trial, state, d| {
+            run_langevin(trial, &setup, &shape, &settings, false, state, &[d * evaluations, (d + 1) * evaluations])
+        })?;
+    }
+    trial.verdict()
+}
+
+/// Draws in dispatches that end at each of `cuts`, starting at the first.
+fn run_langevin(
+    trial: &Trial<'_>,
+    setup: &Setup,
+    shape: &Shape,
+    settings: &Langevin,
+    incremental: bool,
+    state: &Tensor,
+    cuts: &[usize],
+) -> Result<(), GpuError> {
+    let model = &setup.random.model;
+    let (n_samples, scratch_words) = (state.shape()[0], model.net.stash_words());
+    let n_groups = n_samples.div_ceil(64);
+    let scratch = trial.gpu.tensor("scratch", &[n_groups, scratch_words])?;
+    for range in cuts.windows(2) {
+        trial.run(&SampleLangevin {
+            activation: shape.activation as u32,
+            parametrisation: shape.parametrisation as u32,
+            context_activation: shape.made_activation as u32,
+            residual: u32::from(shape.residual),
+            tile_iterations: model.net.forward_iterations(),
+            made_iterations: model.made.step_iterations(64),
+            n_samples: n_samples as u32,
+            dimensions: DIMENSIONS as u32,
+            context_width: shape.context as u32,
+            first_evaluation: range[0] as u32,
+            end_evaluation: range[1] as u32,
+            first_sample: FIRST_SAMPLE,
+            seed_low: SEED as u32,
+            seed_high: (SEED >> 32) as u32,
+            n_layers: model.net.n_layers() as u32,
+            n_made_layers: model.made.n_layers() as u32,
+            made_table: setup.made_table,
+            sigma_table: setup.sigma_table,
+            n_levels: SIGMAS.len() as u32,
+            steps: settings.steps as u32,
+            incremental: u32::from(incremental),
+            context_at: setup.context_at as u32,
+            state_words: setup.state_words as u32,
+            n_groups: n_groups as u32,
+            scratch_words: scratch_words as u32,
+            n_net: setup.net.words() as u32,
+            n_made: setup.made.words() as u32,
+            n_tables: setup.tables.shape()[0] as u32,
+            mean: MEAN,
+            sd: SD,
+            step_size: settings.step_size as f32,
+            net: &setup.net,
+            made: &setup.made,
+            tables: &setup.tables,
+            state,
+            scratch: &scratch,
+        })?;
+    }
+    Ok(())
+}
