@@ -1,0 +1,162 @@
+//! What can be said of the kernels without an adapter.
+
+use std::collections::{BTreeSet, HashSet};
+use std::path::Path;
+
+use arcsm::doctor::CHECKS;
+use arcsm::gpu::reflect::mismatches;
+use arcsm::gpu::{Access, Binding, Gpu, Kernel, KernelSpec, Needs, Scalar, Variant};
+use arcsm::kernels::{ALL, CountSubmission, MaskedDenseForward};
+
+/// Some values of a kernel's constants, so that each constant takes each of its values at least once.
+fn constant_sets(spec: &KernelSpec) -> Vec<Vec<u32>> {
+    let value = |name: &str, set: u32| match name {
+        "ACTIVATION" => set,
+        "CONTEXT_ACTIVATION" => (set + 1) % 6,
+        "PARAMETRISATION" => set % 3,
+        "OBJECTIVE" => set % 4,
+        "TANGENT" => u32::from(set % 4 != 1),
+        "RESIDUAL" => set % 2,
+        unknown => panic!("give the constant {unknown} values to be tested with"),
+    };
+    let sets = if spec.constants.is_empty() { 1 } else { 6 };
+    (0..sets).map(|set| spec.constants.iter().map(|name| value(name, set)).collect()).collect()
+}
+
+/// Every variant with its kernel and some constants.
+fn every_variant() -> impl Iterator<Item = (&'static KernelSpec, &'static Variant, Vec<u32>)> {
+    let of_spec = |spec: &&'static KernelSpec| {
+        let spec = *spec;
+        spec.variants
+            .iter()
+            .flat_map(move |variant| constant_sets(spec).into_iter().map(move |set| (spec, variant, set)))
+    };
+    ALL.iter().flat_map(of_spec)
+}
+
+#[test]
+fn wgsl_is_what_the_declarations_say() {
+    let found: Vec<_> = every_variant().flat_map(|(spec, variant, set)| mismatches(spec, variant, &set)).collect();
+    assert!(found.is_empty(), "{found:#?}");
+}
+
+#[test]
+fn pipelines_validate() {
+    let gpu = Gpu::noop();
+    // That device offers the defaults of WebGPU and nothing else.
+    for (spec, variant, set) in every_variant().filter(|(_, variant, _)| variant.needs == Needs::Baseline) {
+        gpu.compiles(spec, variant, &set).unwrap_or_else(|error| panic!("{set:?}: {error}"));
+    }
+}
+
+#[test]
+fn a_pipeline_that_contradicts_its_declaration_is_refused() {
+    let right = MaskedDenseForward::SPEC;
+    let bindings = right.bindings.iter().map(|binding| Binding { access: Access::Read, ..*binding });
+    let wrong = Box::leak(Box::new(KernelSpec { bindings: bindings.collect::<Vec<_>>().leak(), ..*right }));
+    let error = Gpu::noop().compiles(wrong, &wrong.variants[1], &[]).expect_err("y is written").to_string();
+    assert!(error.contains("masked_dense_forward"), "{error}");
+}
+
+fn stems(folder: &Path) -> BTreeSet<String> {
+    let entries = std::fs::read_dir(folder).expect("shaders are there").map(|entry| entry.expect("readable").path());
+    let files = entries.filter(|path| path.is_file());
+    files.map(|path| path.file_stem().expect("a name").to_str().expect("UTF-8").to_owned()).collect()
+}
+
+#[test]
+fn every_file_is_declared() {
+    let declared: BTreeSet<String> = ALL.iter().map(|spec| spec.name.to_owned()).collect();
+    assert_eq!(declared.len(), ALL.len(), "two kernels of one name");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("shaders");
+    assert_eq!(declared, stems(&folder));
+    let composed: Vec<String> =
+        every_variant().map(|(spec, variant, set)| variant.compose(spec, &set).expect("composed")).collect();
+    for shared in stems(&folder.join("shared")) {
+        let text = std::fs::read_to_string(folder.join(format!("shared/{shared}.wgsl"))).expect("readable");
+        let head = text.lines().take(2).collect::<Vec<_>>().join("\n");
+        assert!(composed.iter().any(|source| source.contains(&head)), "no kernel includes shared/{shared}.wgsl");
+    }
+}
+
+#[test]
+fn variants_are_told_apart_and_end_with_the_baseline() {
+    for spec in ALL {
+        let needs: Vec<Needs> = spec.variants.iter().map(|variant| variant.needs).collect();
+        assert_eq!(needs.iter().collect::<HashSet<_>>().len(), needs.len(), "{}: {needs:?}", spec.name);
+        assert_eq!(needs.last(), Some(&Needs::Baseline), "{}", spec.name);
+        assert!(spec.variants.iter().all(|variant| variant.name == spec.name), "{} has other files", spec.name);
+    }
+}
+
+#[test]
+fn every_kernel_has_a_check_with_faults() {
+    let kernels: Vec<&str> = ALL.iter().map(|spec| spec.name).collect();
+    let checked: Vec<&str> = CHECKS.iter().map(|check| check.kernel.name).collect();
+    assert_eq!(checked, kernels);
+    for check in CHECKS {
+        assert!(!check.faults.is_empty(), "{} has no fault", check.kernel.name);
+        for fault in check.faults {
+            assert_eq!(fault.kernel, check.kernel.name, "{fault:?}");
+        }
+    }
+}
+
+fn baseline(spec: &KernelSpec) -> Variant {
+    *spec.variants.last().expect("every kernel has a baseline variant")
+}
+
+/// What the reflection says of a declaration of `masked_dense_forward` that was changed.
+fn complaints_of(change: impl FnOnce(&mut KernelSpec, &mut Variant)) -> String {
+    let right = MaskedDenseForward::SPEC;
+    let mut spec = KernelSpec { ..*right };
+    let mut variant = baseline(right);
+    change(&mut spec, &mut variant);
+    mismatches(&spec, &variant, &[]).join("\n")
+}
+
+#[test]
+fn wrong_declarations_are_noticed() {
+    assert_eq!(complaints_of(|_, _| {}), "");
+    let changed = |at: usize, change: fn(&mut Binding)| {
+        let mut bindings = MaskedDenseForward::SPEC.bindings.to_vec();
+        change(&mut bindings[at]);
+        complaints_of(|spec, _| spec.bindings = bindings.leak())
+    };
+    for (complaint, expected) in [
+        (complaints_of(|_, v| v.name = "dense"), "entry point"),
+        (complaints_of(|_, v| v.workgroup = [64, 1, 1]), "workgroup size"),
+        (complaints_of(|s, _| s.constants = &["N"]), "0 constants given"),
+        (complaints_of(|s, _| s.params = &[("batch", Scalar::U32), ("n_in", Scalar::U32)]), "uniform block"),
+        (
+            complaints_of(|s, _| s.params = &[("batch", Scalar::U32), ("n_in", Scalar::F32), ("n_out", Scalar::U32)]),
+            "uniform block",
+        ),
+        (
+            complaints_of(|s, _| s.params = &[("n_in", Scalar::U32), ("batch", Scalar::U32), ("n_out", Scalar::U32)]),
+            "uniform block",
+        ),
+        (complaints_of(|s, _| s.bindings = &s.bindings[..4]), "number of bindings"),
+        (changed(0, |binding| binding.name = "inputs"), "name of binding 1"),
+        (changed(4, |binding| binding.access = Access::Read), "binding 5 is Storage"),
+        (changed(1, |binding| binding.shape = "n_in, n_out"), "shape comment of binding 2"),
+    ] {
+        assert!(complaint.contains(expected), "`{complaint}` does not name {expected}");
+    }
+    let broken = |from: &str, to: &str| {
+        let source = baseline(MaskedDenseForward::SPEC).source.replace(from, to);
+        complaints_of(|_, variant| variant.source = source.leak())
+    };
+    for (complaint, expected) in [
+        (broken("8, 8)", "32, 32)"), "exceeds WebGPU's default limits"),
+        (broken("@compute", "var<workgroup> a: array<f32, 4097>;\n@compute"), "16388 bytes of workgroup memory"),
+        (broken("row >= params.batch", "row >= 1.5"), "masked_dense_forward: "),
+    ] {
+        assert!(complaint.contains(expected), "`{complaint}` does not name {expected}");
+    }
+}
+
+#[test]
+fn a_kernel_without_uniforms_has_no_block() {
+    assert_eq!(mismatches(CountSubmission::SPEC, &CountSubmission::SPEC.variants[0], &[]), [""; 0]);
+}
