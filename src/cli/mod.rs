@@ -5,6 +5,8 @@
 mod adapters;
 mod bench;
 mod console;
+mod demo;
+mod doctor;
 mod import;
 mod sample;
 mod score;
@@ -59,11 +61,13 @@ struct Arcsm {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
+    Demo(demo::Demo),
     Train(Box<train::Train>),
     Sample(sample::Sample),
     Score(score::Score),
     Import(import::Import),
     Adapters(adapters::Adapters),
+    Doctor(doctor::Doctor),
 }
 
 /// An executable with one task: `arcsm-sample`, `arcsm-bench`.
@@ -111,11 +115,13 @@ trait Task {
 impl Task for Command {
     fn run(&self, session: &Session<'_>) -> Result<()> {
         match self {
+            Self::Demo(task) => task.run(session),
             Self::Train(task) => task.run(session),
             Self::Sample(task) => task.run(session),
             Self::Score(task) => task.run(session),
             Self::Import(task) => task.run(session),
             Self::Adapters(task) => task.run(session),
+            Self::Doctor(task) => task.run(session),
         }
     }
 }
