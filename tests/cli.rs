@@ -1,0 +1,577 @@
+//! The executables as a user runs them: help, JSON, bad input, kills, and an outsider's numbers.
+
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use arcsm::arrays::{HostTensor, write_npy};
+use arcsm::checkpoint::{Checkpoint, read_weights};
+use ndarray_npy::NpzReader;
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// Settings that train in milliseconds.
+const TINY: &str = "--data digits --hidden 16,16 --context 4 --score-hidden 8,8 --batch 16 --validate-every 5";
+
+fn program(name: &str) -> Command {
+    let path = match name {
+        "arcsm" => env!("CARGO_BIN_EXE_arcsm"),
+        "arcsm-sample" => env!("CARGO_BIN_EXE_arcsm-sample"),
+        "arcsm-bench" => env!("CARGO_BIN_EXE_arcsm-bench"),
+        other => panic!("{other} is no executable of this package"),
+    };
+    let mut command = Command::new(path);
+    command.env_remove("WGPU_ADAPTER_NAME").env_remove("WGPU_BACKEND").env("XDG_RUNTIME_DIR", std::env::temp_dir());
+    command
+}
+
+/// `arcsm` with these words, in a folder.
+fn arcsm(folder: &Path, words: &str) -> assert_cmd::Command {
+    let mut command = program("arcsm");
+    command.current_dir(folder).args(words.split_whitespace());
+    command.into()
+}
+
+fn folder() -> TempDir {
+    tempfile::tempdir().expect("a folder for temporary files")
+}
+
+/// Whether there is an adapter; a test without one is skipped aloud, unless the environment forbids it.
+fn has_adapter() -> bool {
+    if !arcsm::gpu::list_adapters().is_empty() {
+        return true;
+    }
+    assert!(std::env::var_os("ARCSM_REQUIRE_GPU").is_none_or(|v| v != "1"), "ARCSM_REQUIRE_GPU=1, but no adapter");
+    println!("SKIPPED: no adapter");
+    false
+}
+
+/// The command fails with this status and one line that holds these words.
+fn refuses(command: &mut assert_cmd::Command, status: i32, words: &[&str]) {
+    let output = command.arg("-q").output().expect("the executable starts");
+    let text = String::from_utf8(output.stderr).expect("errors are text");
+    assert_eq!(output.status.code(), Some(status), "{command:?}: {text}");
+    assert!(text.starts_with("error: ") && text.trim_end().lines().count() == 1, "one line: {text}");
+    assert!(output.stdout.is_empty(), "results of a failure: {}", String::from_utf8_lossy(&output.stdout));
+    for word in words {
+        assert!(text.contains(word), "`{word}` is not in: {text}");
+    }
+}
+
+fn succeeds(command: &mut assert_cmd::Command) -> String {
+    let output = command.output().expect("the executable starts");
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("results are text")
+}
+
+fn json_of(command: &mut assert_cmd::Command) -> Value {
+    let text = succeeds(command.arg("--json"));
+    assert_eq!(text.trim_end().lines().count(), 1, "one object: {text}");
+    serde_json::from_str(&text).expect("JSON")
+}
+
+/// Trains a tiny model; gives its last checkpoint.
+fn train_tiny(folder: &Path, run: &str, steps: u32) -> PathBuf {
+    succeeds(&mut arcsm(folder, &format!("train {TINY} --steps {steps} --out {run}")));
+    folder.join(run).join("checkpoints/last.safetensors")
+}
+
+fn names_in(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).expect("a folder");
+    let mut names: Vec<_> =
+        entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
+// ---- help, versions, JSON ---------------------------------------------------------------------------------------
+
+#[test]
+fn every_help_has_examples_and_exit_statuses() {
+    let commands = ["", "demo", "train", "sample", "score", "import", "adapters", "doctor"];
+    let here = folder();
+    for command in commands {
+        let help = succeeds(&mut arcsm(here.path(), &format!("{command} --help")));
+        for part in ["Examples:", "Exit status:", "--json", "--adapter"] {
+            assert!(help.contains(part), "{part} is not in the help of `{command}`");
+        }
+    }
+    for name in ["arcsm-sample", "arcsm-bench"] {
+        let help = succeeds(assert_cmd::Command::from(program(name)).arg("--help"));
+        assert!(help.contains("Examples:") && help.contains(name), "{help}");
+    }
+}
+
+#[test]
+fn versions_name_the_commit() {
+    for name in ["arcsm", "arcsm-sample", "arcsm-bench"] {
+        let text = succeeds(assert_cmd::Command::from(program(name)).arg("--version"));
+        assert!(text.starts_with(&format!("{name} {} (commit ", env!("CARGO_PKG_VERSION"))), "{text}");
+    }
+}
+
+#[test]
+fn settings_are_printed_and_read_back() {
+    let here = folder();
+    let words = "train --data mnist:somewhere --steps 7 --hidden 5,6 --print-config";
+    let printed = succeeds(&mut arcsm(here.path(), words));
+    fs::write(here.path().join("c.toml"), &printed).expect("written");
+    assert_eq!(succeeds(&mut arcsm(here.path(), "train --config c.toml --print-config")), printed);
+    let config = arcsm::config::Config::from_toml(&printed, "printed").expect("settings");
+    assert_eq!((config.train.steps, config.model.hidden), (7, vec![5, 6]));
+    assert_eq!(config.train.row_stride, 4, "the recipe that is built in for MNIST");
+    assert_eq!(json_of(&mut arcsm(here.path(), words))["data"]["spec"], "mnist:somewhere");
+}
+
+#[test]
+fn results_are_one_json_object() {
+    if !has_adapter() {
+        return;
+    }
+    let here = folder();
+    let adapters = json_of(&mut arcsm(here.path(), "adapters"));
+    assert!(adapters["adapters"][0]["name"].is_string(), "{adapters}");
+    let report = json_of(&mut arcsm(here.path(), &format!("train {TINY} --steps 6 --out run")));
+    assert_eq!(report["steps"], 6);
+    let checkpoint = report["checkpoint"].as_str().expect("a path");
+    let drawn = json_of(&mut arcsm(
+        here.path(),
+        &format!("sample --checkpoint {checkpoint} --count 3 --out a.png --npy a.npy --seed 5"),
+    ));
+    let flops = &drawn["context_flops_per_sample"];
+    assert_eq!(flops["full_passes"].as_u64(), flops["incremental"].as_u64().map(|n| 64 * n), "{flops}");
+    let array = arcsm::arrays::read_npy(&here.path().join("a.npy")).expect("written");
+    assert_eq!(array.shape, [3, 8, 8, 1]);
+    let text = arcsm::image_grid::read_png_text(&here.path().join("a.png")).expect("written");
+    assert_eq!(
+        (text["arcsm:seed"].as_str(), text["arcsm:checkpoint"].as_str()),
+        ("5", drawn["fingerprint"].as_str().expect("text"))
+    );
+    assert!(text["arcsm:command"].contains("--count 3"), "{text:?}");
+}
+
+#[test]
+fn the_doctor_examines_every_kernel() {
+    if !has_adapter() {
+        return;
+    }
+    let here = folder();
+    let report = json_of(&mut arcsm(here.path(), "doctor"));
+    assert_eq!(report["passed"], true, "{report}");
+    assert_eq!(report["checks"].as_array().map(Vec::len), Some(arcsm::kernels::ALL.len()), "{report}");
+}
+
+#[test]
+fn the_sample_executable_draws_what_the_subcommand_draws() {
+    if !has_adapter() {
+        return;
+    }
+    let here = folder();
+    let checkpoint = train_tiny(here.path(), "run", 3);
+    let words = ["--checkpoint", checkpoint.to_str().expect("text"), "--count", "5", "--seed", "9", "--npy"];
+    succeeds(arcsm(here.path(), "sample").args(words).arg("a.npy"));
+    succeeds(assert_cmd::Command::from(program("arcsm-sample")).current_dir(here.path()).args(words).arg("b.npy"));
+    succeeds(arcsm(here.path(), "sample --batch 2").args(words).arg("c.npy"));
+    let [a, b, c] = ["a.npy", "b.npy", "c.npy"].map(|name| fs::read(here.path().join(name)).expect("written"));
+    assert_eq!(a, b);
+    assert_eq!(a, c, "samples must not depend on the batch");
+}
+
+// ---- bad input --------------------------------------------------------------------------------------------------
+
+#[test]
+fn data_that_cannot_be_used_is_refused_and_leaves_nothing_behind() {
+    if !has_adapter() {
+        return;
+    }
+    let here = folder();
+    let image_header = [0u8, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 2, 0, 0, 0, 2];
+    let write = |name: &str, bytes: &[u8]| fs::write(here.path().join(name), bytes).expect("written");
+    write("short", &[&image_header[..], &[7; 5]].concat());
+    write("labels", &[&[0u8, 0, 8, 1, 0, 0, 0, 2][..], &[1, 2]].concat());
+    write("text.gz", b"this is no gzip file");
+    write("hole.csv", b"1,2,3\n4,,6\n7,8,9\n");
+    write("integers.npy", &npy_header("<i4", "(4, 2)", 32));
+    write_npy(&here.path().join("cube.npy"), &HostTensor::new([2, 2, 2, 2, 2], vec![0.5; 32])).expect("written");
+    let before = names_in(here.path());
+    let cases: [(&str, &[&str]); 10] = [
+        ("idx:missing", &["missing", "cannot be read"]),
+        ("idx:short", &["short", "8", "5"]),
+        ("idx:labels", &["labels"]),
+        ("idx:text.gz", &["text.gz", "is no gzip file"]),
+        ("mnist:nowhere", &["nowhere"]),
+        ("npy:integers.npy", &["integers.npy", "<i4", "float32"]),
+        ("npy:cube.npy", &["cube.npy", "shape"]),
+        ("csv:hole.csv", &["hole.csv", "2"]),
+        ("toy:moon", &["toy:moons"]),
+        ("mnits:x", &["mnist"]),
+    ];
+    for (spec, words) in cases {
+        refuses(&mut arcsm(here.path(), &format!("train --out run --data {spec}")), 2, words);
+        assert_eq!(names_in(here.path()), before, "{spec} left something behind");
+    }
+}
+
+fn npy_header(dtype: &str, shape: &str, data: usize) -> Vec<u8> {
+    let header = format!("{{'descr': '{dtype}', 'fortran_order': False, 'shape': {shape}, }}\n");
+    [b"\x93NUMPY\x01\x00", &(header.len() as u16).to_le_bytes()[..], header.as_bytes(), &vec![0; data]].concat()
+}
+
+#[test]
+fn settings_that_cannot_be_used_are_refused() {
+    let here = folder();
+    fs::write(here.path().join("typo.toml"), "[train]\nbach = 3\n").expect("written");
+    fs::write(here.path().join("broken.toml"), "[train\n").expect("written");
+    refuses(&mut arcsm(here.path(), "train --config typo.toml --out run"), 2, &["`train.bach`", "`train.batch`"]);
+    refuses(&mut arcsm(here.path(), "train --config broken.toml --out run"), 2, &["broken.toml"]);
+    refuses(&mut arcsm(here.path(), "train --config none.toml --out run"), 2, &["none.toml"]);
+    refuses(&mut arcsm(here.path(), "train --data digits --out run --sigma-min -1"), 2, &["noise.sigma_min"]);
+    refuses(&mut arcsm(here.path(), "train --data digits --out run --score-activation relu"), 2, &["differentiable"]);
+    refuses(&mut arcsm(here.path(), "train --resume nothing"), 2, &["nothing", "no run folder"]);
+    refuses(&mut arcsm(here.path(), "sample --checkpoint c --out a.png --steps 3"), 2, &["--steps", "other sampler"]);
+    assert_eq!(names_in(here.path()), ["broken.toml", "typo.toml"]);
+}
+
+#[test]
+fn unknown_flags_have_status_2() {
+    let here = folder();
+    let output = arcsm(here.path(), "train --stpes 3").output().expect("the executable starts");
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("--steps"), "the nearest flag is named");
+}
+
+#[test]
+fn adapters_that_are_not_there_have_status_3() {
+    let here = folder();
+    let without = ["adapters", "doctor", "train --data digits --out run"];
+    for words in without {
+        let mut command = arcsm(here.path(), words);
+        // Software drivers of other systems cannot be hidden so; an impossible backend is no adapter anywhere.
+        command
+            .env("VK_DRIVER_FILES", "/nonexistent")
+            .env("VK_ICD_FILENAMES", "/nonexistent")
+            .env("WGPU_BACKEND", "vulkan");
+        if cfg!(target_os = "linux") {
+            refuses(&mut command, 3, &["no GPU adapter was found", "mesa-vulkan-drivers"]);
+        }
+    }
+    if has_adapter() {
+        let known = &arcsm::gpu::list_adapters()[0].name;
+        refuses(&mut arcsm(here.path(), "adapters --adapter voodoo2"), 3, &["voodoo2", known]);
+        let mut command = arcsm(here.path(), "adapters");
+        refuses(command.env("WGPU_ADAPTER_NAME", "voodoo3"), 3, &["voodoo3", known]);
+    }
+    assert!(names_in(here.path()).is_empty());
+}
+
+#[test]
+fn sizes_that_do_not_fit_are_refused_with_the_numbers_before_training() {
+    if !has_adapter() {
+        return;
+    }
+    let here = folder();
+    let words = "train --data digits --out run --hidden 65536,65536";
+    let needed = (65_536u64 * 65_536 * 4).to_string();
+    refuses(&mut arcsm(here.path(), words), 3, &["ctx.layers.1.weight", &needed, "Use smaller sizes"]);
+}
+
+#[test]
+fn checkpoints_that_cannot_be_used_are_refused() {
+    if !has_adapter() {
+        return;
+    }
+    let here = folder();
+    let whole = fs::read(train_tiny(here.path(), "run", 2)).expect("written");
+    let newer = {
+        let (old, new) = (br#""format_version":"1""#, br#""format_version":"9""#);
+        let at = whole.windows(old.len()).position(|window| window == old).expect("the header holds it");
+        [&whole[..at], &new[..], &whole[at + new.len()..]].concat()
+    };
+    let write = |name: &str, bytes: &[u8]| fs::write(here.path().join(name), bytes).expect("written");
+    write("cut", &whole[..whole.len() - 100]);
+    write("newer", &newer);
+    write("other", b"PK\x03\x04");
+    write_npy(&here.path().join("x.npy"), &HostTensor::new([2, 64], vec![0.5; 128])).expect("written");
+    write_npy(&here.path().join("wide.npy"), &HostTensor::new([2, 65], vec![0.5; 130])).expect("written");
+    for (name, words) in [
+        ("none", &["none", "cannot be read"][..]),
+        ("cut", &["cut", "no whole safetensors file"]),
+        ("newer", &["newer", "format version 9"]),
+        ("other", &["other", "no whole safetensors file"]),
+    ] {
+        refuses(&mut arcsm(here.path(), &format!("sample --checkpoint {name} --count 2 --out a.png")), 2, words);
+        refuses(&mut arcsm(here.path(), &format!("score --checkpoint {name} --input x.npy --out a.npz")), 2, words);
+    }
+    let score = "score --checkpoint run/checkpoints/last.safetensors --out a.npz --input";
+    refuses(&mut arcsm(here.path(), &format!("{score} wide.npy")), 2, &["wide.npy", "65", "64"]);
+    refuses(&mut arcsm(here.path(), &format!("{score} x.npy --sigma wide.npy")), 2, &["wide.npy"]);
+    refuses(&mut arcsm(here.path(), &format!("{score} x.npy --sigma -0.1")), 2, &["--sigma"]);
+
+    succeeds(&mut arcsm(here.path(), &format!("train {TINY} --steps 2 --out wider --hidden 24,24")));
+    let last = Path::new("checkpoints/last.safetensors");
+    fs::copy(here.path().join("wider").join(last), here.path().join("run").join(last)).expect("copied");
+    refuses(&mut arcsm(here.path(), "train --resume run --steps 4"), 2, &["a model with other settings"]);
+    assert!(!here.path().join("a.png").exists() && !here.path().join("a.npz").exists());
+}
+
+#[test]
+fn outputs_that_cannot_be_written_are_refused_before_work() {
+    let here = folder();
+    fs::write(here.path().join("file"), "x").expect("written");
+    let start = Instant::now();
+    for words in [
+        "sample --checkpoint c --out file/a.png",
+        "sample --checkpoint c --npy .",
+        "score --checkpoint c --input x.npy --out file/a.npz",
+        "import --weights w --config m --out file/a.ckpt",
+    ] {
+        refuses(&mut arcsm(here.path(), words), 2, &["Give a path to a file"]);
+    }
+    assert!(start.elapsed() < Duration::from_secs(5), "no work before the check");
+    if has_adapter() {
+        refuses(&mut arcsm(here.path(), &format!("train {TINY} --out file/run")), 2, &["file/run"]);
+        refuses(&mut arcsm(here.path(), "demo --out file/demo"), 2, &["file/demo"]);
+    }
+    assert_eq!(fs::read_to_string(here.path().join("file")).expect("there"), "x");
+}
+
+#[test]
+fn a_run_is_not_overwritten_unless_forced() {
+    if !has_adapter() {
+        return;
+    }
+    let here = folder();
+    let checkpoint = train_tiny(here.path(), "run", 2);
+    let before = fs::read(&checkpoint).expect("written");
+    refuses(&mut arcsm(here.path(), &format!("train {TINY} --out run")), 2, &["holds a run already", "--force"]);
+    refuses(&mut arcsm(here.path(), "train --force --data npy:none.npy --out run"), 2, &["none.npy"]);
+    assert_eq!(fs::read(&checkpoint).expect("kept"), before, "a refused run must lose nothing");
+    succeeds(&mut arcsm(here.path(), &format!("train {TINY} --out run --steps 2 --force --seed 8")));
+    assert_ne!(fs::read(&checkpoint).expect("written"), before);
+    refuses(&mut arcsm(here.path(), "train --resume run --seed 3"), 2, &["--resume", "seed"]);
+}
+
+#[test]
+fn a_full_disk_keeps_the_old_file_and_leaves_no_part() {
+    let here = folder();
+    let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=128k", "none"]).arg(here.path()).output();
+    if !mounted.is_ok_and(|output| output.status.success()) {
+        println!("SKIPPED: a small file system cannot be mounted here");
+        return;
+    }
+    let elsewhere = folder();
+    let outcome = std::panic::catch_unwind(|| {
+        if !has_adapter() {
+            return;
+        }
+        let checkpoint = train_tiny(elsewhere.path(), "run", 2);
+        let input = elsewhere.path().join("x.npy");
+        write_npy(&input, &HostTensor::new([400, 64], vec![0.5; 400 * 64])).expect("written");
+        let old = here.path().join("old.npz");
+        fs::write(&old, "precious").expect("written");
+        let words =
+            ["--checkpoint", checkpoint.to_str().expect("text"), "--input", input.to_str().expect("text"), "--out"];
+        refuses(arcsm(here.path(), "score").args(words).arg(&old), 1, &["old.npz", "The disk is full"]);
+        assert_eq!(fs::read_to_string(&old).expect("kept"), "precious");
+        assert_eq!(names_in(here.path()), ["old.npz"]);
+        let words = format!("train {TINY} --hidden 256,256 --steps 2 --out run");
+        refuses(&mut arcsm(here.path(), &words), 1, &["The disk is full"]);
+        assert!(!names_in(&here.path().join("run/checkpoints")).iter().any(|name| name.ends_with(".safetensors")));
+    });
+    let unmounted = Command::new("umount").arg(here.path()).status().expect("umount starts");
+    assert!(unmounted.success());
+    outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+}
+
+// ---- interruptions ----------------------------------------------------------------------------------------------
+
+/// A training run in the background.
+fn spawn(folder: &Path, words: &str) -> Child {
+    let mut command = program("arcsm");
+    command.current_dir(folder).args(words.split_whitespace()).stdout(Stdio::null()).stderr(Stdio::piped());
+    command.spawn().expect("the executable starts")
+}
+
+/// Waits until a checkpoint has at least this step.
+fn wait_for_step(path: &Path, step: u64) -> Checkpoint {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        if path.exists() {
+            let checkpoint = Checkpoint::load(path).expect("a checkpoint is always readable");
+            if checkpoint.step >= step {
+                return checkpoint;
+            }
+        }
+        assert!(Instant::now() < deadline, "no step {step} in a minute");
+        sleep(Duration::from_millis(5));
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupted_or_killed_run_goes_on_bit_for_bit() {
+    if !has_adapter() {
+        return;
+    }
+    let here = folder();
+    let words = |run: &str| format!("train {TINY} --steps 120 --checkpoint-every 3 --out {run}");
+    succeeds(&mut arcsm(here.path(), &words("whole")));
+    let last = |run: &str| here.path().join(run).join("checkpoints/last.safetensors");
+    let whole = Checkpoint::load(&last("whole")).expect("written");
+
+    let mut interrupted = spawn(here.path(), &words("interrupted"));
+    wait_for_step(&last("interrupted"), 6);
+    let signalled = Command::new("kill").args(["-INT", &interrupted.id().to_string()]).status();
+    assert!(signalled.expect("kill starts").success());
+    let status = interrupted.wait().expect("it ends");
+    let mut text = String::new();
+    interrupted.stderr.take().expect("piped").read_to_string(&mut text).expect("text");
+    assert_eq!(status.code(), Some(130), "{text}");
+    assert!(text.contains("error: interrupted") && text.contains("arcsm train --resume interrupted"), "{text}");
+
+    let mut killed = spawn(here.path(), &words("killed"));
+    wait_for_step(&last("killed"), 9);
+    killed.kill().expect("it runs");
+    killed.wait().expect("it ends");
+
+    for run in ["interrupted", "killed"] {
+        let stopped_at = Checkpoint::load(&last(run)).expect("readable").step;
+        assert!(stopped_at < 120, "{run} had ended before it was stopped");
+        succeeds(&mut arcsm(here.path(), &format!("train --resume {run}")));
+        let resumed = Checkpoint::load(&last(run)).expect("written");
+        assert_eq!((resumed.step, resumed.samples_drawn), (whole.step, whole.samples_drawn));
+        for (name, tensor) in &whole.tensors {
+            let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+            assert!(bits(&resumed.tensors[name].values) == bits(&tensor.values), "{run}: {name} differs");
+        }
+        let lines = |run: &str| fs::read_to_string(here.path().join(run).join("metrics.jsonl")).expect("written");
+        assert!(lines(run) == lines("whole"), "{run}: every step stands once, with the same losses");
+    }
+}
+
+#[test]
+fn fifty_kills_leave_a_readable_checkpoint() {
+    if !has_adapter() {
+        return;
+    }
+    let here = folder();
+    let last = train_tiny(here.path(), "run", 2);
+    let mut reached = 2;
+    for kill in 0..50_u64 {
+        let mut child = spawn(here.path(), "train --resume run --steps 1000000 --checkpoint-every 1");
+        // One in five is killed while it starts; the others save all the time by then, at moments in no order.
+        if kill % 5 > 0 {
+            wait_for_step(&last, reached + 1);
+        }
+        sleep(Duration::from_micros(kill * 7919 % 60_000));
+        child.kill().expect("it runs");
+        child.wait().expect("it ends");
+        let checkpoint = Checkpoint::load(&last).expect("always readable");
+        assert!(checkpoint.step >= reached, "step {} after step {reached}", checkpoint.step);
+        reached = checkpoint.step;
+        let best = here.path().join("run/checkpoints/best.safetensors");
+        Checkpoint::load(&best).expect("always readable");
+    }
+    assert!(reached > 50, "the kills must have hit training, which got to step {reached} only");
+}
+
+// ---- an outsider's numbers --------------------------------------------------------------------------------------
+
+/// The golden vectors beside the checkout, or None, aloud.
+fn golden() -> Option<PathBuf> {
+    let root = std::env::var_os("ARCSM_SHARED")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"), PathBuf::from);
+    let folder = root.join("golden");
+    if folder.exists() {
+        return Some(folder);
+    }
+    assert!(std::env::var_os("ARCSM_REQUIRE_SHARED").is_none_or(|v| v != "1"), "{} is missing", folder.display());
+    println!("SKIPPED: {} is missing", folder.display());
+    None
+}
+
+#[test]
+fn imported_golden_weights_score_as_their_own_implementation() {
+    let (true, Some(golden)) = (has_adapter(), golden()) else { return };
+    for name in ["made_d6_osig_tanh", "made_d6_plain_softplus"] {
+        let here = folder();
+        let weights = golden.join(format!("{name}.safetensors"));
+        let tensors = read_weights(&weights).expect("golden");
+        let text = fs::read_to_string(golden.join(format!("{name}.json"))).expect("golden");
+        fs::write(here.path().join("m.toml"), model_settings(&text)).expect("written");
+        let words = format!("import --config m.toml --prefix w0. --out m.ckpt --weights {}", weights.display());
+        assert_eq!(json_of(&mut arcsm(here.path(), &words))["dimensions"], 6);
+        let write = |file: &str, tensor: &str| {
+            write_npy(&here.path().join(file), &tensors[tensor]).expect("written");
+        };
+        write("x.npy", "x");
+        let plain = !tensors.contains_key("sigma");
+        let noise = if plain { "--sigma 0" } else { "--sigma sigma.npy --noise eps.npy" };
+        let (sigma, eps) = if plain { ("dsm_sigma", "dsm_eps") } else { ("sigma", "eps") };
+        write("sigma.npy", sigma);
+        write("eps.npy", eps);
+        let score = "score --checkpoint m.ckpt --input x.npy --out s.npz";
+        let losses = json_of(&mut arcsm(here.path(), &format!("{score} {noise}")));
+        for (array, tensor) in [("context", "ctx"), ("score", "s"), ("slope", "ds")] {
+            assert_close(&read_npz(&here.path().join("s.npz"), array), &tensors[tensor].values, array);
+        }
+        let loss = |losses: &Value, key: &str| losses[key].as_f64().expect("a number") as f32;
+        assert_close(&[loss(&losses, "csm_loss")], &tensors["csm_loss"].values, "csm loss");
+        let noisy = json_of(&mut arcsm(here.path(), &format!("{score} --sigma sigma.npy --noise eps.npy")));
+        assert_close(&[loss(&noisy, "dsm_loss")], &tensors["dsm_loss"].values, "dsm loss");
+    }
+}
+
+/// The settings of a golden model, with mean 0.25 and standard deviation 0.5 as its layout says.
+fn model_settings(json: &str) -> String {
+    let about: Value = serde_json::from_str(json).expect("golden");
+    format!(
+        "[model]\nhidden = {}\nactivation = {}\ncontext = {}\n\
+         [model.score]\nhidden = {}\nactivation = {}\nparametrisation = {}\nmean = 0.25\nsd = 0.5\n",
+        about["hidden"], about["ctx_act"], about["C"], about["score_hidden"], about["score_act"], about["param"]
+    )
+}
+
+fn read_npz(path: &Path, array: &str) -> Vec<f32> {
+    let mut archive = NpzReader::new(fs::File::open(path).expect("written")).expect("an archive");
+    let array: ndarray::ArrayD<f32> = archive.by_name(array).expect("the array is there");
+    array.iter().copied().collect()
+}
+
+/// Within 1e-5 relative, by norm: some forty roundings of f32 in a row, of 6e-8 each, and the adapter's exp and tanh.
+fn assert_close(found: &[f32], expected: &[f32], what: &str) {
+    assert_eq!(found.len(), expected.len(), "{what}");
+    let norm = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>().sqrt();
+    let difference = norm(&mut found.iter().zip(expected).map(|(a, b)| f64::from(*a) - f64::from(*b)));
+    let size = norm(&mut expected.iter().map(|v| f64::from(*v)));
+    assert!(size > 0.0 && difference <= 1e-5 * size, "{what}: {difference:.3e} of {size:.3e}");
+}
+
+#[test]
+fn weights_that_do_not_fit_their_settings_are_refused() {
+    let here = folder();
+    let write = |name: &str, text: &str| fs::write(here.path().join(name), text).expect("written");
+    write("edm.toml", "[model.score]\nparametrisation = \"edm\"\nmean = 0.1\n");
+    refuses(
+        &mut arcsm(here.path(), "import --weights w --config edm.toml --out m"),
+        2,
+        &["model.score.sd", "edm.toml"],
+    );
+    let (true, Some(golden)) = (has_adapter(), golden()) else { return };
+    let weights = golden.join("made_d6_osig_tanh.safetensors");
+    let text = fs::read_to_string(golden.join("made_d6_osig_tanh.json")).expect("golden");
+    write("m.toml", &model_settings(&text));
+    write("wide.toml", &model_settings(&text).replace("context = 4", "context = 5"));
+    let import = format!("import --out m --weights {} --config", weights.display());
+    refuses(&mut arcsm(here.path(), &format!("{import} m.toml")), 2, &["ctx.layers.0.weight", "--prefix"]);
+    refuses(&mut arcsm(here.path(), &format!("{import} m.toml --prefix w0. --shape 2x2x1")), 2, &["6 inputs", "2x2x1"]);
+    refuses(
+        &mut arcsm(here.path(), &format!("{import} wide.toml --prefix w0.")),
+        2,
+        &["ctx.layers.2.weight", "[24, 11]"],
+    );
+    assert!(!here.path().join("m").exists());
+}
