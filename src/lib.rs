@@ -31,7 +31,7 @@
 //! user asked                                    maths   vocabulary               held against its own
 //! ```
 //!
-//! A layer uses only what stands to its right; only [`gpu`] names wgpu and naga; [`reference`] knows nothing of either.
+//! A layer uses only what stands to its right; only [`gpu`] names wgpu and naga; [`mod@reference`] knows nothing of either.
 //! `data`, `checkpoint`, `arrays`, `files`, `metrics`, `image_grid`, `plot` and `picture` are the files on either side.
 //!
 //! # Ten lines

@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use crate::checkpoint::Checkpoint;
 use crate::config::{Config, Objective};
-use crate::data::{self, Dataset, SampleShape, Samples, Shuffle};
+use crate::data::{self, Dataset, Samples, Shuffle};
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, PendingRead};
 use crate::metrics::Metrics;
@@ -173,24 +173,34 @@ pub struct Trainer<'g> {
 }
 
 /// How long a step takes, so that a slow adapter gets it in several submissions.
+#[derive(Debug, Default)]
 struct Pace {
     last: Option<Instant>,
+    steps: u32,
     seconds: f64,
 }
 
 impl Pace {
-    /// Steps follow each other as fast as the adapter works, so the time between two of them is the time of one; the
-    /// least seen counts, as anything may have come between.
+    /// Until the queue is full the host runs ahead of the adapter, and kernels still compile.
+    const UNSETTLED: u32 = 8;
+
+    /// Steps follow each other as fast as the adapter works, so the time between two of them is the time of one. Pictures
+    /// and held-out losses come between some: their weight is small.
     fn tick(&mut self) {
         let now = Instant::now();
         if let Some(last) = self.last.replace(now) {
-            self.seconds = self.seconds.min((now - last).as_secs_f64());
+            let seconds = (now - last).as_secs_f64();
+            self.steps += 1;
+            self.seconds = match self.steps {
+                ..=Self::UNSETTLED => seconds,
+                _ => 0.9 * self.seconds + 0.1 * seconds.min(4.0 * self.seconds),
+            };
         }
     }
 
-    /// Submissions of at most `budget` each; one until the pace is known.
+    /// Submissions of about `budget` each; one until the pace is known.
     fn pieces(&self, budget: Duration) -> usize {
-        if self.seconds.is_finite() { (self.seconds / budget.as_secs_f64()).ceil() as usize } else { 1 }
+        if self.steps > Self::UNSETTLED { (self.seconds / budget.as_secs_f64()).ceil() as usize } else { 1 }
     }
 }
 
@@ -225,7 +235,7 @@ impl<'g> Trainer<'g> {
             pending: VecDeque::new(),
             indices: Vec::new(),
             batch: vec![0.0; batch * data.shape.dimensions()],
-            pace: Pace { last: None, seconds: f64::INFINITY },
+            pace: Pace::default(),
             trained: Trained {
                 weights: optimiser.average.clone(),
                 shape: data.shape,
@@ -614,12 +624,5 @@ impl Session<'_> {
             }
         }
         Ok(())
-    }
-}
-
-/// Shape of the samples of a run, for those who only have its settings.
-impl From<&Dataset> for SampleShape {
-    fn from(data: &Dataset) -> Self {
-        data.shape
     }
 }

@@ -20,6 +20,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clap::{CommandFactory, FromArgMatches, Parser};
+use tracing_subscriber::EnvFilter;
 
 use self::console::Console;
 use crate::error::{Error, Result};
@@ -149,6 +150,7 @@ fn run_single<T: clap::Args + Task>(name: &'static str) -> ExitCode {
 }
 
 fn run(global: &Global, task: &impl Task) -> ExitCode {
+    show_log(global.verbose);
     let session = Session { global, console: Console::new(global) };
     match task.run(&session) {
         Ok(()) => ExitCode::SUCCESS,
@@ -157,6 +159,14 @@ fn run(global: &Global, task: &impl Task) -> ExitCode {
             ExitCode::from(error.exit_status())
         }
     }
+}
+
+/// Sends the log to stderr: what RUST_LOG asks for, with --verbose this crate's debug messages.
+fn show_log(verbose: bool) {
+    let default = if verbose { "warn,arcsm=debug" } else { "off" };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
+    // A second call, as in tests, keeps the first.
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time().try_init();
 }
 
 /// The error with those of its causes that it does not already quote.

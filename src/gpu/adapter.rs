@@ -57,19 +57,20 @@ pub(super) fn instance() -> wgpu::Instance {
     wgpu::Instance::new(descriptor)
 }
 
-pub(super) fn choose(instance: &wgpu::Instance, choice: &AdapterChoice) -> Result<wgpu::Adapter, GpuError> {
+/// The adapter of a choice, with its index in [`list_adapters`].
+pub(super) fn choose(instance: &wgpu::Instance, choice: &AdapterChoice) -> Result<(usize, wgpu::Adapter), GpuError> {
     let mut adapters = enumerate(instance);
     if adapters.is_empty() {
         return Err(GpuError::NoAdapter);
     }
-    let AdapterChoice::Named(wanted) = choice else { return Ok(adapters.swap_remove(0)) };
+    let AdapterChoice::Named(wanted) = choice else { return Ok((0, adapters.swap_remove(0))) };
     let by_index = wanted.parse::<usize>().ok().filter(|&i| i < adapters.len());
     let by_name = || {
         let wanted = wanted.to_lowercase();
         adapters.iter().position(|a| a.get_info().name.to_lowercase().contains(&wanted))
     };
     match by_index.or_else(by_name) {
-        Some(index) => Ok(adapters.swap_remove(index)),
+        Some(index) => Ok((index, adapters.swap_remove(index))),
         None => {
             let names = adapters.iter().enumerate().map(|(i, a)| format!("{i}: {}", a.get_info().name));
             Err(GpuError::UnknownAdapter { wanted: wanted.clone(), known: names.collect::<Vec<_>>().join(", ") })

@@ -103,8 +103,8 @@ impl Gpu {
     /// # Errors
     /// No adapter, no adapter of that name, or a driver that refuses.
     pub fn open(options: GpuOptions) -> Result<Self, GpuError> {
-        let adapter = adapter::choose(&adapter::instance(), &options.adapter)?;
-        let summary = adapter::summarise(0, &adapter);
+        let (index, adapter) = adapter::choose(&adapter::instance(), &options.adapter)?;
+        let summary = adapter::summarise(index, &adapter);
         let subgroups = adapter.features().contains(wgpu::Features::SUBGROUP);
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("arcsm"),
@@ -234,6 +234,7 @@ impl Gpu {
         let fence = if self.options.poison { FENCE_WORDS } else { 0 };
         let bytes = ((words + fence) as u64 * 4).max(16);
         self.check_size(label, bytes, self.limits.max_buffer_size, "buffer")?;
+        tracing::debug!(label, ?shape, bytes, "allocating");
         let scope = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
         let descriptor =
             wgpu::BufferDescriptor { label: Some(label), size: bytes, usage: STORAGE, mapped_at_creation: false };
@@ -412,6 +413,7 @@ impl Gpu {
     }
 
     fn compile(&self, spec: &KernelSpec, variant: &Variant, constants: &[u32]) -> Result<Pipeline, GpuError> {
+        tracing::debug!(kernel = variant.name, needs = ?variant.needs, ?constants, "compiling");
         let refused = |reason: String| GpuError::Kernel { kernel: variant.name.into(), reason };
         let mut source = variant.compose(spec, constants).map_err(refused)?;
         if let Some(fault) = self.options.fault.filter(|fault| fault.kernel == variant.name) {

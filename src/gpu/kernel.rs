@@ -1,6 +1,8 @@
 //! Declaring a kernel once: from [`kernel!`](crate::kernel) come its uniform block, its bind group layout, an argument
 //! struct with named tensors, and the checks before each dispatch. `gpu::reflect` holds the WGSL against it.
 
+use glam::UVec3;
+
 use super::Tensor;
 
 /// How a kernel uses a tensor.
@@ -110,7 +112,7 @@ pub trait Kernel {
     /// Tensors in binding order.
     fn arguments(&self) -> Vec<Argument<'_>>;
     /// Workgroups for a variant's tile.
-    fn grid(&self, tile: [u32; 2]) -> [u32; 3];
+    fn grid(&self, tile: [u32; 2]) -> UVec3;
     /// Upper bound of the loop iterations of one invocation, all loops added up (llvmpipe ends them at 65,535).
     fn iterations(&self) -> u64;
 }
@@ -220,9 +222,9 @@ macro_rules! kernel {
             }
 
             #[allow(unused_variables, reason = "a grid may depend on few of them")]
-            fn grid(&self, $tiles: [u32; 2]) -> [u32; 3] {
+            fn grid(&self, $tiles: [u32; 2]) -> $crate::gpu::UVec3 {
                 $(let $param = self.$param;)*
-                $grid
+                $crate::gpu::UVec3::from_array($grid)
             }
 
             #[allow(unused_variables, reason = "a bound may depend on few of them")]

@@ -13,6 +13,9 @@ pub mod reflect;
 mod source;
 mod tensor;
 
+#[doc(hidden)]
+pub use glam::UVec3;
+
 pub use adapter::{AdapterChoice, AdapterSummary, list_adapters};
 pub(crate) use device::WINDOW_ALIGNMENT_WORDS;
 pub use device::{Fault, Gpu, GpuOptions, PendingRead};

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use glam::UVec3;
+
 use super::device::{Pipeline, UNIFORM_ALIGNMENT};
 use super::kernel::Kernel;
 use super::{Gpu, GpuError, Tensor};
@@ -24,7 +26,7 @@ pub struct Recorder<'g> {
 pub struct Submission(pub(super) wgpu::SubmissionIndex);
 
 enum Command {
-    Dispatch { pipeline: Arc<Pipeline>, tensors: Vec<Tensor>, uniform_offset: u64, uniform_bytes: u64, grid: [u32; 3] },
+    Dispatch { pipeline: Arc<Pipeline>, tensors: Vec<Tensor>, uniform_offset: u64, uniform_bytes: u64, grid: UVec3 },
     Clear(Tensor),
     Copy { source: Tensor, destination: Tensor },
 }
@@ -53,8 +55,8 @@ impl<'g> Recorder<'g> {
         }
         let grid = kernel.grid(variant.tile);
         let limit = self.gpu.limits().max_compute_workgroups_per_dimension;
-        if grid.iter().any(|&n| n > limit) {
-            let problem = format!("{grid:?} workgroups, at most {limit} in each direction");
+        if grid.max_element() > limit {
+            let problem = format!("{grid} workgroups, at most {limit} in each direction");
             return Err(GpuError::Dispatch { kernel: K::SPEC.name, problem });
         }
         let iterations = kernel.iterations();
@@ -62,7 +64,7 @@ impl<'g> Recorder<'g> {
             let problem = format!("{iterations} loop iterations an invocation, at most {MAX_ITERATIONS}");
             return Err(GpuError::Dispatch { kernel: K::SPEC.name, problem });
         }
-        if grid.contains(&0) {
+        if grid.min_element() == 0 {
             return Ok(());
         }
         let words = kernel.words();
@@ -165,7 +167,7 @@ impl<'g> Recorder<'g> {
             };
             pass.set_pipeline(&pipeline.pipeline);
             pass.set_bind_group(0, &self.bind(device, arena, pipeline, tensors, *uniform_offset, *uniform_bytes), &[]);
-            pass.dispatch_workgroups(grid[0], grid[1], grid[2]);
+            pass.dispatch_workgroups(grid.x, grid.y, grid.z);
         }
     }
 

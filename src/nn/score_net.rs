@@ -350,25 +350,18 @@ impl ScoreWorkspace {
 }
 
 /// The table that `shared/score_net.wgsl` reads, and the words of scratch a tile takes: first the input, then z and h of
-/// each hidden layer.
+/// each hidden layer. The output layer's z and h are never written.
 fn layer_table(layers: &[Dense], table: &ParamTable, start: usize) -> (Vec<u32>, usize) {
     let tile_quads = |width: usize| TILE_LINES * pitch(width) / 4;
     let quad = |slot: SlotId| (table.slot(slot).offset - start) / 4;
     let mut words = Vec::new();
-    let mut input = 0;
-    let mut end = tile_quads(layers[0].n_in);
+    let (mut input, mut end) = (0, tile_quads(layers[0].n_in));
     for layer in layers {
-        let z = end;
-        let h = z + tile_quads(layer.n_out);
+        let (z, h) = (end, end + tile_quads(layer.n_out));
         let row = [layer.n_in, layer.n_out, quad(layer.weight), quad(layer.bias), input, z, h, 0];
         words.extend(row.map(|value| value as u32));
-        if layer.n_out > 1 || words.len() < 8 * layers.len() {
-            end = h + tile_quads(layer.n_out);
-        }
-        input = h;
+        (input, end) = (h, h + tile_quads(layer.n_out));
     }
-    (words, end * 4)
+    let output_quads = 2 * layers.last().map_or(0, |layer| tile_quads(layer.n_out));
+    (words, (end - output_quads) * 4)
 }
-
-/// `pitch` is a multiple of four words, so scratch rows of whole tiles need no padding.
-const _: () = assert!(TILE_LINES.is_multiple_of(4));
