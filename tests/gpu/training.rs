@@ -49,7 +49,7 @@ fn trained(gpu: &Gpu, config: &Config, folder: &Path) -> Trained {
 #[test]
 fn a_gaussian_is_learned_to_its_known_optimum() {
     let Some(gpu) = shared() else { return };
-    let mut config = small("gaussian:8", 1200);
+    let mut config = small("gaussian:8", 2000);
     config.model.activation = Activation::Silu;
     config.model.hidden = vec![48, 48];
     config.model.score.hidden = vec![32, 32];
@@ -58,7 +58,7 @@ fn a_gaussian_is_learned_to_its_known_optimum() {
     config.train = arcsm::config::TrainConfig {
         objective: Objective::Plain,
         batch: 128,
-        steps: 1200,
+        steps: 2000,
         learning_rate: 5e-3,
         validate_samples: 0,
         ..Default::default()
@@ -171,7 +171,8 @@ fn a_checkpoint_of_other_settings_is_refused() {
     other.model.hidden = vec![20, 20];
     let error = train(gpu, &plan(&other, &run, true), &AtomicBool::new(false), &mut |_| {}).expect_err("other sizes");
     assert_eq!(error.exit_status(), 2);
-    let again = train(gpu, &plan(&config, &run, false), &AtomicBool::new(false), &mut |_| {}).expect_err("a run is there");
+    let again =
+        train(gpu, &plan(&config, &run, false), &AtomicBool::new(false), &mut |_| {}).expect_err("a run is there");
     assert!(again.to_string().contains("holds a run already"), "{again}");
     assert_eq!(Checkpoint::load(&run.join("checkpoints/last.safetensors")).expect("untouched").step, 3);
 }
