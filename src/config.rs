@@ -161,7 +161,7 @@ pub enum Activation {
     Elu = 5,
 }
 
-/// How the score network's output f becomes the score s of x~ = x + sigma eps (`golden/LAYOUT.md` has the same names).
+/// How the score network's output f becomes the score s of x~ = x + sigma eps (`assets/golden/LAYOUT.md` has the same names).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 #[repr(u32)]
@@ -250,7 +250,7 @@ impl Default for TrainConfig {
             validate_every: 500,
             validate_samples: 1000,
             checkpoint_every: 500,
-            sample_every: 0,
+            sample_every: 1000,
         }
     }
 }

@@ -139,6 +139,7 @@ fn fit_to_time(gpu: &Gpu, mut config: Config, data: &Dataset, seconds: f64) -> R
     config.train.steps = ((left / per_step) as u64).clamp(20, config.train.steps);
     config.train.validate_every = config.train.steps.div_ceil(8);
     config.train.checkpoint_every = config.train.steps.div_ceil(4);
+    config.train.sample_every = 0;
     Ok(config)
 }
 

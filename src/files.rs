@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use crate::error::{Error, Result};
 
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
+/// Names of files that are being written start so.
+const UNFINISHED: &str = ".arcsm-unfinished-";
 
 /// Reads a whole input file; gzip is unpacked, whatever the file's name.
 ///
@@ -104,6 +106,20 @@ where
     sync_folder(&folder).map_err(|source| refused("write", path, source))
 }
 
+/// Removes what a process that was killed while writing left in a folder. Nobody else may be writing there.
+///
+/// # Errors
+/// A file that may not be removed.
+pub fn remove_unfinished(folder: &Path) -> Result<()> {
+    let Ok(entries) = fs::read_dir(folder) else { return Ok(()) };
+    for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
+        if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(UNFINISHED)) {
+            fs::remove_file(&path).map_err(|source| refused("remove", &path, source))?;
+        }
+    }
+    Ok(())
+}
+
 fn write_and_sync<W>(file: &File, path: &Path, write: W) -> Result<()>
 where
     W: FnOnce(&mut BufWriter<&File>) -> io::Result<()>,
@@ -136,12 +152,12 @@ fn folder_of(path: &Path) -> PathBuf {
 fn temporary_in(folder: &Path) -> io::Result<tempfile::NamedTempFile> {
     use std::os::unix::fs::PermissionsExt;
     // The default of temporary files is 0600; results shall be as readable as the user's umask says.
-    tempfile::Builder::new().permissions(fs::Permissions::from_mode(0o666)).tempfile_in(folder)
+    tempfile::Builder::new().prefix(UNFINISHED).permissions(fs::Permissions::from_mode(0o666)).tempfile_in(folder)
 }
 
 #[cfg(not(unix))]
 fn temporary_in(folder: &Path) -> io::Result<tempfile::NamedTempFile> {
-    tempfile::NamedTempFile::new_in(folder)
+    tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(folder)
 }
 
 /// Without this a power cut may undo the rename.
@@ -158,6 +174,17 @@ fn sync_folder(_folder: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_killed_process_left_is_removed_and_nothing_else() {
+        let root = tempfile::tempdir().expect("a folder");
+        let left = temporary_in(root.path()).expect("a file").keep().expect("kept").1;
+        fs::write(root.path().join("last.safetensors"), "whole").expect("a file");
+        remove_unfinished(root.path()).expect("swept");
+        assert!(!left.exists());
+        assert_eq!(names_in(root.path()), ["last.safetensors"]);
+        remove_unfinished(&root.path().join("absent")).expect("nothing to do");
+    }
 
     fn names_in(folder: &Path) -> Vec<String> {
         let entries = fs::read_dir(folder).expect("a folder");

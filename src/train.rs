@@ -15,6 +15,7 @@ use crate::checkpoint::Checkpoint;
 use crate::config::{Config, Objective};
 use crate::data::{self, Dataset, Samples, Shuffle};
 use crate::error::{Error, Result};
+use crate::files;
 use crate::gpu::{Gpu, PendingRead};
 use crate::metrics::Metrics;
 use crate::nn::{ArCsm, Batch, Noise, Optimiser, ParamBuffer, Workspace};
@@ -133,6 +134,9 @@ pub fn train(
     let mut trainer = Trainer::new(gpu, config, &data, checkpoint.as_ref())?;
     if plan.force && !plan.resume {
         folder.remove_run()?;
+    }
+    for part in ["", "checkpoints", "samples"] {
+        files::remove_unfinished(&folder.root.join(part))?;
     }
     folder.write_config(&trainer.trained.config)?;
     let metrics = Metrics::open(&folder.root.join("metrics.jsonl"), trainer.trained.step)?;
@@ -410,7 +414,7 @@ impl RunFolder {
             let remedy = "Go on with `--resume`, start afresh with `--force`, or give another folder";
             return Err(Error::input(subject(), "holds a run already", remedy));
         }
-        crate::files::check_writable(&folder.root.join("config.toml"))?;
+        files::check_writable(&folder.root.join("config.toml"))?;
         Ok(folder)
     }
 
@@ -447,7 +451,7 @@ impl RunFolder {
 
     fn write_config(&self, config: &Config) -> Result<()> {
         use std::io::Write;
-        crate::files::write_atomically(&self.root.join("config.toml"), |file| {
+        files::write_atomically(&self.root.join("config.toml"), |file| {
             file.write_all(config.to_toml().as_bytes())
         })
     }

@@ -1,5 +1,5 @@
 //! Degrees of units, and the staircase masks that follow from them (Germain, Gregor, Murray, Larochelle, "MADE:
-//! masked autoencoder for distribution estimation", ICML 2015; degrees sorted, names as in `golden/LAYOUT.md`).
+//! masked autoencoder for distribution estimation", ICML 2015; degrees sorted, names as in `assets/golden/LAYOUT.md`).
 //!
 //! A unit of degree m may depend on x_1 .. x_m. Input d (1-based) has degree d; output k of dimension d too, but it
 //! must see *smaller* degrees only.

@@ -167,7 +167,7 @@ mod tests {
 
     #[test]
     fn golden_masks() {
-        for golden in GOLDEN_MADE.iter().filter_map(|name| Golden::load(name)) {
+        for golden in GOLDEN_MADE.map(Golden::load) {
             let made = golden.model("w0").made;
             for (l, layer) in made.layers.iter().enumerate() {
                 let visible = made.visible(l);

@@ -137,7 +137,7 @@ mod tests {
 
     #[test]
     fn golden_contexts_and_scores() {
-        for golden in GOLDEN_MADE.iter().filter_map(|name| Golden::load(name)) {
+        for golden in GOLDEN_MADE.map(Golden::load) {
             let (model, x) = (golden.model("w0"), golden.tensor("x"));
             assert_close("ctx", &model.made.forward(x).contexts, golden.tensor("ctx"), 1e-9);
             let (sigma, x_tilde) = match model.net.parametrisation {
@@ -155,7 +155,7 @@ mod tests {
 
     #[test]
     fn golden_losses_and_gradients() {
-        for golden in GOLDEN_MADE.iter().filter_map(|name| Golden::load(name)) {
+        for golden in GOLDEN_MADE.map(Golden::load) {
             let (model, x) = (golden.model("w0"), golden.tensor("x"));
             for (name, (objective, sigma, eps)) in [("csm", golden.csm()), ("dsm", golden.dsm())] {
                 let got = model.loss_and_gradients(x, sigma, eps, &loss(objective));
@@ -167,7 +167,7 @@ mod tests {
 
     #[test]
     fn golden_adam_steps() {
-        for golden in GOLDEN_MADE.iter().filter_map(|name| Golden::load(name)) {
+        for golden in GOLDEN_MADE.map(Golden::load) {
             let (mut model, x) = (golden.model("w0"), golden.tensor("x"));
             let (objective, sigma, eps) = golden.csm();
             let mut moments = Moments::new(&model);
@@ -185,7 +185,7 @@ mod tests {
 
     #[test]
     fn golden_log_densities_on_a_grid() {
-        for golden in GOLDEN_MADE.iter().filter_map(|name| Golden::load(name)) {
+        for golden in GOLDEN_MADE.map(Golden::load) {
             let (model, grid) = (golden.model("w0"), golden.tensor("grid"));
             let rows = &golden.tensor("x")[..2 * model.made.dimensions];
             let contexts = model.made.forward(rows).contexts;

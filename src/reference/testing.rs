@@ -1,7 +1,6 @@
 //! What the tests of the references share: difference quotients, random networks, golden files, distributions.
 
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::path::PathBuf;
 
 use statrs::function::erf::erf;
@@ -152,22 +151,9 @@ pub(super) struct Golden {
 }
 
 impl Golden {
-    /// Reads `golden/NAME` of the folder `ARCSM_SHARED`, by default `../shared` beside the crate. `None`, said aloud,
-    /// when there is no such folder, unless `ARCSM_REQUIRE_SHARED=1` forbids skipping.
-    pub(super) fn load(name: &str) -> Option<Self> {
-        let beside = || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared");
-        let folder = std::env::var_os("ARCSM_SHARED").map_or_else(beside, PathBuf::from).join("golden");
-        if !folder.is_dir() {
-            assert!(
-                std::env::var_os("ARCSM_REQUIRE_SHARED").is_none_or(|value| value != "1"),
-                "{} is absent and ARCSM_REQUIRE_SHARED=1 forbids skipping",
-                folder.display()
-            );
-            // Straight to the stream: what a passing test prints would be swallowed.
-            writeln!(std::io::stderr(), "SKIPPED: golden file {name}, as {} is absent", folder.display())
-                .expect("stderr is open");
-            return None;
-        }
+    /// Reads `assets/golden/NAME`.
+    pub(super) fn load(name: &str) -> Self {
+        let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("assets/golden");
         let bytes = std::fs::read(folder.join(format!("{name}.safetensors"))).expect("the golden file is readable");
         let text = std::fs::read(folder.join(format!("{name}.json"))).expect("its settings are readable");
         let tensors = safetensors::SafeTensors::deserialize(&bytes).expect("safetensors");
@@ -176,7 +162,7 @@ impl Golden {
             let values = view.data().chunks_exact(8).map(|b| f64::from_le_bytes(b.try_into().expect("8 bytes")));
             (name.to_owned(), values.collect())
         });
-        Some(Self { tensors: tensors.collect(), settings: serde_json::from_slice(&text).expect("JSON") })
+        Self { tensors: tensors.collect(), settings: serde_json::from_slice(&text).expect("JSON") }
     }
 
     pub(super) fn tensor(&self, name: &str) -> &[f64] {

@@ -1,7 +1,6 @@
 //! The model on the GPU against golden vectors of an independent float64 implementation.
 
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -33,18 +32,9 @@ struct Bench<'g> {
 }
 
 impl Golden {
-    /// From the folder `golden` in `ARCSM_SHARED`, by default `../shared`; `None`, said aloud, where there is none,
-    /// unless `ARCSM_REQUIRE_SHARED=1` forbids skipping.
-    fn load(name: &str) -> Option<Self> {
-        let beside = || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared");
-        let folder = std::env::var_os("ARCSM_SHARED").map_or_else(beside, PathBuf::from).join("golden");
-        if !folder.is_dir() {
-            let required = std::env::var_os("ARCSM_REQUIRE_SHARED").is_some_and(|value| value == "1");
-            assert!(!required, "{} is absent and ARCSM_REQUIRE_SHARED=1 forbids skipping", folder.display());
-            writeln!(std::io::stderr(), "SKIPPED: golden file {name}, as {} is absent", folder.display())
-                .expect("stderr is open");
-            return None;
-        }
+    /// From `assets/golden`.
+    fn load(name: &str) -> Self {
+        let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("assets/golden");
         let bytes = std::fs::read(folder.join(format!("{name}.safetensors"))).expect("the golden file is readable");
         let text = std::fs::read(folder.join(format!("{name}.json"))).expect("its settings are readable");
         let tensors = safetensors::SafeTensors::deserialize(&bytes).expect("safetensors");
@@ -52,7 +42,7 @@ impl Golden {
             let values = view.data().chunks_exact(8).map(|b| f64::from_le_bytes(b.try_into().expect("8 bytes")));
             (name.to_owned(), (view.shape().to_vec(), values.collect()))
         });
-        Some(Self { tensors: tensors.collect(), settings: serde_json::from_slice(&text).expect("JSON") })
+        Self { tensors: tensors.collect(), settings: serde_json::from_slice(&text).expect("JSON") }
     }
 
     fn values(&self, name: &str) -> &[f64] {
@@ -146,6 +136,7 @@ fn assert_near(label: &str, got: &[f32], want: &[f64], tolerance: f64) {
     let norm = |terms: &mut dyn Iterator<Item = f64>| terms.map(|term| term * term).sum::<f64>().sqrt();
     let error = norm(&mut got.iter().zip(want).map(|(&got, want)| f64::from(got) - want));
     let size = norm(&mut want.iter().copied());
+    println!("{label}: relative error {:.1e}, at most {tolerance:.0e}", error / size);
     assert!(error <= tolerance * size, "{label}: error {error:e} of {size:e}");
 }
 
@@ -158,8 +149,7 @@ const BACKWARD: f64 = 1e-4;
 fn golden_contexts_scores_losses_and_gradients() {
     let Some(gpu) = shared() else { return };
     for name in FILES {
-        let Some(golden) = Golden::load(name) else { return };
-        let bench = Bench::new(gpu, golden);
+        let bench = Bench::new(gpu, Golden::load(name));
         let golden = &bench.golden;
         gpu.write(&bench.workspace.score.rows, &golden.rows(golden.csm())).expect("written");
         let mut recorder = gpu.record("scores");
@@ -184,8 +174,7 @@ fn golden_contexts_scores_losses_and_gradients() {
 fn golden_steps_of_adam() {
     let Some(gpu) = shared() else { return };
     for name in FILES {
-        let Some(golden) = Golden::load(name) else { return };
-        let bench = Bench::new(gpu, golden);
+        let bench = Bench::new(gpu, Golden::load(name));
         let zeros = |label: &str| ParamBuffer::zeros(gpu, label, &bench.model.table).expect("memory");
         let moments = [zeros("first_moment"), zeros("second_moment"), zeros("average")];
         let norms = gpu.upload("squared_norms", &[4], &[0.0_f32; 4]).expect("memory");
