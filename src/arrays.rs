@@ -1,10 +1,12 @@
 //! Arrays on the host, and NumPy's .npy and .npz files.
 
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::Path;
 
 use ndarray::{ArrayD, ArrayViewD, IxDyn, ShapeBuilder};
 use ndarray_npy::{NpzWriter, WriteNpyError, WriteNpyExt, WriteNpzError};
+use zip::ZipArchive;
+use zip::result::ZipError;
 
 use crate::error::{Error, Result};
 use crate::files;
@@ -50,12 +52,97 @@ impl HostTensor {
     }
 }
 
+/// A dense array as a file holds it, last index fastest.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FileArray {
+    /// Length along each axis.
+    pub shape: Vec<usize>,
+    /// As many values as the product of `shape`.
+    pub values: ArrayValues,
+}
+
+/// Values of a [`FileArray`].
+#[derive(Debug, Clone, PartialEq)]
+pub enum ArrayValues {
+    /// Of dtype uint8.
+    Bytes(Vec<u8>),
+    /// Of dtype float32 or float64, as f32.
+    Floats(Vec<f32>),
+}
+
 /// Reads a .npy file of float32 or float64 numbers, of any rank, row or column order, either byte order; .gz as well.
 ///
 /// # Errors
 /// Bad input: a missing file, another format or dtype, or a size that does not match the header (both are named).
 pub fn read_npy(path: &Path) -> Result<HostTensor> {
     parse_npy(&files::read_input(path)?, &path.display().to_string())
+}
+
+/// As [`read_npy`], and unsigned bytes too.
+///
+/// # Errors
+/// As [`read_npy`].
+pub fn read_npy_or_bytes(path: &Path) -> Result<FileArray> {
+    parse_array(&files::read_input(path)?, &path.display().to_string())
+}
+
+/// A .npz archive, packed or not, whose arrays are read one by one.
+#[derive(Debug)]
+pub struct Npz {
+    subject: String,
+    archive: ZipArchive<io::Cursor<Vec<u8>>>,
+}
+
+impl Npz {
+    /// Opens an archive.
+    ///
+    /// # Errors
+    /// Bad input: a missing file, or no archive.
+    pub fn open(path: &Path) -> Result<Self> {
+        let subject = path.display().to_string();
+        let bytes = files::read_input(path)?;
+        let archive = ZipArchive::new(io::Cursor::new(bytes)).map_err(|error| broken_archive(&subject, &error))?;
+        Ok(Self { subject, archive })
+    }
+
+    /// Name and shape of every array, in the order of the file.
+    ///
+    /// # Errors
+    /// Bad input: a broken archive or header.
+    pub fn shapes(&mut self) -> Result<Vec<(String, Vec<usize>)>> {
+        let mut shapes = Vec::new();
+        for index in 0..self.archive.len() {
+            let entry = self.archive.by_index(index).map_err(|error| broken_archive(&self.subject, &error))?;
+            let Some(name) = entry.name().strip_suffix(".npy").map(str::to_owned) else { continue };
+            let mut start = Vec::new();
+            let read = entry.take(LONGEST_HEADER).read_to_end(&mut start);
+            read.map_err(|error| broken_archive(&self.subject, &error.into()))?;
+            let (header, _) = Header::of(&start, &format!("{}#{name}", self.subject))?;
+            shapes.push((name, header.shape));
+        }
+        Ok(shapes)
+    }
+
+    /// Reads the array of that name.
+    ///
+    /// # Errors
+    /// Bad input: no such array, or whatever [`read_npy_or_bytes`] refuses.
+    pub fn read(&mut self, name: &str) -> Result<FileArray> {
+        let mut bytes = Vec::new();
+        let entry = self.archive.by_name(&format!("{name}.npy"));
+        entry
+            .and_then(|mut entry| Ok(entry.read_to_end(&mut bytes)?))
+            .map_err(|error| broken_archive(&self.subject, &error))?;
+        parse_array(&bytes, &format!("{}#{name}", self.subject))
+    }
+}
+
+/// Bytes that hold the header of any array of numbers.
+const LONGEST_HEADER: u64 = 1 << 17;
+
+fn broken_archive(subject: &str, error: &ZipError) -> Error {
+    let problem = format!("is no .npz archive that can be read: {error}");
+    Error::input(subject, problem, "Save it with numpy.savez(file, images=array)")
 }
 
 /// Writes a .npy file of float32 numbers, atomically.
@@ -91,39 +178,43 @@ pub fn write_npz(path: &Path, arrays: &[(&str, &HostTensor)]) -> Result<()> {
     })
 }
 
+fn parse_npy(bytes: &[u8], subject: &str) -> Result<HostTensor> {
+    match parse_array(bytes, subject)? {
+        FileArray { shape, values: ArrayValues::Floats(values) } => Ok(HostTensor::new(shape, values)),
+        FileArray { values: ArrayValues::Bytes(_), .. } => Err(wrong_dtype("|u1", "", subject)),
+    }
+}
+
+fn wrong_dtype(found: &str, also: &str, subject: &str) -> Error {
+    Error::input(subject, format!("has dtype {found}, expected {also}float32 (<f4) or float64 (<f8)"), SAVE)
+}
+
+const SAVE: &str = "Save it with numpy.save(file, array.astype(\"float32\"))";
+
 /// The header is read by hand because it comes from outside: nothing is allocated before its shape has been held
 /// against the number of bytes that are really there.
-fn parse_npy(bytes: &[u8], subject: &str) -> Result<HostTensor> {
-    let refuse = |problem: String, remedy: &str| Error::input(subject, problem, remedy);
-    let save = "Save it with numpy.save(file, array.astype(\"float32\"))";
-    let (header, data) = split_npy(bytes)
-        .ok_or_else(|| refuse("is no complete .npy file: its header is missing or cut off".into(), save))?;
-    let header =
-        Header::parse(header).ok_or_else(|| refuse("is no .npy file that can be read: odd header".into(), save))?;
-    let decode: fn(&[u8]) -> f32 = match header.dtype.as_str() {
-        "<f4" => |b| f32::from_le_bytes(fixed(b)),
-        ">f4" => |b| f32::from_be_bytes(fixed(b)),
-        "<f8" => |b| f64::from_le_bytes(fixed(b)) as f32,
-        ">f8" => |b| f64::from_be_bytes(fixed(b)) as f32,
-        other => return Err(refuse(format!("has dtype {other}, expected float32 (<f4) or float64 (<f8)"), save)),
+fn parse_array(bytes: &[u8], subject: &str) -> Result<FileArray> {
+    let (header, data) = Header::of(bytes, subject)?;
+    let width = match header.dtype.as_str() {
+        "|u1" => 1,
+        "<f4" | ">f4" => 4,
+        "<f8" | ">f8" => 8,
+        other => return Err(wrong_dtype(other, "uint8 (|u1) for data, ", subject)),
     };
-    let width = if header.dtype.ends_with('8') { 8 } else { 4 };
     let expected = header.shape.iter().try_fold(width, |product: usize, &n| product.checked_mul(n));
     if expected != Some(data.len()) {
         let expected = expected.map_or("more than can be addressed".into(), |n| n.to_string());
         let problem = format!("has shape {:?}, that is {expected} bytes of data, found {}", header.shape, data.len());
-        return Err(refuse(problem, "The file is cut off or damaged: write it again"));
+        return Err(Error::input(subject, problem, "The file is cut off or damaged: write it again"));
     }
-    let values = data.chunks_exact(width).map(decode).collect();
-    if !header.fortran_order {
-        return Ok(HostTensor::new(header.shape, values));
-    }
-    let columns_first = ArrayD::from_shape_vec(IxDyn(&header.shape).f(), values).expect("the shape holds every value");
-    Ok(HostTensor::new(header.shape, columns_first.iter().copied().collect()))
-}
-
-fn fixed<const N: usize>(bytes: &[u8]) -> [u8; N] {
-    bytes.try_into().expect("chunks have the width of the dtype")
+    let values = match header.dtype.as_str() {
+        "|u1" => ArrayValues::Bytes(header.in_row_order(data.to_vec())),
+        "<f4" => header.floats(data, f32::from_le_bytes),
+        ">f4" => header.floats(data, f32::from_be_bytes),
+        "<f8" => header.floats(data, |bytes| f64::from_le_bytes(bytes) as f32),
+        _ => header.floats(data, |bytes| f64::from_be_bytes(bytes) as f32),
+    };
+    Ok(FileArray { shape: header.shape, values })
 }
 
 /// Header text and data of a .npy file, version 1 to 3 (NumPy Enhancement Proposal 1).
@@ -148,6 +239,27 @@ struct Header {
 }
 
 impl Header {
+    /// Header and data of a .npy file.
+    fn of<'a>(bytes: &'a [u8], subject: &str) -> Result<(Self, &'a [u8])> {
+        let refuse = |problem| Error::input(subject, problem, SAVE);
+        let (text, data) =
+            split_npy(bytes).ok_or_else(|| refuse("is no complete .npy file: its header is missing or cut off"))?;
+        let header = Self::parse(text).ok_or_else(|| refuse("is no .npy file that can be read: odd header"))?;
+        Ok((header, data))
+    }
+
+    fn floats<const N: usize>(&self, data: &[u8], decode: impl Fn([u8; N]) -> f32) -> ArrayValues {
+        ArrayValues::Floats(self.in_row_order(data.as_chunks().0.iter().map(|&bytes| decode(bytes)).collect()))
+    }
+
+    fn in_row_order<T: Copy>(&self, values: Vec<T>) -> Vec<T> {
+        if !self.fortran_order {
+            return values;
+        }
+        let columns_first = ArrayD::from_shape_vec(IxDyn(&self.shape).f(), values);
+        columns_first.expect("the shape holds every value").iter().copied().collect()
+    }
+
     /// The header is a Python dict literal with exactly three keys, as NumPy prints it.
     fn parse(text: &str) -> Option<Self> {
         let value_of = |key: &str| {
@@ -214,9 +326,45 @@ mod tests {
     }
 
     #[test]
+    fn bytes_stay_bytes() {
+        let array = parse_array(&npy(&header("|u1", "True", "(2, 3)"), &[1, 2, 3, 4, 5, 6]), "x").expect("columns");
+        assert_eq!(array, FileArray { shape: vec![2, 3], values: ArrayValues::Bytes(vec![1, 3, 5, 2, 4, 6]) });
+    }
+
+    #[test]
+    fn archives_tell_shapes_and_give_arrays_packed_or_not() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("x.npz");
+        for method in [zip::CompressionMethod::Stored, zip::CompressionMethod::Deflated] {
+            let mut archive = zip::ZipWriter::new(std::fs::File::create(&path).expect("created"));
+            let options = zip::write::SimpleFileOptions::default().compression_method(method);
+            let images = npy(&header("|u1", "False", "(5, 1, 2)"), &[9; 10]);
+            let parts = [("labels.npy", npy(&header("<i8", "False", "(5,)"), &[0; 40])), ("images.npy", images)];
+            for (name, bytes) in parts.iter().chain(&[("notes.txt", b"text".to_vec())]) {
+                archive.start_file(*name, options).expect("begun");
+                archive.write_all(bytes).expect("written");
+            }
+            archive.finish().expect("written");
+            let mut npz = Npz::open(&path).expect("an archive");
+            assert_eq!(npz.shapes().expect("read"), [("labels".into(), vec![5]), ("images".into(), vec![5, 1, 2])]);
+            assert_eq!(npz.read("images").expect("read").values, ArrayValues::Bytes(vec![9; 10]));
+            for (name, problem) in [("labels", "dtype <i8"), ("faces", "no .npz archive that can be read")] {
+                let error = npz.read(name).expect_err(name);
+                assert!(error.to_string().contains(problem) && error.exit_status() == 2, "{error}");
+            }
+        }
+        let whole = std::fs::read(&path).expect("there");
+        for length in 0..whole.len() {
+            std::fs::write(&path, &whole[..length]).expect("written");
+            assert!(Npz::open(&path).is_err(), "{length} of {} bytes", whole.len());
+        }
+    }
+
+    #[test]
     fn faults_are_bad_input_and_say_what_was_found() {
         let cases = [
             (npy(&header("|u1", "False", "(4,)"), &[0; 4]), "dtype |u1"),
+            (npy(&header("<i8", "False", "(1,)"), &[0; 8]), "dtype <i8"),
             (npy(&header("<f4", "False", "(2, 3)"), &[0; 20]), "24 bytes of data, found 20"),
             (npy(&header("<f4", "False", "(99999999999, 99999999999)"), &[0; 4]), "more than can be addressed"),
             (npy(&header("<f4", "False", "(-1,)"), &[0; 4]), "odd header"),
