@@ -321,7 +321,7 @@ fn random_data(shape: SampleShape) -> Dataset {
     let dimensions = shape.dimensions();
     let values = words(3, TRAINING_SAMPLES * dimensions).map(|bits| uniform(bits[0]) as f32).collect();
     let train = Samples::from_floats(dimensions, values);
-    Dataset { name: "random".into(), shape, held_out: train.clone(), train, density: None, credit: None }
+    Dataset::new("random", shape, train.clone(), train)
 }
 
 fn normals(sample: u32, count: usize) -> Vec<f32> {

@@ -24,10 +24,32 @@ pub struct Config {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DataConfig {
-    /// Data SPEC: `digits`, `mnist:DIR`, `idx:FILE`, `npy:FILE`, `csv:FILE`, `toy:NAME`.
+    /// Data SPEC: `digits`, `mnist:DIR`, `cifar10:DIR`, `images:DIR`, `idx:FILE`, `npy:FILE`, `npz:FILE`, `csv:FILE`,
+    /// `toy:NAME` or `gaussian:D`.
     pub spec: String,
     /// Share of the samples kept out of training, for sets that bring no test split of their own; in (0, 0.9].
     pub held_out: f64,
+    /// Side of the images of `images:DIR`: the middle square of each is resized to it. When absent, all must have one
+    /// size already. Other images must have this size.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub size: Option<usize>,
+    /// 1 (grey) or 3 (RGB) for `images:DIR`; when absent, 3 if any file stores colour. Other images must have as many.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub channels: Option<usize>,
+    /// What becomes of files of `images:DIR` that cannot be read as an image.
+    pub broken: Broken,
+    /// Mirror each training image, left to right, with probability 1/2 whenever it is drawn (augmentation).
+    pub flip: bool,
+}
+
+/// What becomes of broken files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Broken {
+    /// The first one ends the work.
+    Refuse,
+    /// They are counted, named and left out.
+    Skip,
 }
 
 /// `[model]`
@@ -192,7 +214,7 @@ pub enum Objective {
 
 impl Default for DataConfig {
     fn default() -> Self {
-        Self { spec: "digits".into(), held_out: 0.15 }
+        Self { spec: "digits".into(), held_out: 0.15, size: None, channels: None, broken: Broken::Refuse, flip: false }
     }
 }
 
@@ -252,6 +274,22 @@ impl Default for TrainConfig {
             checkpoint_every: 500,
             sample_every: 1000,
         }
+    }
+}
+
+impl DataConfig {
+    /// Largest side of an image.
+    pub const LARGEST_SIDE: usize = 1024;
+
+    /// Checks the ranges of these settings.
+    ///
+    /// # Errors
+    /// The first setting at fault, with its range.
+    pub fn check(&self) -> Result<()> {
+        require(self.held_out > 0.0 && self.held_out <= 0.9, "data.held_out", "must lie in (0, 0.9]")?;
+        let side = 1..=Self::LARGEST_SIDE;
+        require(self.size.is_none_or(|size| side.contains(&size)), "data.size", "must lie in 1 to 1024 (pixels)")?;
+        require(matches!(self.channels, None | Some(1 | 3)), "data.channels", "must be 1 (grey) or 3 (RGB)")
     }
 }
 
@@ -318,7 +356,7 @@ impl Config {
         )?;
         require(noise.context >= 0.0 && noise.context.is_finite(), "noise.context", "must not be negative")?;
         require((0.0..1.0).contains(&noise.dropout), "noise.dropout", "must lie in [0, 1)")?;
-        require(self.data.held_out > 0.0 && self.data.held_out <= 0.9, "data.held_out", "must lie in (0, 0.9]")?;
+        self.data.check()?;
         require(train.batch >= 1, "train.batch", "must be at least 1")?;
         require(train.steps >= 1, "train.steps", "must be at least 1")?;
         require(train.row_stride >= 1, "train.row_stride", "must be at least 1")?;
@@ -344,6 +382,8 @@ impl Config {
     /// A table with every key that exists, optional ones too.
     fn every_key() -> toml::Table {
         let mut config = Self::default();
+        config.data.size = Some(64);
+        config.data.channels = Some(1);
         config.model.score.mean = Some(0.0);
         config.model.score.sd = Some(1.0);
         config.model.score.range = Some([0.0, 1.0]);
@@ -406,6 +446,9 @@ mod tests {
     #[test]
     fn values_out_of_range_are_refused() {
         for text in [
+            "[data]\nsize = 0",
+            "[data]\nsize = 1000000",
+            "[data]\nchannels = 2",
             "[model]\ncontext = 0",
             "[noise]\nsigma_min = -1.0",
             "[model.score]\nactivation = \"relu\"",

@@ -68,7 +68,7 @@ pub fn demo(
 ) -> Result<DemoReport> {
     let start = Instant::now();
     let config = Config::from_toml(CONFIG, "configs/digits.toml")?;
-    let data = data::load(&config.data.spec, config.data.held_out, config.train.seed)?;
+    let data = data::load(&config.data, config.train.seed)?;
     let plan = |name: &str, config: Config| TrainPlan {
         config,
         out: out.join(name),

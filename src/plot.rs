@@ -233,6 +233,7 @@ fn robust_range(mut losses: Vec<f64>) -> Range<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::DataConfig;
     use crate::data;
     use crate::image_grid::read_png_text;
     use crate::image_grid::tests::decode;
@@ -300,7 +301,7 @@ mod tests {
     #[test]
     fn points_are_drawn_beside_their_density_or_data() {
         for name in data::Density::TOYS {
-            let toy = data::load(&format!("toy:{name}"), 0.1, 4).expect("known");
+            let toy = data::load(&DataConfig { spec: format!("toy:{name}"), ..Default::default() }, 4).expect("known");
             let mut points = vec![[0.0; 2]; 4000];
             let indices: Vec<usize> = (0..4000).collect();
             toy.train.gather(&indices, points.as_flattened_mut());

@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use crate::checkpoint::Checkpoint;
 use crate::config::{Config, Objective};
-use crate::data::{self, Dataset, Samples, Shuffle};
+use crate::data::{self, Dataset, SampleShape, Samples, Shuffle};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::gpu::{Gpu, PendingRead};
@@ -46,6 +46,11 @@ pub struct TrainPlan {
 /// What happens during a run.
 #[derive(Debug, Clone, Copy)]
 pub enum Event<'a> {
+    /// The data were read, and there is something to know about that.
+    Note {
+        /// One sentence.
+        text: &'a str,
+    },
     /// Everything is allocated.
     Started {
         /// Weights and biases that the masks leave.
@@ -127,10 +132,13 @@ pub fn train(
 ) -> Result<TrainReport> {
     plan.config.check()?;
     let folder = RunFolder::open(plan)?;
-    let data = data::load(&plan.config.data.spec, plan.config.data.held_out, plan.config.train.seed)?;
+    let data = data::load(&plan.config.data, plan.config.train.seed)?;
+    if let Some(text) = &data.note {
+        observe(Event::Note { text });
+    }
     let mut config = plan.config.clone();
     complete_from_data(&mut config, &data.train);
-    let checkpoint = if plan.resume { Some(folder.last_checkpoint(&config)?) } else { None };
+    let checkpoint = if plan.resume { Some(folder.last_checkpoint(&config, data.shape)?) } else { None };
     let mut trainer = Trainer::new(gpu, config, &data, checkpoint.as_ref())?;
     if plan.force && !plan.resume {
         folder.remove_run()?;
@@ -260,8 +268,15 @@ impl<'g> Trainer<'g> {
     pub fn step(&mut self, samples: &Samples) -> Result<Option<(u64, f64)>> {
         let config = &self.trained.config;
         let step = self.trained.step + 1;
+        let first = self.shuffle.position();
         self.shuffle.next_batch(config.train.batch, &mut self.indices);
         samples.gather(&self.indices, &mut self.batch);
+        if config.data.flip {
+            let drawn = (first..).zip(self.batch.chunks_exact_mut(samples.dimensions()));
+            drawn
+                .filter(|(position, _)| data::is_mirrored(config.train.seed, *position))
+                .for_each(|(_, sample)| self.trained.shape.mirror(sample));
+        }
         self.gpu.write(&self.workspace.x, &self.trained.model.order.to_model(&self.batch, 1))?;
         let mut recorder = self.gpu.record("training_step");
         self.trained.model.loss_and_gradient(
@@ -439,8 +454,13 @@ impl RunFolder {
         self.root.join("checkpoints/best.safetensors")
     }
 
-    fn last_checkpoint(&self, config: &Config) -> Result<Checkpoint> {
+    fn last_checkpoint(&self, config: &Config, shape: SampleShape) -> Result<Checkpoint> {
         let checkpoint = Checkpoint::load(&self.last())?;
+        if checkpoint.shape != shape {
+            let problem = format!("belongs to samples of {}, {} has {shape}", checkpoint.shape, config.data.spec);
+            let remedy = "Resume with the [data] settings of the run's config.toml";
+            return Err(Error::input(self.last().display().to_string(), problem, remedy));
+        }
         if checkpoint.config.model != config.model {
             let subject = self.last().display().to_string();
             let remedy = "Resume with the [model] settings of the run's config.toml";
@@ -451,9 +471,7 @@ impl RunFolder {
 
     fn write_config(&self, config: &Config) -> Result<()> {
         use std::io::Write;
-        files::write_atomically(&self.root.join("config.toml"), |file| {
-            file.write_all(config.to_toml().as_bytes())
-        })
+        files::write_atomically(&self.root.join("config.toml"), |file| file.write_all(config.to_toml().as_bytes()))
     }
 }
 

@@ -156,7 +156,7 @@ impl Sample {
             // Points stand beside the data, where it is on this machine; images need no neighbour.
             let config = &trained.config;
             let is_plane = matches!(trained.shape, SampleShape::Vector { .. });
-            let dataset = is_plane.then(|| data::load(&config.data.spec, config.data.held_out, config.train.seed).ok());
+            let dataset = is_plane.then(|| data::load(&config.data, config.train.seed).ok());
             let picture = Picture {
                 values,
                 shape: trained.shape,

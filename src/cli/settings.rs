@@ -2,13 +2,15 @@
 
 use std::path::Path;
 
-use crate::config::{Activation, Config, Objective, Order, Parametrisation};
+use crate::config::{Activation, Broken, Config, Objective, Order, Parametrisation};
 use crate::error::Result;
 
 /// Recipes that were seen to work, by the kind of data.
-const BUILT_IN: [(&str, &str); 4] = [
+const BUILT_IN: [(&str, &str); 6] = [
     ("digits", include_str!("../../configs/digits.toml")),
     ("mnist", include_str!("../../configs/mnist.toml")),
+    ("cifar10", include_str!("../../configs/cifar10-made.toml")),
+    ("images", include_str!("../../configs/faces-64.toml")),
     ("toy", include_str!("../../configs/toy-2d.toml")),
     ("gaussian", include_str!("../../configs/gaussian.toml")),
 ];
@@ -23,6 +25,23 @@ pub(super) fn base(file: Option<&Path>, spec: Option<&str>) -> Result<Config> {
         Some((name, text)) => Config::from_toml(text, &format!("the built-in settings for {name}")),
         None => Ok(Config::default()),
     }
+}
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Data")]
+pub(super) struct DataFlags {
+    /// images:DIR: resize the middle square of each image to N x N pixels
+    #[arg(long, value_name = "N")]
+    size: Option<usize>,
+    /// images:DIR: 1 (grey) or 3 (RGB) [default: 3 if any file stores colour]
+    #[arg(long, value_name = "1|3")]
+    channels: Option<usize>,
+    /// images:DIR: what becomes of files that cannot be read as an image
+    #[arg(long)]
+    broken: Option<Broken>,
+    /// Mirror half of the training images whenever they are drawn (augmentation)
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    flip: Option<bool>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -116,6 +135,16 @@ pub(super) struct TrainingFlags {
     /// Steps between two pictures of samples; 0 draws one at the end only
     #[arg(long, value_name = "N")]
     sample_every: Option<u64>,
+}
+
+impl DataFlags {
+    pub(super) fn apply(&self, config: &mut Config) {
+        let data = &mut config.data;
+        data.size = self.size.or(data.size);
+        data.channels = self.channels.or(data.channels);
+        set(&mut data.broken, &self.broken);
+        set(&mut data.flip, &self.flip);
+    }
 }
 
 impl ModelFlags {

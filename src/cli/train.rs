@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::console::{Progress, duration};
-use super::settings::{self, ModelFlags, NoiseFlags, TrainingFlags};
+use super::settings::{self, DataFlags, ModelFlags, NoiseFlags, TrainingFlags};
 use super::{Session, Task, after_help, command_line, stop_flag};
 use crate::config::Config;
 use crate::error::{Error, Result};
@@ -18,12 +18,14 @@ use crate::train::{Event, TrainPlan, train};
 #[command(after_help = after_help!(
     "  arcsm train --data digits --out runs/digits\n  \
        arcsm train --data mnist:data/mnist --out runs/mnist --steps 8000 --row-stride 4\n  \
+       arcsm train --data images:photos --size 32 --flip --broken skip --out runs/photos\n  \
        arcsm train --data toy:spirals --out runs/spirals --objective csm\n  \
        arcsm train --data csv:table.csv --print-config > table.toml\n  \
        arcsm train --resume runs/mnist"
 ))]
 pub(super) struct Train {
-    /// Data: digits, mnist:DIR, idx:FILE, npy:FILE, csv:FILE, toy:NAME or gaussian:D
+    /// Data: digits, mnist:DIR, cifar10:DIR, images:DIR (PNG and JPEG), idx:FILE, npy:FILE, npz:FILE[#NAME], csv:FILE,
+    /// toy:NAME or gaussian:D
     #[arg(long, value_name = "SPEC", required_unless_present_any = ["config", "resume", "print_config"])]
     data: Option<String>,
     /// Folder of the new run
@@ -41,6 +43,8 @@ pub(super) struct Train {
     /// Print the settings in TOML form and do nothing
     #[arg(long)]
     print_config: bool,
+    #[command(flatten)]
+    reading: DataFlags,
     #[command(flatten)]
     model: ModelFlags,
     #[command(flatten)]
@@ -93,6 +97,7 @@ impl Train {
         if let Some(spec) = &self.data {
             config.data.spec.clone_from(spec);
         }
+        self.reading.apply(&mut config);
         self.model.apply(&mut config);
         self.noise.apply(&mut config);
         self.training.apply(&mut config);
@@ -127,6 +132,7 @@ pub(super) fn show(progress: &mut Progress, event: &Event<'_>) {
             let best = if *best { "  best so far" } else { "" };
             progress.note(&format!("step {step}: held-out loss {loss:.4}{best}"));
         }
+        Event::Note { text } => progress.note(text),
         Event::Picture { path } => progress.note(&format!("picture: {}", path.display())),
         Event::Started { parameters, train_samples, held_out_samples, step } => progress.note(&format!(
             "{parameters} parameters, {train_samples} samples to learn from, {held_out_samples} held out, {step} steps done"

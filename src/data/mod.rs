@@ -1,7 +1,9 @@
 //! Data sets: embedded, read from files, or generated; all as samples of f32 values in their natural order.
 
+mod cifar;
 mod gaussian;
 mod idx;
+mod images;
 mod samples;
 mod shuffle;
 mod table;
@@ -16,9 +18,10 @@ use rand_pcg::Pcg64;
 
 pub use self::gaussian::Gaussian;
 pub use self::samples::Samples;
-pub use self::shuffle::Shuffle;
+pub use self::shuffle::{Shuffle, is_mirrored};
 pub use self::toy::Density;
-use crate::arrays;
+use crate::arrays::{self, ArrayValues, FileArray, HostTensor, Npz};
+use crate::config::DataConfig;
 use crate::error::{Error, Result};
 
 /// Samples for training and for validation, and what is known about them.
@@ -36,6 +39,15 @@ pub struct Dataset {
     pub density: Option<Density>,
     /// Source and licence, for embedded data.
     pub credit: Option<&'static str>,
+    /// What the user should know of how it was read: files that were left out, for one.
+    pub note: Option<String>,
+}
+
+impl Dataset {
+    /// Samples of which nothing else is known; both parts must have this shape.
+    pub fn new(name: impl Into<String>, shape: SampleShape, train: Samples, held_out: Samples) -> Self {
+        Self { name: name.into(), shape, train, held_out, density: None, credit: None, note: None }
+    }
 }
 
 /// What one sample of D values is. As text: `28x28x1` (height, width, channels) or `5` (dimensions).
@@ -63,6 +75,20 @@ impl SampleShape {
         match self {
             Self::Image { height, width, channels } => height * width * channels,
             Self::Vector { dimensions } => dimensions,
+        }
+    }
+
+    /// Mirrors an image (H, W, C), left to right; a vector stays as it is.
+    ///
+    /// # Panics
+    /// When `sample` is no whole number of rows.
+    pub fn mirror(self, sample: &mut [f32]) {
+        let Self::Image { width, channels, .. } = self else { return };
+        assert!(sample.len().is_multiple_of(width * channels), "an image has whole rows");
+        for row in sample.chunks_exact_mut(width * channels) {
+            // Reversing the row reverses the channels of every pixel too: that is undone.
+            row.reverse();
+            row.chunks_exact_mut(channels).for_each(<[f32]>::reverse);
         }
     }
 }
@@ -94,11 +120,14 @@ impl FromStr for SampleShape {
 }
 
 /// Every form of a SPEC: what stands before the colon, and what belongs after it.
-const SPECS: [(&str, &str); 7] = [
+const SPECS: [(&str, &str); 10] = [
     ("digits", ""),
     ("mnist", "DIR"),
+    ("cifar10", "DIR"),
+    ("images", "DIR"),
     ("idx", "FILE"),
     ("npy", "FILE"),
+    ("npz", "FILE"),
     ("csv", "FILE"),
     ("toy", "NAME"),
     ("gaussian", "D"),
@@ -117,26 +146,35 @@ const TRAIN_STREAM: u64 = 2 << 40;
 const HELD_OUT_STREAM: u64 = 3 << 40;
 const TRUTH_STREAM: u64 = 4 << 40;
 
-/// Loads the data set that a SPEC names.
+/// Loads the data set that `config.spec` names.
 ///
 /// | SPEC | samples | held-out part |
 /// |---|---|---|
 /// | `digits` | 1,797 embedded 8x8 images of handwritten digits | share `held_out` |
 /// | `mnist:DIR` | `DIR/train-images-idx3-ubyte` (or with `.gz`), values / 255 | `DIR/t10k-images-idx3-ubyte` |
+/// | `cifar10:DIR` | `DIR/data_batch_*.bin` (or with `.gz`), the binary version of CIFAR-10, values / 255 | `DIR/test_batch.bin` |
+/// | `images:DIR` | PNG and JPEG files of a folder and the folders in it, values / 255; `size`, `channels`, `broken` | share `held_out` |
 /// | `idx:FILE` | images of unsigned bytes in IDX form, values / 255 | share `held_out` |
-/// | `npy:FILE` | float array (N, D), or images (N, H, W) or (N, H, W, C), values as they are | share `held_out` |
+/// | `npy:FILE` | array (N, D), or images (N, H, W) or (N, H, W, C); floats as they are, unsigned bytes / 255 | share `held_out` |
+/// | `npz:FILE#NAME` | such an array of an archive; without `#NAME` the only one with 2 to 4 axes | share `held_out` |
 /// | `csv:FILE` | one sample a row, comma-separated, header row allowed | share `held_out` |
 /// | `toy:NAME` | 50,000 points in the plane, see [`Density::TOYS`] | 5,000 more |
 /// | `gaussian:D` | 50,000 points of a correlated Gaussian, see [`Gaussian`] | 5,000 more |
 ///
-/// `held_out` must lie in (0, 0.9]; the same `seed` splits and generates the same.
+/// The same `seed` splits and generates the same. Colours are (R, G, B), the channels of a pixel side by side.
 ///
 /// # Errors
-/// Bad input: an unknown SPEC (the nearest one is named), or whatever is wrong with the file.
-pub fn load(spec: &str, held_out: f64, seed: u64) -> Result<Dataset> {
-    if !(held_out > 0.0 && held_out <= 0.9) {
-        return Err(Error::input("data.held_out", format!("is {held_out}, it must lie in (0, 0.9]"), "Try 0.15"));
-    }
+/// Bad input: an unknown SPEC (the nearest one is named), settings out of range or unfit for the data, or whatever is
+/// wrong with the file.
+pub fn load(config: &DataConfig, seed: u64) -> Result<Dataset> {
+    config.check()?;
+    let dataset = read(config, seed)?;
+    check_settings_fit(config, dataset.shape)?;
+    Ok(dataset)
+}
+
+fn read(config: &DataConfig, seed: u64) -> Result<Dataset> {
+    let spec = config.spec.as_str();
     let (kind, argument) = spec.split_once(':').unwrap_or((spec, ""));
     let Some(&(_, expected)) = SPECS.iter().find(|(name, _)| *name == kind) else { return Err(unknown_spec(spec)) };
     if expected.is_empty() != argument.is_empty() {
@@ -145,8 +183,8 @@ pub fn load(spec: &str, held_out: f64, seed: u64) -> Result<Dataset> {
     }
     let path = Path::new(argument);
     let split = |(shape, samples): (SampleShape, Samples)| {
-        let (train, held_out) = samples.split(held_out, seed, spec)?;
-        Ok(Dataset { name: spec.into(), shape, train, held_out, density: None, credit: None })
+        let (train, held_out) = samples.split(config.held_out, seed, spec)?;
+        Ok(Dataset::new(spec, shape, train, held_out))
     };
     match kind {
         "digits" => {
@@ -154,13 +192,41 @@ pub fn load(spec: &str, held_out: f64, seed: u64) -> Result<Dataset> {
             Ok(Dataset { credit: Some(DIGITS_CREDIT), ..split(images)? })
         }
         "mnist" => mnist(path, spec),
+        "cifar10" => {
+            let (shape, train, held_out) = cifar::read(path)?;
+            Ok(Dataset::new(spec, shape, train, held_out))
+        }
+        "images" => {
+            let (images, note) = images::read(path, config)?;
+            Ok(Dataset { note, ..split(images)? })
+        }
         "idx" => split(idx::read(path)?),
-        "npy" => split(read_array(path)?),
+        "npy" => split(samples_of(arrays::read_npy_or_bytes(path)?, argument)?),
+        "npz" => split(read_npz(argument)?),
         "csv" => split(table::read(path)?),
         "toy" => Ok(generated(spec, Density::toy(argument)?, seed)),
         "gaussian" => Ok(generated(spec, Density::Gaussian(Gaussian::from_text(argument, seed)?), seed)),
         _ => unreachable!("SPECS lists every kind"),
     }
+}
+
+/// A setting that the data do not follow would be ignored silently.
+fn check_settings_fit(config: &DataConfig, shape: SampleShape) -> Result<()> {
+    let refuse = |key: &str, problem: String| Err(Error::input(key, problem, "Leave it out, or give other data"));
+    let SampleShape::Image { height, width, channels } = shape else {
+        let given = [("flip", config.flip), ("size", config.size.is_some()), ("channels", config.channels.is_some())];
+        return match given.iter().find(|(_, given)| *given) {
+            Some((key, _)) => refuse(&format!("data.{key}"), format!("is for images, and {} has none", config.spec)),
+            None => Ok(()),
+        };
+    };
+    if let Some(size) = config.size.filter(|&size| [height, width] != [size; 2]) {
+        return refuse("data.size", format!("is {size}, the images are {shape}; only images:DIR is resized"));
+    }
+    if let Some(wanted) = config.channels.filter(|&wanted| wanted != channels) {
+        return refuse("data.channels", format!("is {wanted}, the images are {shape}; only images:DIR is converted"));
+    }
+    Ok(())
 }
 
 /// The random numbers of one purpose: equal for equal (seed, stream), unrelated otherwise.
@@ -179,7 +245,7 @@ fn unknown_spec(spec: &str) -> Error {
     let kind = spec.split(':').next().unwrap_or(spec);
     let extension = Path::new(spec.trim_end_matches(".gz")).extension().and_then(|extension| extension.to_str());
     let meant = match extension {
-        Some(extension @ ("npy" | "csv")) if Path::new(spec).exists() => format!("{extension}:{spec}"),
+        Some(extension @ ("npy" | "npz" | "csv")) if Path::new(spec).exists() => format!("{extension}:{spec}"),
         _ => {
             let near = nearest(kind, SPECS.map(|(name, _)| name).into_iter().chain(Density::TOYS));
             match SPECS.iter().find(|(name, _)| *name == near) {
@@ -204,12 +270,35 @@ fn mnist(folder: &Path, spec: &str) -> Result<Dataset> {
         let problem = format!("training images are {shape}, t10k images are {held_out_shape}");
         return Err(Error::input(folder.display().to_string(), problem, "Put two parts of one data set there"));
     }
-    Ok(Dataset { name: spec.into(), shape, train, held_out, density: None, credit: None })
+    Ok(Dataset::new(spec, shape, train, held_out))
 }
 
-fn read_array(path: &Path) -> Result<(SampleShape, Samples)> {
-    let subject = path.display().to_string();
-    let array = arrays::read_npy(path)?;
+/// `FILE`, or `FILE#NAME` where no file has that name as a whole.
+fn read_npz(argument: &str) -> Result<(SampleShape, Samples)> {
+    let (file, name) = match argument.rsplit_once('#') {
+        Some((file, name)) if !Path::new(argument).exists() => (file, Some(name)),
+        _ => (argument, None),
+    };
+    let mut archive = Npz::open(Path::new(file))?;
+    let arrays = archive.shapes()?;
+    let fits = |(array, shape): &&(String, Vec<usize>)| match name {
+        Some(name) => array == name,
+        None => (2..=4).contains(&shape.len()),
+    };
+    let fitting: Vec<_> = arrays.iter().filter(fits).collect();
+    let [(name, _)] = fitting[..] else {
+        let list: Vec<_> = arrays.iter().map(|(name, shape)| format!("{name} {shape:?}")).collect();
+        let list = if list.is_empty() { "none".into() } else { list.join(", ") };
+        let problem = match name {
+            Some(name) => format!("has no array `{name}`; it has {list}"),
+            None => format!("leaves open which array is meant: one must have 2 to 4 axes; it has {list}"),
+        };
+        return Err(Error::input(file, problem, format!("Name one: npz:{file}#NAME")));
+    };
+    samples_of(archive.read(name)?, &format!("{file}#{name}"))
+}
+
+fn samples_of(array: FileArray, subject: &str) -> Result<(SampleShape, Samples)> {
     let shape = match array.shape[..] {
         [_, dimensions] => SampleShape::Vector { dimensions },
         [_, height, width] => SampleShape::Image { height, width, channels: 1 },
@@ -220,9 +309,16 @@ fn read_array(path: &Path) -> Result<(SampleShape, Samples)> {
             return Err(Error::input(subject, problem, "Reshape the array so that its first axis counts the samples"));
         }
     };
-    array.check_finite(&subject)?;
-    refuse_empty(array.values.len(), &subject)?;
-    Ok((shape, Samples::from_floats(shape.dimensions(), array.values)))
+    refuse_empty(array.shape.iter().product(), subject)?;
+    let samples = match array.values {
+        ArrayValues::Bytes(bytes) => Samples::from_bytes(shape.dimensions(), bytes, 255),
+        ArrayValues::Floats(values) => {
+            let array = HostTensor::new(array.shape, values);
+            array.check_finite(subject)?;
+            Samples::from_floats(shape.dimensions(), array.values)
+        }
+    };
+    Ok((shape, samples))
 }
 
 fn refuse_empty(values: usize, subject: &str) -> Result<()> {
@@ -237,14 +333,9 @@ fn generated(spec: &str, density: Density, seed: u64) -> Dataset {
         values.chunks_exact_mut(dimensions).for_each(|sample| density.sample(&mut rng, sample));
         Samples::from_floats(dimensions, values)
     };
-    Dataset {
-        name: spec.into(),
-        shape: SampleShape::Vector { dimensions },
-        train: draw(GENERATED_TRAIN, TRAIN_STREAM),
-        held_out: draw(GENERATED_HELD_OUT, HELD_OUT_STREAM),
-        density: Some(density),
-        credit: None,
-    }
+    let (train, held_out) = (draw(GENERATED_TRAIN, TRAIN_STREAM), draw(GENERATED_HELD_OUT, HELD_OUT_STREAM));
+    let dataset = Dataset::new(spec, SampleShape::Vector { dimensions }, train, held_out);
+    Dataset { density: Some(density), ..dataset }
 }
 
 #[cfg(test)]
@@ -252,7 +343,6 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
-    use crate::arrays::HostTensor;
     use crate::config::Config;
 
     /// A folder of real data beside the checkout, or None, aloud.
@@ -268,8 +358,20 @@ mod tests {
         None
     }
 
+    fn of(spec: &str) -> DataConfig {
+        DataConfig { spec: spec.into(), ..Default::default() }
+    }
+
+    fn load(spec: &str, held_out: f64, seed: u64) -> Result<Dataset> {
+        super::load(&DataConfig { held_out, ..of(spec) }, seed)
+    }
+
     fn refusal(spec: &str) -> String {
-        let error = load(spec, 0.2, 0).map(|dataset| dataset.name).expect_err(spec);
+        refusal_of(&of(spec))
+    }
+
+    fn refusal_of(config: &DataConfig) -> String {
+        let error = super::load(config, 0).map(|dataset| dataset.name).expect_err(&config.spec);
         assert_eq!(error.exit_status(), 2, "{error}");
         let text = error.to_string();
         assert!(!text.contains('\n'), "one line: {text}");
@@ -315,6 +417,105 @@ mod tests {
         let file = folder.join("t10k-images-idx3-ubyte.gz");
         let clothes = load(&format!("idx:{}", file.display()), 0.25, 0).expect("complete");
         assert_eq!((clothes.train.len(), clothes.held_out.len()), (7500, 2500));
+    }
+
+    #[test]
+    fn real_cifar_has_the_published_size_and_colours() {
+        let Some(folder) = shared("cifar-10-batches-bin") else { return };
+        let cifar = super::load(&DataConfig { flip: true, ..of(&format!("cifar10:{}", folder.display())) }, 0);
+        let cifar = cifar.expect("complete");
+        assert_eq!(cifar.shape, SampleShape::Image { height: 32, width: 32, channels: 3 });
+        assert_eq!(cifar.held_out.len(), 10_000);
+        assert!(cifar.train.len().is_multiple_of(10_000), "{}", cifar.train.len());
+        let (mut sums, mut image) = ([0.0f64; 3], vec![0.0; 3072]);
+        for index in 0..cifar.held_out.len() {
+            cifar.held_out.write_sample(index, &mut image);
+            for pixel in image.as_chunks::<3>().0 {
+                sums.iter_mut().zip(pixel).for_each(|(sum, &value)| *sum += f64::from(value));
+            }
+        }
+        // Means of the whole training set; those of the test batch differ by less than 0.005.
+        for (sum, published) in sums.iter().zip([0.4914, 0.4822, 0.4465]) {
+            let mean = sum / (10_000.0 * 1024.0);
+            assert!((mean - published).abs() <= 0.005, "{mean} {published}");
+        }
+    }
+
+    #[test]
+    fn real_faces_are_the_only_array_of_images() {
+        let Some(folder) = shared("olivetti") else { return };
+        let file = folder.join("olivetti_64x64_uint8.npz");
+        for name in ["", "#images"] {
+            let faces = super::load(&DataConfig { size: Some(64), ..of(&format!("npz:{}{name}", file.display())) }, 0);
+            let faces = faces.expect("complete");
+            assert_eq!(
+                (faces.shape.to_string().as_str(), faces.train.len(), faces.held_out.len()),
+                ("64x64x1", 340, 60)
+            );
+            let [low, high] = faces.train.range();
+            assert!(low >= 0.0 && (0.8..=242.0 / 255.0).contains(&high), "{low} {high}");
+        }
+        assert!(refusal(&format!("npz:{}#labels", file.display())).contains("#labels: has"));
+        assert!(refusal(&format!("npz:{}#faces", file.display())).contains("has no array `faces`"));
+    }
+
+    #[test]
+    fn an_archive_with_two_arrays_asks_which() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("x#1.npz");
+        let spec = format!("npz:{}", file.display());
+        let array = |shape: &[usize]| HostTensor::new(shape, (0..shape.iter().product()).map(|i| i as f32).collect());
+        arrays::write_npz(&file, &[("a", &array(&[4, 2])), ("b", &array(&[4, 1, 3])), ("c", &array(&[4]))])
+            .expect("written");
+        let problem = refusal(&spec);
+        assert!(problem.contains("a [4, 2], b [4, 1, 3], c [4]") && problem.contains("#NAME"), "{problem}");
+        assert_eq!(load(&format!("{spec}#a"), 0.5, 0).expect("named").shape.to_string(), "2");
+        assert_eq!(load(&format!("{spec}#b"), 0.5, 0).expect("named").shape.to_string(), "1x3x1");
+        assert!(refusal(&format!("{spec}#c")).contains("has shape [4]"));
+        arrays::write_npz(&file, &[]).expect("written");
+        assert!(refusal(&spec).contains("it has none"));
+        std::fs::write(&file, "text").expect("written");
+        assert!(refusal(&spec).contains("no .npz archive"));
+    }
+
+    #[test]
+    fn bytes_of_an_array_are_read_as_shares_of_255() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("x.npy");
+        let header = "{'descr': '|u1', 'fortran_order': False, 'shape': (2, 1, 2), }\n";
+        let bytes =
+            [&b"\x93NUMPY\x01\x00"[..], &[header.len() as u8, 0], header.as_bytes(), &[51, 51, 51, 51]].concat();
+        std::fs::write(&file, bytes).expect("written");
+        let images = load(&format!("npy:{}", file.display()), 0.5, 0).expect("fine");
+        assert_eq!((images.shape.to_string().as_str(), images.train.range()), ("1x2x1", [0.2, 0.2]));
+    }
+
+    #[test]
+    fn settings_that_the_data_do_not_follow_are_refused() {
+        for (config, expected) in [
+            (DataConfig { flip: true, ..of("toy:moons") }, "data.flip: is for images"),
+            (DataConfig { size: Some(8), ..of("gaussian:2") }, "data.size: is for images"),
+            (DataConfig { size: Some(16), ..of("digits") }, "data.size: is 16, the images are 8x8x1"),
+            (DataConfig { channels: Some(3), ..of("digits") }, "data.channels: is 3, the images are 8x8x1"),
+            (DataConfig { size: Some(0), ..of("digits") }, "data.size: must lie in"),
+        ] {
+            assert!(refusal_of(&config).contains(expected), "{}", refusal_of(&config));
+        }
+        let followed = DataConfig { size: Some(8), channels: Some(1), flip: true, ..of("digits") };
+        super::load(&followed, 0).expect("true of the digits");
+    }
+
+    #[test]
+    fn mirrored_images_keep_their_rows_and_colours() {
+        let mut image = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 11.0, 12.0, 13.0, 14.0, 15.0, 16.0];
+        let shape = SampleShape::Image { height: 2, width: 2, channels: 3 };
+        shape.mirror(&mut image);
+        assert_eq!(image, [4.0, 5.0, 6.0, 1.0, 2.0, 3.0, 14.0, 15.0, 16.0, 11.0, 12.0, 13.0]);
+        SampleShape::Image { height: 3, width: 4, channels: 1 }.mirror(&mut image);
+        assert_eq!(image[..4], [1.0, 6.0, 5.0, 4.0]);
+        let unmoved = image;
+        SampleShape::Vector { dimensions: 12 }.mirror(&mut image);
+        assert_eq!(image, unmoved);
     }
 
     #[test]
@@ -371,6 +572,11 @@ mod tests {
             ("gaussian:many", "1 to 1024"),
             ("mnist:/nowhere", "cannot be read"),
             ("csv:/nowhere.csv", "cannot be read"),
+            ("cifar10:/nowhere", "cannot be read"),
+            ("images:/nowhere", "cannot be read"),
+            ("npz:/nowhere.npz", "cannot be read"),
+            ("images", "Write images:DIR"),
+            ("cifar:here", "`cifar10:DIR`"),
         ] {
             assert!(refusal(spec).contains(meant), "{}", refusal(spec));
         }
@@ -400,6 +606,6 @@ mod tests {
             names.extend(path.file_stem().map(|stem| stem.to_string_lossy().into_owned()));
         }
         names.sort();
-        assert_eq!(names, ["digits", "gaussian", "mnist", "toy-2d"]);
+        assert_eq!(names, ["cifar10-made", "digits", "faces-64", "gaussian", "mnist", "toy-2d"]);
     }
 }

@@ -3,6 +3,7 @@
 use rand::seq::SliceRandom;
 
 use super::host_rng;
+use crate::random::{random_bits, stream};
 
 /// Endless passes over N samples, each pass (epoch) in its own seeded order.
 ///
@@ -53,6 +54,13 @@ impl Shuffle {
     }
 }
 
+/// Whether the sample that is drawn at `position` is mirrored, where [`crate::config::DataConfig::flip`] asks for it:
+/// true with probability 1/2, and as reproducible as the order.
+pub fn is_mirrored(seed: u64, position: u64) -> bool {
+    let [bits, ..] = random_bits(seed, stream::DATA, position as u32, 0, (position >> 32) as u32);
+    bits >> 31 == 1
+}
+
 /// A uniform permutation of 0..len that depends on seed and stream alone.
 pub(super) fn permutation(len: usize, seed: u64, stream: u64) -> Vec<usize> {
     let mut order: Vec<usize> = (0..len).collect();
@@ -92,6 +100,21 @@ mod tests {
     #[test]
     fn the_order_does_not_depend_on_the_batch_size() {
         assert_eq!(draw(&mut Shuffle::new(7, 1), &[21]), draw(&mut Shuffle::new(7, 1), &[1, 5, 7, 8]));
+    }
+
+    #[test]
+    fn half_of_the_samples_are_mirrored_whatever_their_place() {
+        let mirrored =
+            |seed: u64, from: u64| (from..from + 10_000).filter(|&at| is_mirrored(seed, at)).collect::<Vec<_>>();
+        for from in [0, u64::from(u32::MAX) - 5000] {
+            let count = mirrored(3, from).len();
+            // Five standard deviations of 50.
+            assert!(count.abs_diff(5000) <= 250, "{count}");
+        }
+        assert_eq!(mirrored(3, 0), mirrored(3, 0));
+        assert_ne!(mirrored(3, 0), mirrored(4, 0));
+        let high = 1 << 32;
+        assert_ne!(mirrored(3, 0), mirrored(3, high).iter().map(|at| at - high).collect::<Vec<_>>());
     }
 
     #[test]
