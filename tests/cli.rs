@@ -196,8 +196,22 @@ fn data_that_cannot_be_used_is_refused_and_leaves_nothing_behind() {
     write("hole.csv", b"1,2,3\n4,,6\n7,8,9\n");
     write("integers.npy", &npy_header("<i4", "(4, 2)", 32));
     write_npy(&here.path().join("cube.npy"), &HostTensor::new([2, 2, 2, 2, 2], vec![0.5; 32])).expect("written");
+    for part in ["empty", "broken", "cifar"] {
+        fs::create_dir(here.path().join(part)).expect("made");
+    }
+    write("broken/text.png", b"this is no image");
+    write("cifar/data_batch_1.bin", &[0; 3074]);
+    write("cifar/test_batch.bin", &[0; 3073]);
+    write("text.npz", b"this is no archive");
     let before = names_in(here.path());
-    let cases: [(&str, &[&str]); 10] = [
+    let cases: [(&str, &[&str]); 17] = [
+        ("images:nowhere", &["nowhere", "cannot be read"]),
+        ("images:empty", &["empty", ".png", ".jpg"]),
+        ("images:broken", &["text.png", "is no PNG or JPEG", "--broken skip"]),
+        ("images:broken --broken skip", &["broken", "1 of 1", "text.png"]),
+        ("cifar10:cifar", &["data_batch_1.bin", "3074", "3073"]),
+        ("npz:text.npz", &["text.npz", "no .npz archive"]),
+        ("toy:moons --flip", &["data.flip", "images"]),
         ("idx:missing", &["missing", "cannot be read"]),
         ("idx:short", &["short", "8", "5"]),
         ("idx:labels", &["labels"]),
