@@ -135,7 +135,7 @@ fn fit_to_time(gpu: &Gpu, mut config: Config, data: &Dataset, seconds: f64) -> R
     run(WARM_UP)?;
     let per_step = run(TIMED)?;
     // The machine may have other work later on.
-    let left = 0.97 * (seconds - start.elapsed().as_secs_f64());
+    let left = 0.88 * (seconds - start.elapsed().as_secs_f64());
     config.train.steps = ((left / per_step) as u64).clamp(20, config.train.steps);
     config.train.validate_every = config.train.steps.div_ceil(8);
     config.train.checkpoint_every = config.train.steps.div_ceil(4);
