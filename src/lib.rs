@@ -43,7 +43,8 @@
 //! # fn main() -> arcsm::error::Result<()> {
 //! let gpu = Gpu::open(GpuOptions::default())?;
 //! let config = Config::from_file(Path::new("configs/digits.toml"))?;
-//! let plan = train::TrainPlan { config, out: "runs/digits".into(), resume: false, force: false, command: String::new() };
+//! let out = "runs/digits".into();
+//! let plan = train::TrainPlan { config, out, resume: false, force: false, command: String::new(), max_seconds: None };
 //! let report = train::train(&gpu, &plan, &AtomicBool::new(false), &mut |_| {})?;
 //! let trained = Trained::load(&gpu, &report.checkpoint)?;
 //! let request = sample::SampleRequest::new(&trained, 64, 0);

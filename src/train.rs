@@ -41,6 +41,8 @@ pub struct TrainPlan {
     pub force: bool,
     /// The command, for pictures' text and the hint how to go on.
     pub command: String,
+    /// End the run when its steps have taken this long, s, even if the last one is not reached.
+    pub max_seconds: Option<f64>,
 }
 
 /// What happens during a run.
@@ -495,8 +497,13 @@ impl Clock {
         result
     }
 
+    /// Time of all steps so far.
+    fn seconds(&self) -> f64 {
+        self.start.elapsed().as_secs_f64() - self.paused
+    }
+
     fn seconds_per_step(&self) -> f64 {
-        (self.start.elapsed().as_secs_f64() - self.paused) / self.steps.max(1) as f64
+        self.seconds() / self.steps.max(1) as f64
     }
 }
 
@@ -525,7 +532,7 @@ impl Session<'_> {
             step: trainer.trained.step,
         });
         let due = |step: u64, every: u64| every > 0 && step.is_multiple_of(every);
-        while trainer.trained.step < train.steps && !stop.load(Ordering::Relaxed) {
+        while trainer.trained.step < train.steps && !stop.load(Ordering::Relaxed) && !self.is_out_of_time() {
             let loss = trainer.step(&self.data.train)?;
             self.note(trainer, loss, observe)?;
             let step = trainer.trained.step;
@@ -540,7 +547,7 @@ impl Session<'_> {
             }
         }
         self.drain(trainer, observe)?;
-        if trainer.trained.step < train.steps {
+        if trainer.trained.step < train.steps && stop.load(Ordering::Relaxed) {
             self.save(trainer, observe)?;
             let out = self.plan.out.display();
             let hint = format!("step {} is saved. Go on with: arcsm train --resume {out}", trainer.trained.step);
@@ -580,6 +587,10 @@ impl Session<'_> {
             seconds_left: (train.steps - step) as f64 * seconds_per_step,
         });
         Ok(())
+    }
+
+    fn is_out_of_time(&self) -> bool {
+        self.plan.max_seconds.is_some_and(|most| self.clock.seconds() >= most)
     }
 
     /// Waits for the losses of all steps made so far.

@@ -65,6 +65,7 @@ impl Task for Train {
             resume: self.resume.is_some(),
             force: self.force,
             command: command_line(),
+            max_seconds: None,
         };
         let gpu = session.open_gpu()?;
         let stop = stop_flag()?;

@@ -36,7 +36,14 @@ fn small(spec: &str, steps: u64) -> Config {
 }
 
 fn plan(config: &Config, out: &Path, resume: bool) -> TrainPlan {
-    TrainPlan { config: config.clone(), out: out.into(), resume, force: false, command: "test".into() }
+    TrainPlan {
+        config: config.clone(),
+        out: out.into(),
+        resume,
+        force: false,
+        command: "test".into(),
+        max_seconds: None,
+    }
 }
 
 /// A small model after its first steps.
