@@ -60,16 +60,50 @@ pub struct ModelConfig {
     pub order: Order,
     /// Seed of `order = "random"`.
     pub order_seed: u64,
-    /// Widths of the context network's hidden layers.
+    /// Kind of the context network.
+    pub network: Network,
+    /// `made`: widths of the hidden layers.
     pub hidden: Vec<usize>,
-    /// Add a hidden layer's input to its output where their widths agree.
+    /// `made`: add a hidden layer's input to its output where their widths agree.
     pub residual: bool,
     /// Activation of the context network.
     pub activation: Activation,
     /// K: width of the context of one dimension.
     pub context: usize,
+    /// `gated` and `pixelcnn`: sizes of the convolutions.
+    pub conv: ConvConfig,
     /// The score network shared by all dimensions.
     pub score: ScoreConfig,
+}
+
+/// Kinds of context networks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Network {
+    /// Masked autoencoder (Germain et al. 2015): masked dense layers, for any data.
+    Made,
+    /// Masked convolutions with gated residual blocks (van den Oord et al. 2016), for images.
+    Gated,
+    /// Two streams of shifted convolutions without a blind spot (Salimans et al., "PixelCNN++", 2017), for images.
+    PixelCnn,
+}
+
+/// `[model.conv]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ConvConfig {
+    /// Channels of the hidden layers.
+    pub filters: usize,
+    /// Gated residual blocks; in `pixelcnn` at each resolution.
+    pub blocks: usize,
+    /// `gated`: side of the first layer's kernel; 1, 3, 5 or 7.
+    pub first_kernel: usize,
+    /// `gated`: side of the blocks' kernels; 1, 3, 5 or 7.
+    pub kernel: usize,
+    /// `pixelcnn`: how often the resolution is halved, and doubled again with shortcuts.
+    pub downsamplings: usize,
+    /// Share of the hidden units set to zero in training, in every block; in [0, 1).
+    pub dropout: f32,
 }
 
 /// `[model.score]`
@@ -223,12 +257,20 @@ impl Default for ModelConfig {
         Self {
             order: Order::Natural,
             order_seed: 0,
+            network: Network::Made,
             hidden: vec![512, 512],
             residual: false,
             activation: Activation::Relu,
             context: 16,
+            conv: ConvConfig::default(),
             score: ScoreConfig::default(),
         }
+    }
+}
+
+impl Default for ConvConfig {
+    fn default() -> Self {
+        Self { filters: 40, blocks: 5, first_kernel: 7, kernel: 3, downsamplings: 0, dropout: 0.0 }
     }
 }
 
@@ -293,6 +335,24 @@ impl DataConfig {
     }
 }
 
+impl ModelConfig {
+    fn check_conv(&self) -> Result<()> {
+        let conv = &self.conv;
+        let odd = |kernel: usize| matches!(kernel, 1 | 3 | 5 | 7);
+        require((1..=4096).contains(&conv.filters), "model.conv.filters", "must lie in 1 to 4096")?;
+        require((1..=64).contains(&conv.blocks), "model.conv.blocks", "must lie in 1 to 64")?;
+        require(odd(conv.first_kernel), "model.conv.first_kernel", "must be 1, 3, 5 or 7")?;
+        require(odd(conv.kernel), "model.conv.kernel", "must be 1, 3, 5 or 7")?;
+        require(conv.downsamplings <= 6, "model.conv.downsamplings", "must be at most 6")?;
+        require((0.0..1.0).contains(&conv.dropout), "model.conv.dropout", "must lie in [0, 1)")?;
+        require(
+            self.network == Network::Made || self.order != Order::Random,
+            "model.order",
+            "must be \"natural\" or \"reversed\" for the convolutional networks, which need neighbours",
+        )
+    }
+}
+
 impl Config {
     /// Reads a TOML file. Absent keys take their defaults.
     ///
@@ -336,6 +396,7 @@ impl Config {
         require(!model.hidden.is_empty(), "model.hidden", "needs at least one layer")?;
         require(widths_are_positive(&model.hidden), "model.hidden", "has a width outside 1 to 65536")?;
         require(!model.score.hidden.is_empty(), "model.score.hidden", "needs at least one layer")?;
+        self.model.check_conv()?;
         require(widths_are_positive(&model.score.hidden), "model.score.hidden", "has a width outside 1 to 65536")?;
         require(
             !matches!(model.score.activation, Activation::Relu | Activation::Identity),

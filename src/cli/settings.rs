@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::config::{Activation, Broken, Config, Objective, Order, Parametrisation};
+use crate::config::{Activation, Broken, Config, Network, Objective, Order, Parametrisation};
 use crate::error::Result;
 
 /// Recipes that were seen to work, by the kind of data.
@@ -47,10 +47,13 @@ pub(super) struct DataFlags {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Model")]
 pub(super) struct ModelFlags {
-    /// Widths of the context network's hidden layers
+    /// Kind of the context network
+    #[arg(long)]
+    network: Option<Network>,
+    /// made: widths of the hidden layers
     #[arg(long, value_name = "N,N", value_delimiter = ',')]
     hidden: Option<Vec<usize>>,
-    /// Add a hidden layer's input to its output where their widths agree
+    /// made: add a hidden layer's input to its output where their widths agree
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     residual: Option<bool>,
     /// Activation of the context network
@@ -59,6 +62,24 @@ pub(super) struct ModelFlags {
     /// K, the width of the context of one dimension
     #[arg(long, value_name = "K")]
     context: Option<usize>,
+    /// gated, pixelcnn: channels of the hidden layers
+    #[arg(long, value_name = "N")]
+    filters: Option<usize>,
+    /// gated, pixelcnn: residual blocks (pixelcnn: at each resolution)
+    #[arg(long, value_name = "N")]
+    blocks: Option<usize>,
+    /// gated: side of the first layer's kernel: 1, 3, 5 or 7
+    #[arg(long, value_name = "SIDE")]
+    first_kernel: Option<usize>,
+    /// gated: side of the blocks' kernels: 1, 3, 5 or 7
+    #[arg(long, value_name = "SIDE")]
+    kernel: Option<usize>,
+    /// pixelcnn: how often the resolution is halved
+    #[arg(long, value_name = "N")]
+    downsamplings: Option<usize>,
+    /// gated, pixelcnn: share of the hidden units set to zero in training
+    #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
+    dropout: Option<f32>,
     /// Order in which the dimensions are modelled
     #[arg(long)]
     order: Option<Order>,
@@ -153,10 +174,17 @@ impl ModelFlags {
         set(&mut model.score.hidden, &self.score_hidden);
         set(&mut model.score.activation, &self.score_activation);
         set(&mut model.score.parametrisation, &self.parametrisation);
+        set(&mut model.network, &self.network);
         set(&mut model.hidden, &self.hidden);
         set(&mut model.residual, &self.residual);
         set(&mut model.activation, &self.activation);
         set(&mut model.context, &self.context);
+        set(&mut model.conv.filters, &self.filters);
+        set(&mut model.conv.blocks, &self.blocks);
+        set(&mut model.conv.first_kernel, &self.first_kernel);
+        set(&mut model.conv.kernel, &self.kernel);
+        set(&mut model.conv.downsamplings, &self.downsamplings);
+        set(&mut model.conv.dropout, &self.dropout);
         set(&mut model.order, &self.order);
         set(&mut model.order_seed, &self.order_seed);
     }

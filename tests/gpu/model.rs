@@ -28,6 +28,7 @@ fn config(hidden: &[usize], residual: bool, order: Order) -> ModelConfig {
             sd: Some(0.5),
             range: None,
         },
+        ..ModelConfig::default()
     }
 }
 
