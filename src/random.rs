@@ -25,6 +25,8 @@ pub mod stream {
     pub const INITIALISATION: u32 = 6;
     /// Shuffling, splitting and synthetic data.
     pub const DATA: u32 = 7;
+    /// Dropout of hidden units in a training step.
+    pub const DROPOUT: u32 = 8;
 }
 
 /// Ten rounds of Philox4x32: a bijection of the counter for every key.

@@ -50,7 +50,7 @@ pub fn second(activation: Activation, z: f64) -> f64 {
 }
 
 /// 1 / (1 + e^-z). For large -z the exponential overflows to infinity and the quotient is its limit, 0.
-fn sigmoid(z: f64) -> f64 {
+pub fn sigmoid(z: f64) -> f64 {
     (1.0 + (-z).exp()).recip()
 }
 

@@ -44,11 +44,11 @@ pub struct Approx {
 }
 
 impl Approx {
-    fn zeros(len: usize) -> Self {
+    pub(super) fn zeros(len: usize) -> Self {
         Self { value: vec![0.0; len], magnitude: vec![0.0; len] }
     }
 
-    fn add(&mut self, at: usize, term: f64) {
+    pub(super) fn add(&mut self, at: usize, term: f64) {
         self.value[at] += term;
         self.magnitude[at] += term.abs();
     }

@@ -21,8 +21,11 @@
 pub mod activation;
 pub mod adam;
 pub mod compare;
+pub mod conv;
 pub mod degrees;
 pub mod dense;
+pub mod dropout;
+pub mod gate;
 pub mod made;
 pub mod model;
 pub mod sampler;

@@ -144,6 +144,9 @@ pub(super) fn random_score_net(
 /// The golden files with a masked dense context network.
 pub(super) const GOLDEN_MADE: [&str; 2] = ["made_d6_osig_tanh", "made_d6_plain_softplus"];
 
+/// The golden file with a masked convolutional context network.
+pub(super) const GOLDEN_CONV: &str = "conv_5x5x1_plain_softplus";
+
 /// One golden file: tensors by name, and its settings.
 pub(super) struct Golden {
     tensors: BTreeMap<String, Vec<f64>>,
