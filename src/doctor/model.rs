@@ -66,14 +66,14 @@ impl RandomModel {
             }
         }
         let twin = model::ArCsm {
-            made: made::Made {
+            context: model::ContextNet::Made(made::Made {
                 dimensions: shape.dimensions,
                 context: shape.context,
                 hidden: config.hidden,
                 residual: shape.residual,
                 activation: shape.made_activation,
                 layers: made_layers,
-            },
+            }),
             net: score_net::ScoreNet {
                 context: shape.context,
                 activation: shape.activation,

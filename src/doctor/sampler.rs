@@ -113,8 +113,8 @@ impl Setup {
 
     /// The context of one dimension of a sample.
     fn context(&self, sample: &[f64], d: usize) -> Vec<f64> {
-        let made = &self.random.twin.made;
-        made.forward(sample).contexts[d * made.context..][..made.context].to_vec()
+        let net = &self.random.twin.context;
+        net.contexts(sample)[d * net.width()..][..net.width()].to_vec()
     }
 
     /// Holds every drawn dimension against `draw(score, sample, dimension)`.
@@ -138,7 +138,7 @@ impl Setup {
         draw: &Draw<'_>,
         run: impl FnOnce(&Trial<'_>, &Tensor, usize) -> Result<(), GpuError>,
     ) -> Result<(), Failure> {
-        let (d, width) = (2, self.random.twin.made.context);
+        let (d, width) = (2, self.random.twin.context.width());
         let context = trial.normals(width);
         let mut words = vec![0.0; self.state_words];
         words[self.context_at..][..width].copy_from_slice(&context);

@@ -124,6 +124,11 @@ pub fn column_sum(dz: &[f64], outputs: usize) -> Approx {
     dbias
 }
 
+/// Adds element by element.
+pub(super) fn add(to: &mut [f64], terms: &[f64]) {
+    to.iter_mut().zip(terms).for_each(|(to, term)| *to += term);
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::testing::{Draws, assert_close, dot, gradient};

@@ -5,7 +5,7 @@ use crate::config::Activation;
 use super::activation;
 use super::degrees::{hidden_degrees, input_degrees, output_degrees, visible_inputs};
 use super::dense::{
-    Layer, column_sum, masked_dense_backward_input, masked_dense_backward_weight, masked_dense_forward,
+    Layer, add, column_sum, masked_dense_backward_input, masked_dense_backward_weight, masked_dense_forward,
 };
 
 /// h_0 = x, h_l = act(W h + b) (+ h between hidden layers of equal width if `residual`), contexts = W h + b.
@@ -94,12 +94,9 @@ impl Made {
     }
 }
 
-fn add(to: &mut [f64], terms: &[f64]) {
-    to.iter_mut().zip(terms).for_each(|(to, term)| *to += term);
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::model::ContextNet;
     use super::super::testing::{Draws, GOLDEN_MADE, Golden, assert_close, dot, gradient_by_layers, random_made};
     use super::*;
 
@@ -168,7 +165,7 @@ mod tests {
     #[test]
     fn golden_masks() {
         for golden in GOLDEN_MADE.map(Golden::load) {
-            let made = golden.model("w0").made;
+            let ContextNet::Made(made) = golden.model("w0").context else { panic!("masked dense layers") };
             for (l, layer) in made.layers.iter().enumerate() {
                 let visible = made.visible(l);
                 let inputs = layer.inputs();

@@ -9,9 +9,10 @@
 //! The data flow, with the file that has each step:
 //!
 //! ```text
-//! x (B, D) --made--> contexts (B, D, K) --score_net--> score s, slope ds/dx~ --loss--> J
-//!            |                              |  x~ = x + sigma eps
-//!            degrees, dense, activation     activation
+//! x (B, D) --made, image_net--> contexts (B, D, K) --score_net--> score s, slope ds/dx~ --loss--> J
+//!            |      |                                  |  x~ = x + sigma eps
+//!            |      conv, gate, dropout                activation
+//!            degrees, dense, activation
 //! model   J and its gradient by every weight          adam     one step of the optimiser, and its schedules
 //! sampler one dimension drawn from its conditional score   (random numbers: crate::random)
 //! ```
@@ -26,6 +27,7 @@ pub mod degrees;
 pub mod dense;
 pub mod dropout;
 pub mod gate;
+pub mod image_net;
 pub mod made;
 pub mod model;
 pub mod sampler;

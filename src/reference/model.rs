@@ -2,14 +2,24 @@
 //! J = 1/B sum over samples and dimensions; and Gaussian oracles whose optimum is known in closed form.
 
 use super::dense::Layer;
+use super::image_net::ImageNet;
 use super::made::Made;
 use super::score_net::{Loss, Row, ScoreNet};
+
+/// x (B, D) -> contexts (B, D, K), where c_d depends on x_<d alone.
+#[derive(Debug, Clone)]
+pub enum ContextNet {
+    /// Masked dense layers.
+    Made(Made),
+    /// Masked convolutions.
+    Image(ImageNet),
+}
 
 /// An autoregressive conditional score model.
 #[derive(Debug, Clone)]
 pub struct ArCsm {
     /// x (B, D) -> contexts (B, D, K).
-    pub made: Made,
+    pub context: ContextNet,
     /// (c_d, x~_d, sigma) -> score.
     pub net: ScoreNet,
 }
@@ -20,33 +30,91 @@ pub struct ModelGradient {
     /// Mean over the batch of the sum over dimensions.
     pub loss: f64,
     /// By the context network's layers.
-    pub made: Vec<Layer>,
+    pub context: Vec<Layer>,
     /// By the score network's layers.
     pub net: Vec<Layer>,
+}
+
+impl ContextNet {
+    /// D
+    pub fn dimensions(&self) -> usize {
+        match self {
+            Self::Made(made) => made.dimensions,
+            Self::Image(net) => net.image.iter().product(),
+        }
+    }
+
+    /// K
+    pub fn width(&self) -> usize {
+        match self {
+            Self::Made(made) => made.context,
+            Self::Image(net) => net.context,
+        }
+    }
+
+    /// Weights and biases in the order of [`ContextNet::names`].
+    pub fn layers(&self) -> &[Layer] {
+        match self {
+            Self::Made(made) => &made.layers,
+            Self::Image(net) => &net.layers,
+        }
+    }
+
+    /// The same, to change them.
+    pub fn layers_mut(&mut self) -> &mut [Layer] {
+        match self {
+            Self::Made(made) => &mut made.layers,
+            Self::Image(net) => &mut net.layers,
+        }
+    }
+
+    /// What the layers are called in checkpoints, without `.weight` and `.bias`.
+    pub fn names(&self) -> Vec<String> {
+        match self {
+            Self::Made(made) => (0..made.layers.len()).map(|l| format!("ctx.layers.{l}")).collect(),
+            Self::Image(net) => net.convolutions.iter().map(|(name, _)| name.clone()).collect(),
+        }
+    }
+
+    /// x (B, D) -> (B, D, K)
+    pub fn contexts(&self, x: &[f64]) -> Vec<f64> {
+        match self {
+            Self::Made(made) => made.forward(x).contexts,
+            Self::Image(net) => net.forward(x).contexts().to_vec(),
+        }
+    }
+
+    /// Gradients by the layers at x (B, D), from the adjoint of the contexts, dcontexts (B, D, K).
+    pub fn gradients(&self, x: &[f64], dcontexts: &[f64]) -> Vec<Layer> {
+        match self {
+            Self::Made(made) => made.backward(&made.forward(x), dcontexts),
+            Self::Image(net) => net.backward(&net.forward(x), dcontexts),
+        }
+    }
 }
 
 impl ArCsm {
     /// Scores and slopes at x~, with contexts from the clean x: all (B, D).
     pub fn scores(&self, x: &[f64], x_tilde: &[f64], sigma: &[f64]) -> (Vec<f64>, Vec<f64>) {
-        let pass = self.made.forward(x);
-        let contexts = pass.contexts.chunks_exact(self.made.context);
+        let contexts = self.context.contexts(x);
+        let contexts = contexts.chunks_exact(self.context.width());
         let points = x_tilde.iter().zip(sigma);
         contexts.zip(points).map(|(context, (&x_tilde, &sigma))| self.net.evaluate(context, x_tilde, sigma)).unzip()
     }
 
     /// J and its gradients; x, sigma, eps (B, D). The context is always computed from the clean x.
     pub fn loss_and_gradients(&self, x: &[f64], sigma: &[f64], eps: &[f64], loss: &Loss) -> ModelGradient {
-        let weight = self.made.dimensions as f64 / x.len() as f64;
-        let pass = self.made.forward(x);
-        let contexts = pass.contexts.chunks_exact(self.made.context);
+        let weight = self.context.dimensions() as f64 / x.len() as f64;
+        let contexts = self.context.contexts(x);
         let rows: Vec<Row> = contexts
+            .chunks_exact(self.context.width())
             .enumerate()
             .map(|(r, context)| Row { context, x: x[r], sigma: sigma[r], eps: eps[r], weight })
             .collect();
         let of_net = self.net.loss_and_gradient(&rows, loss);
         ModelGradient {
             loss: weight * of_net.losses.iter().sum::<f64>(),
-            made: self.made.backward(&pass, &of_net.dcontexts),
+            context: self.context.gradients(x, &of_net.dcontexts),
             net: of_net.layers,
         }
     }
@@ -78,7 +146,7 @@ mod tests {
     use super::super::adam::{AdamStep, adam};
     use super::super::sampler::cumulative_trapezoid;
     use super::super::testing::{
-        Draws, GOLDEN_MADE, Golden, assert_close, assert_near, gradient_by_layers, random_made, random_score_net,
+        Draws, GOLDEN, Golden, assert_close, assert_near, gradient_by_layers, random_made, random_score_net,
     };
     use super::*;
     use crate::config::{Activation, Objective, Parametrisation};
@@ -89,13 +157,14 @@ mod tests {
 
     impl Moments {
         fn new(model: &ArCsm) -> Self {
-            let zeros: Vec<Layer> = model.made.layers.iter().chain(&model.net.layers).map(Layer::zeros_like).collect();
+            let layers = model.context.layers().iter().chain(&model.net.layers);
+            let zeros: Vec<Layer> = layers.map(Layer::zeros_like).collect();
             Self(zeros.clone(), zeros)
         }
 
         fn update(&mut self, model: &mut ArCsm, gradient: &ModelGradient, step: &AdamStep) {
-            let layers = model.made.layers.iter_mut().chain(&mut model.net.layers);
-            let gradients = gradient.made.iter().chain(&gradient.net);
+            let layers = model.context.layers_mut().iter_mut().chain(&mut model.net.layers);
+            let gradients = gradient.context.iter().chain(&gradient.net);
             for (((layer, gradient), m), v) in layers.zip(gradients).zip(&mut self.0).zip(&mut self.1) {
                 for (weights, gradient, m, v) in [
                     (&mut layer.weight, &gradient.weight, &mut m.weight, &mut v.weight),
@@ -124,22 +193,29 @@ mod tests {
         Loss { objective, bounds: [0.0, 1.0] }
     }
 
-    fn assert_layers(golden: &Golden, prefix: &str, made: &[Layer], net: &[Layer]) {
-        for (family, layers) in [("ctx.layers", made), ("net.lin", net)] {
-            for (l, layer) in layers.iter().enumerate() {
-                for (part, got) in [("weight", &layer.weight), ("bias", &layer.bias)] {
-                    let name = format!("{prefix}.{family}.{l}.{part}");
-                    assert_close(&name, got, golden.tensor(&name), 1e-9);
-                }
+    /// Holds layers of the context network and of the score network against `PREFIX.NAME.weight` and `.bias`.
+    fn assert_layers(golden: &Golden, prefix: &str, model: &ArCsm, context: &[Layer], net: &[Layer]) {
+        let in_file = |l: usize, weight: &[f64]| match &model.context {
+            ContextNet::Image(net) => net.convolutions[l].1.to_file_layout(weight),
+            ContextNet::Made(_) => weight.to_vec(),
+        };
+        let contexts = model.context.names().into_iter().zip(context).enumerate();
+        let contexts = contexts.map(|(l, (name, layer))| (name, in_file(l, &layer.weight), &layer.bias));
+        let nets =
+            net.iter().enumerate().map(|(l, Layer { weight, bias })| (format!("net.lin.{l}"), weight.clone(), bias));
+        for (layer, weight, bias) in contexts.chain(nets) {
+            for (part, got) in [("weight", &weight), ("bias", bias)] {
+                let name = format!("{prefix}.{layer}.{part}");
+                assert_close(&name, got, golden.tensor(&name), 1e-9);
             }
         }
     }
 
     #[test]
     fn golden_contexts_and_scores() {
-        for golden in GOLDEN_MADE.map(Golden::load) {
+        for golden in GOLDEN.map(Golden::load) {
             let (model, x) = (golden.model("w0"), golden.tensor("x"));
-            assert_close("ctx", &model.made.forward(x).contexts, golden.tensor("ctx"), 1e-9);
+            assert_close("ctx", &model.context.contexts(x), golden.tensor("ctx"), 1e-9);
             let (sigma, x_tilde) = match model.net.parametrisation {
                 Parametrisation::Plain => (vec![f64::NAN; x.len()], x.to_vec()),
                 _ => {
@@ -155,19 +231,19 @@ mod tests {
 
     #[test]
     fn golden_losses_and_gradients() {
-        for golden in GOLDEN_MADE.map(Golden::load) {
+        for golden in GOLDEN.map(Golden::load) {
             let (model, x) = (golden.model("w0"), golden.tensor("x"));
             for (name, (objective, sigma, eps)) in [("csm", golden.csm()), ("dsm", golden.dsm())] {
                 let got = model.loss_and_gradients(x, sigma, eps, &loss(objective));
                 assert_close(name, &[got.loss], golden.tensor(&format!("{name}_loss")), 1e-9);
-                assert_layers(&golden, &format!("{name}_grad"), &got.made, &got.net);
+                assert_layers(&golden, &format!("{name}_grad"), &model, &got.context, &got.net);
             }
         }
     }
 
     #[test]
     fn golden_adam_steps() {
-        for golden in GOLDEN_MADE.map(Golden::load) {
+        for golden in GOLDEN.map(Golden::load) {
             let (mut model, x) = (golden.model("w0"), golden.tensor("x"));
             let (objective, sigma, eps) = golden.csm();
             let mut moments = Moments::new(&model);
@@ -176,7 +252,7 @@ mod tests {
                 let gradient = model.loss_and_gradients(x, sigma, eps, &loss(objective));
                 moments.update(&mut model, &gradient, &plain_adam(0.01, step));
                 losses.push(gradient.loss);
-                assert_layers(&golden, &format!("w{step}"), &model.made.layers, &model.net.layers);
+                assert_layers(&golden, &format!("w{step}"), &model, model.context.layers(), &model.net.layers);
             }
             losses.push(model.loss_and_gradients(x, sigma, eps, &loss(objective)).loss);
             assert_close("adam_losses", &losses, golden.tensor("adam_losses"), 1e-9);
@@ -185,12 +261,12 @@ mod tests {
 
     #[test]
     fn golden_log_densities_on_a_grid() {
-        for golden in GOLDEN_MADE.map(Golden::load) {
+        for golden in GOLDEN.map(Golden::load) {
             let (model, grid) = (golden.model("w0"), golden.tensor("grid"));
-            let rows = &golden.tensor("x")[..2 * model.made.dimensions];
-            let contexts = model.made.forward(rows).contexts;
+            let rows = &golden.tensor("x")[..2 * model.context.dimensions()];
+            let contexts = model.context.contexts(rows);
             let mut got = vec![];
-            for context in contexts.chunks_exact(model.made.context) {
+            for context in contexts.chunks_exact(model.context.width()) {
                 let scores: Vec<f64> = grid.iter().map(|&y| model.net.evaluate(context, y, 0.2).0).collect();
                 let spacing = grid[1] - grid[0];
                 let e = cumulative_trapezoid(&scores, spacing);
@@ -204,21 +280,23 @@ mod tests {
     #[test]
     fn gradients_agree_with_finite_differences_through_both_networks() {
         let mut draws = Draws::new(41);
-        let made = random_made(&mut draws, 3, 2, &[5, 5], true, Activation::Tanh);
+        let context = ContextNet::Made(random_made(&mut draws, 3, 2, &[5, 5], true, Activation::Tanh));
         let net = random_score_net(&mut draws, 2, &[4, 6], Activation::Silu, Parametrisation::Edm);
-        let model = ArCsm { made, net };
+        let model = ArCsm { context, net };
         let (x, eps) = (draws.normals(12), draws.normals(12));
         let sigma: Vec<f64> = (0..12).map(|_| draws.uniform(0.2, 1.1)).collect();
         let loss = loss(Objective::Csm);
         let got = model.loss_and_gradients(&x, &sigma, &eps, &loss);
         let value = |model: &ArCsm| model.loss_and_gradients(&x, &sigma, &eps, &loss).loss;
-        let made = gradient_by_layers(&model.made.layers, |layers| {
-            value(&ArCsm { made: Made { layers: layers.to_vec(), ..model.made.clone() }, net: model.net.clone() })
+        let context = gradient_by_layers(model.context.layers(), |layers| {
+            let mut model = model.clone();
+            model.context.layers_mut().clone_from_slice(layers);
+            value(&model)
         });
         let net = gradient_by_layers(&model.net.layers, |layers| {
-            value(&ArCsm { made: model.made.clone(), net: ScoreNet { layers: layers.to_vec(), ..model.net.clone() } })
+            value(&ArCsm { net: ScoreNet { layers: layers.to_vec(), ..model.net.clone() }, ..model.clone() })
         });
-        for (got, want) in got.made.iter().chain(&got.net).zip(made.iter().chain(&net)) {
+        for (got, want) in got.context.iter().chain(&got.net).zip(context.iter().chain(&net)) {
             assert!(got.weight.iter().any(|&g| g != 0.0));
             assert_close("dweight", &got.weight, &want.weight, 1e-9);
             assert_close("dbias", &got.bias, &want.bias, 1e-9);
@@ -266,9 +344,9 @@ mod tests {
     #[test]
     fn training_reaches_the_gaussian_optimum() {
         let mut draws = Draws::new(43);
-        let made = random_made(&mut draws, 3, 3, &[12], false, Activation::Tanh);
+        let context = ContextNet::Made(random_made(&mut draws, 3, 3, &[12], false, Activation::Tanh));
         let net = random_score_net(&mut draws, 3, &[12], Activation::Silu, Parametrisation::Plain);
-        let mut model = ArCsm { made, net };
+        let mut model = ArCsm { context, net };
         let mut moments = Moments::new(&model);
         for step in 1..=1500 {
             let x = gaussian_data(&mut draws, 128);

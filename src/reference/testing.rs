@@ -5,11 +5,12 @@ use std::path::PathBuf;
 
 use statrs::function::erf::erf;
 
-use crate::config::{Activation, Objective, Parametrisation};
+use crate::config::{Activation, ConvConfig, Objective, Parametrisation};
 
 use super::dense::Layer;
+use super::image_net::ImageNet;
 use super::made::Made;
-use super::model::ArCsm;
+use super::model::{ArCsm, ContextNet};
 use super::score_net::ScoreNet;
 use crate::random::{normal_pair, random_bits, stream, uniform};
 
@@ -115,6 +116,12 @@ impl Draws {
     fn layers(&mut self, widths: &[usize]) -> Vec<Layer> {
         widths.windows(2).map(|pair| self.layer(pair[1], pair[0])).collect()
     }
+
+    /// Gives every layer random weights; those that a mask removes are no zeros: nothing may read them.
+    pub(super) fn image_net(&mut self, mut net: ImageNet) -> ImageNet {
+        net.layers.iter_mut().for_each(|layer| *layer = self.layer(layer.outputs(), layer.inputs()));
+        net
+    }
 }
 
 pub(super) fn random_made(
@@ -146,6 +153,9 @@ pub(super) const GOLDEN_MADE: [&str; 2] = ["made_d6_osig_tanh", "made_d6_plain_s
 
 /// The golden file with a masked convolutional context network.
 pub(super) const GOLDEN_CONV: &str = "conv_5x5x1_plain_softplus";
+
+/// All golden files.
+pub(super) const GOLDEN: [&str; 3] = [GOLDEN_MADE[0], GOLDEN_MADE[1], GOLDEN_CONV];
 
 /// One golden file: tensors by name, and its settings.
 pub(super) struct Golden {
@@ -183,27 +193,50 @@ impl Golden {
 
     /// The model with the weights `w0`, `w1` ...
     pub(super) fn model(&self, weights: &str) -> ArCsm {
-        let hidden: Vec<usize> = self.setting("hidden");
         let score_hidden: Vec<usize> = self.setting("score_hidden");
-        let context = self.setting("C");
-        let layers = self.layers(&format!("{weights}.ctx.layers"), hidden.len() + 1);
-        let made = Made {
-            dimensions: self.setting("D"),
-            context,
-            hidden,
-            residual: false,
-            activation: self.setting("ctx_act"),
-            layers,
+        let context = match self.setting::<String>("context").as_str() {
+            "MADE" => ContextNet::Made(self.made(weights)),
+            _ => ContextNet::Image(self.gated(weights)),
         };
         let net = ScoreNet {
-            context,
+            context: context.width(),
             activation: self.setting("score_act"),
             parametrisation: self.setting("param"),
             mean: 0.25,
             sd: 0.5,
             layers: self.layers(&format!("{weights}.net.lin"), score_hidden.len() + 1),
         };
-        ArCsm { made, net }
+        ArCsm { context, net }
+    }
+
+    fn made(&self, weights: &str) -> Made {
+        let hidden: Vec<usize> = self.setting("hidden");
+        let layers = self.layers(&format!("{weights}.ctx.layers"), hidden.len() + 1);
+        Made {
+            dimensions: self.setting("D"),
+            context: self.setting("C"),
+            hidden,
+            residual: false,
+            activation: self.setting("ctx_act"),
+            layers,
+        }
+    }
+
+    fn gated(&self, weights: &str) -> ImageNet {
+        let config = ConvConfig {
+            filters: self.setting("F"),
+            blocks: self.setting("blocks"),
+            first_kernel: self.setting("k1"),
+            kernel: self.setting("k"),
+            ..ConvConfig::default()
+        };
+        let image = ["H", "W", "nch"].map(|key| self.setting(key));
+        let mut net = ImageNet::gated(&config, image, self.setting("C"), self.setting("ctx_act"));
+        for ((name, shape), layer) in net.convolutions.iter().zip(&mut net.layers) {
+            layer.weight = shape.from_file_layout(self.tensor(&format!("{weights}.{name}.weight")));
+            layer.bias = self.tensor(&format!("{weights}.{name}.bias")).to_vec();
+        }
+        net
     }
 
     /// Objective, sigma and eps of `csm_loss`; at the clean x, noise is not looked at.
