@@ -1,10 +1,11 @@
-// dz[b, o] = dh[b, o] phi'(z[b, o])
+// dz[b, o] = dh[b, o] phi'(z[b, o])   (+ dz[b, o] when accumulate is 1)
 //
 // A thread owns four columns of one row. Padding stays zero because dh is zero there.
 
 struct Params {
     batch: u32,
     n_out: u32,
+    accumulate: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -14,10 +15,14 @@ struct Params {
 
 //#include activation
 @compute @workgroup_size(64)
-fn activation_backward(@builtin(global_invocation_id) id: vec3<u32>) {
-    let n_quads = (params.n_out + 3u) / 4u;
-    if id.x < n_quads {
-        let at = id.y * n_quads + id.x;
-        dz[at] = dh[at] * phi_first_4(ACTIVATION, z[at]);
+fn activation_backward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
+    let index = (group.y * 1024u + group.x) * 64u + local.x;
+    if index >= params.batch * ((params.n_out + 3u) / 4u) {
+        return;
     }
+    var value = dh[index] * phi_first_4(ACTIVATION, z[index]);
+    if params.accumulate == 1u {
+        value += dz[index];
+    }
+    dz[index] = value;
 }

@@ -16,18 +16,21 @@ struct Params {
 
 //#include activation
 @compute @workgroup_size(64)
-fn activation_forward(@builtin(global_invocation_id) id: vec3<u32>) {
+fn activation_forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
     let n_quads = (params.n_out + 3u) / 4u;
-    if id.x >= n_quads {
+    let index = (group.y * 1024u + group.x) * 64u + local.x;
+    if index >= params.batch * n_quads {
         return;
     }
-    let at = id.y * n_quads + id.x;
-    var value = phi_4(ACTIVATION, z[at]);
+    var value = phi_4(ACTIVATION, z[index]);
     if params.residual == 1u {
-        value += x[at];
+        value += x[index];
     }
     // phi(0) need not be 0: columns past the end are padding and stay zero.
-    let column = 4u * id.x;
-    let columns = vec4(column, column + 1u, column + 2u, column + 3u);
-    h[at] = select(vec4(0.0), value, columns < vec4(params.n_out));
+    if params.n_out % 4u != 0u {
+        let column = 4u * (index % n_quads);
+        let columns = vec4(column, column + 1u, column + 2u, column + 3u);
+        value = select(vec4(0.0), value, columns < vec4(params.n_out));
+    }
+    h[index] = value;
 }

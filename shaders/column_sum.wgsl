@@ -1,15 +1,17 @@
-// sums[c] = sum over r of values[r, c], rows in order
+// sums[k, c] = sum over the rows r of chunk k of values[r, c], rows in order
 //
-// A thread owns four columns. Gives the bias gradient of a dense layer.
+// A thread owns four columns of one chunk. Gives the bias gradient of a layer; several chunks are added up by sum_partials.
 
 struct Params {
     rows: u32,
     columns: u32,
+    chunk_rows: u32,
+    n_chunks: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> values: array<vec4<f32>>; // (rows, columns)
-@group(0) @binding(2) var<storage, read_write> sums: array<vec4<f32>>; // (columns)
+@group(0) @binding(2) var<storage, read_write> sums: array<vec4<f32>>; // (n_chunks, columns)
 
 @compute @workgroup_size(64)
 fn column_sum(@builtin(global_invocation_id) id: vec3<u32>) {
@@ -18,8 +20,9 @@ fn column_sum(@builtin(global_invocation_id) id: vec3<u32>) {
         return;
     }
     var sum = vec4(0.0);
-    for (var row = 0u; row < params.rows; row++) {
+    let start = id.y * params.chunk_rows;
+    for (var row = start; row < min(start + params.chunk_rows, params.rows); row++) {
         sum += values[row * n_quads + id.x];
     }
-    sums[id.x] = sum;
+    sums[id.y * n_quads + id.x] = sum;
 }

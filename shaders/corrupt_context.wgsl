@@ -8,6 +8,7 @@ struct Params {
     seed_low: u32,
     seed_high: u32,
     step: u32,
+    first_sample: u32,
     noise: f32,
     dropout: f32,
 }
@@ -28,7 +29,7 @@ fn corrupt_context(@builtin(global_invocation_id) id: vec3<u32>) {
     //#for j in 0..4
     if 4u * id.x + {j}u < params.dimensions {
         let seed = vec2(params.seed_low, params.seed_high);
-        let bits = random_bits(seed, STREAM_CONTEXT_NOISE, id.y, 4u * id.x + {j}u, params.step);
+        let bits = random_bits(seed, STREAM_CONTEXT_NOISE, params.first_sample + id.y, 4u * id.x + {j}u, params.step);
         let noisy = value[{j}] + params.noise * normal_pair(bits.x, bits.y).x;
         value[{j}] = select(0.0, noisy, uniform_from(bits.z) >= params.dropout);
     }

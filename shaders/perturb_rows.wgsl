@@ -31,7 +31,9 @@ fn perturb_rows(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocati
     let seed = vec2(params.seed_low, params.seed_high);
     let first = index * params.row_stride;
     let neighbours = min(params.row_stride, params.batch * params.dimensions - first);
-    let row = first + random_bits(seed, STREAM_ROW_CHOICE, index, params.first_sample, params.step).x % neighbours;
+    // Counted over all samples, so that a part of a batch makes the choices of the whole.
+    let number = params.first_sample * params.dimensions / params.row_stride + index;
+    let row = first + random_bits(seed, STREAM_ROW_CHOICE, number, 0u, params.step).x % neighbours;
     let sample = row / params.dimensions;
     let dimension = row % params.dimensions;
     let bits = random_bits(seed, STREAM_ROW_NOISE, params.first_sample + sample, dimension, params.step);

@@ -18,8 +18,8 @@ struct Params {
     seed_low: u32,
     seed_high: u32,
     n_layers: u32,
-    n_made_layers: u32,
-    made_table: u32,
+    n_context_layers: u32,
+    context_table: u32,
     sigma_table: u32,
     n_levels: u32,
     steps: u32,
@@ -29,7 +29,7 @@ struct Params {
     n_groups: u32,
     scratch_words: u32,
     n_net: u32,
-    n_made: u32,
+    n_context_net: u32,
     n_tables: u32,
     mean: f32,
     sd: f32,
@@ -38,7 +38,7 @@ struct Params {
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> net: array<vec4<f32>>; // (n_net)
-@group(0) @binding(2) var<storage, read> made: array<vec4<f32>>; // (n_made)
+@group(0) @binding(2) var<storage, read> context_net: array<vec4<f32>>; // (n_context_net)
 @group(0) @binding(3) var<storage, read> tables: array<u32>; // (n_tables)
 @group(0) @binding(4) var<storage, read_write> state: array<f32>; // (n_samples, state_words)
 @group(0) @binding(5) var<storage, read_write> scratch: array<vec4<f32>>; // (n_groups, scratch_words)
@@ -48,7 +48,10 @@ struct Params {
 //#include activation
 //#include parametrisation
 //#include score_net
+//#include known_sum
 //#include made_step
+//#include image_step
+//#include context_step
 //#include sampler
 fn normal(sample: u32, d: u32, n: u32) -> f32 {
     let seed = vec2(params.seed_low, params.seed_high);
@@ -75,7 +78,7 @@ fn sample_langevin(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invoc
         let n = e % evaluations;
         let sigma = level_sigma(min(n / params.steps, params.n_levels - 1u));
         if n == 0u && params.incremental == 1u {
-            made_advance(d, first, n_rows, thread);
+            context_advance(d, first, n_rows, thread);
         }
         // The context columns stay from the evaluation before.
         let first_quad = select(params.context_width / 4u, 0u, n == 0u || e == params.first_evaluation);

@@ -19,8 +19,8 @@ struct Params {
     seed_low: u32,
     seed_high: u32,
     n_layers: u32,
-    n_made_layers: u32,
-    made_table: u32,
+    n_context_layers: u32,
+    context_table: u32,
     sigma_table: u32,
     n_levels: u32,
     points: u32,
@@ -29,7 +29,7 @@ struct Params {
     state_words: u32,
     scratch_words: u32,
     n_net: u32,
-    n_made: u32,
+    n_context_net: u32,
     n_tables: u32,
     mean: f32,
     sd: f32,
@@ -39,7 +39,7 @@ struct Params {
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> net: array<vec4<f32>>; // (n_net)
-@group(0) @binding(2) var<storage, read> made: array<vec4<f32>>; // (n_made)
+@group(0) @binding(2) var<storage, read> context_net: array<vec4<f32>>; // (n_context_net)
 @group(0) @binding(3) var<storage, read> tables: array<u32>; // (n_tables)
 @group(0) @binding(4) var<storage, read_write> state: array<f32>; // (n_samples, state_words)
 @group(0) @binding(5) var<storage, read_write> scratch: array<vec4<f32>>; // (n_samples, scratch_words)
@@ -54,7 +54,10 @@ var<workgroup> highest: f32;
 //#include activation
 //#include parametrisation
 //#include score_net
+//#include known_sum
 //#include made_step
+//#include image_step
+//#include context_step
 //#include sampler
 // scores[p] = s(start + p step, sigma) for p < n_points. Ends with a barrier.
 fn evaluate_points(sample: u32, base: u32, start: f32, step: f32, n_points: u32, sigma: f32, local: vec2<u32>) {
@@ -131,7 +134,7 @@ fn sample_multilevel(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_inv
     let base = sample * (params.scratch_words / 4u);
     for (var d = params.first_dimension; d < params.end_dimension; d++) {
         if params.incremental == 1u {
-            made_advance(d, sample, 1u, thread);
+            context_advance(d, sample, 1u, thread);
         }
         var y = 0.0;
         var above = 0.0;

@@ -185,9 +185,9 @@ pub fn train_step(gpu: &Gpu, config: &Config, shape: SampleShape, protocol: Prot
     })?;
     let train = &config.train;
     let model = &trainer.trained.model;
-    let first_layer: u64 = layers(&config, shape.dimensions())[0].multiply_adds();
     // Forward, weight gradient, and the input gradient of all layers but the first.
-    let context = train.batch as u64 * (3 * model.made.multiply_adds() - first_layer);
+    let context_net = &model.context_net;
+    let context = train.batch as u64 * (3 * context_net.multiply_adds() - context_net.first_multiply_adds());
     let rows = (train.batch * shape.dimensions()).div_ceil(train.row_stride) as u64;
     // The same three for values, and again for tangents where the loss holds the slope.
     let passes = if train.objective == Objective::Dsm { 3 } else { 6 };
@@ -208,7 +208,7 @@ pub fn sampling(
     protocol: Protocol,
 ) -> Result<Record> {
     let config = with_moments(config);
-    let model = ArCsm::new(gpu, &config.model, shape.dimensions())?;
+    let model = ArCsm::new(gpu, &config.model, shape)?;
     let weights = ParamBuffer::initial(gpu, "weights", &model.table, config.train.seed)?;
     let trained = Trained { model, weights, config, shape, step: 0, fingerprint: String::new() };
     let request = SampleRequest {

@@ -160,7 +160,7 @@ pub fn sample(gpu: &Gpu, trained: &Trained, request: &SampleRequest, progress: &
     Ok(Drawn {
         values,
         seconds: start.elapsed().as_secs_f64(),
-        context_multiply_adds: passes * trained.model.made.multiply_adds(),
+        context_multiply_adds: passes * trained.model.context_net.multiply_adds(),
         score_evaluations: request.sampler.evaluations(),
     })
 }
@@ -173,9 +173,9 @@ struct SamplerRun<'a> {
     first_sample: usize,
     n_samples: usize,
     net: Tensor,
-    made: Tensor,
+    context_net: Tensor,
     tables: Tensor,
-    made_table: u32,
+    context_table: u32,
     sigma_table: u32,
     context_at: usize,
     state: Tensor,
@@ -201,19 +201,19 @@ impl<'a> SamplerRun<'a> {
     ) -> Result<Self, GpuError> {
         let (model, weights) = (&trained.model, &trained.weights);
         let mut words = model.net.table_words(&model.table);
-        let made_table = model.made.append_tables(&model.table, &mut words);
+        let context_table = model.context_net.append_tables(&model.table, &mut words);
         let sigma_table = words.len() as u32;
         words.extend(request.sampler.sigmas().iter().map(|sigma| sigma.to_bits()));
-        let context_at = model.made.state_words();
+        let context_at = model.context_net.state_words();
         // x, hidden units and context of a sample, and a place for the chain's y.
-        let state_words = context_at + pitch(model.made.context()) + 4;
+        let state_words = context_at + pitch(model.context_net.context()) + 4;
         let groups = match request.sampler {
             Sampler::MultiLevel { .. } => n_samples,
             Sampler::Langevin { .. } => n_samples.div_ceil(64),
         };
         let run = Self {
             net: model.net.window(weights),
-            made: model.made.window(weights),
+            context_net: model.context_net.window(weights),
             tables: gpu.upload("sampler_tables", &[words.len()], &words)?,
             state: gpu.tensor("sampler_state", &[n_samples, state_words])?,
             scratch: gpu.tensor("sampler_scratch", &[groups, model.net.stash_words()])?,
@@ -223,11 +223,11 @@ impl<'a> SamplerRun<'a> {
             request,
             first_sample,
             n_samples,
-            made_table,
+            context_table,
             sigma_table,
             context_at,
         };
-        gpu.check_binding("ctx weights of the sampler", run.made.shape())?;
+        gpu.check_binding("ctx weights of the sampler", run.context_net.shape())?;
         Ok(run)
     }
 
@@ -300,29 +300,32 @@ impl<'a> SamplerRun<'a> {
     }
 
     fn multilevel(&self, span: Span) -> SampleMultilevel<'_> {
-        let (made, net) = (&self.trained.model.made, &self.trained.model.net);
+        let (context_net, net) = (&self.trained.model.context_net, &self.trained.model.net);
         let Sampler::MultiLevel { sigmas, points } = &self.request.sampler else {
             unreachable!("called for the multi-level sampler only")
         };
         let [low, high] = self.range();
+        let constants = context_net.step_constants();
         SampleMultilevel {
             activation: net.activation() as u32,
             parametrisation: net.parametrisation() as u32,
-            context_activation: made.activation() as u32,
-            residual: u32::from(made.is_residual()),
+            context_activation: constants.activation,
+            is_image_net: constants.is_image_net,
+            residual: constants.residual,
+            gate: constants.gate,
             tile_iterations: net.forward_iterations(),
-            made_iterations: made.step_iterations(1),
+            context_iterations: context_net.step_iterations(1),
             n_samples: self.n_samples as u32,
-            dimensions: made.dimensions() as u32,
-            context_width: made.context() as u32,
+            dimensions: context_net.dimensions() as u32,
+            context_width: context_net.context() as u32,
             first_dimension: span.first,
             end_dimension: span.end,
             first_sample: self.first_sample as u32,
             seed_low: self.request.seed as u32,
             seed_high: (self.request.seed >> 32) as u32,
             n_layers: net.n_layers() as u32,
-            n_made_layers: made.n_layers() as u32,
-            made_table: self.made_table,
+            n_context_layers: context_net.n_layers() as u32,
+            context_table: self.context_table,
             sigma_table: self.sigma_table,
             n_levels: sigmas.len() as u32,
             points: *points,
@@ -331,14 +334,14 @@ impl<'a> SamplerRun<'a> {
             state_words: self.state.shape()[1] as u32,
             scratch_words: self.scratch.shape()[1] as u32,
             n_net: self.net.elements() as u32,
-            n_made: self.made.elements() as u32,
+            n_context_net: self.context_net.elements() as u32,
             n_tables: self.tables.elements() as u32,
             mean: net.mean(),
             sd: net.sd(),
             low,
             high,
             net: &self.net,
-            made: &self.made,
+            context_net: &self.context_net,
             tables: &self.tables,
             state: &self.state,
             scratch: &self.scratch,
@@ -346,28 +349,31 @@ impl<'a> SamplerRun<'a> {
     }
 
     fn langevin(&self, span: Span) -> SampleLangevin<'_> {
-        let (made, net) = (&self.trained.model.made, &self.trained.model.net);
+        let (context_net, net) = (&self.trained.model.context_net, &self.trained.model.net);
         let Sampler::Langevin { sigmas, steps, step_size } = &self.request.sampler else {
             unreachable!("called for the Langevin sampler only")
         };
+        let constants = context_net.step_constants();
         SampleLangevin {
             activation: net.activation() as u32,
             parametrisation: net.parametrisation() as u32,
-            context_activation: made.activation() as u32,
-            residual: u32::from(made.is_residual()),
+            context_activation: constants.activation,
+            is_image_net: constants.is_image_net,
+            residual: constants.residual,
+            gate: constants.gate,
             tile_iterations: net.forward_iterations(),
-            made_iterations: made.step_iterations(64),
+            context_iterations: context_net.step_iterations(64),
             n_samples: self.n_samples as u32,
-            dimensions: made.dimensions() as u32,
-            context_width: made.context() as u32,
+            dimensions: context_net.dimensions() as u32,
+            context_width: context_net.context() as u32,
             first_evaluation: span.first,
             end_evaluation: span.end,
             first_sample: self.first_sample as u32,
             seed_low: self.request.seed as u32,
             seed_high: (self.request.seed >> 32) as u32,
             n_layers: net.n_layers() as u32,
-            n_made_layers: made.n_layers() as u32,
-            made_table: self.made_table,
+            n_context_layers: context_net.n_layers() as u32,
+            context_table: self.context_table,
             sigma_table: self.sigma_table,
             n_levels: sigmas.len() as u32,
             steps: *steps,
@@ -377,13 +383,13 @@ impl<'a> SamplerRun<'a> {
             n_groups: self.scratch.shape()[0] as u32,
             scratch_words: self.scratch.shape()[1] as u32,
             n_net: self.net.elements() as u32,
-            n_made: self.made.elements() as u32,
+            n_context_net: self.context_net.elements() as u32,
             n_tables: self.tables.elements() as u32,
             mean: net.mean(),
             sd: net.sd(),
             step_size: *step_size,
             net: &self.net,
-            made: &self.made,
+            context_net: &self.context_net,
             tables: &self.tables,
             state: &self.state,
             scratch: &self.scratch,
@@ -406,17 +412,18 @@ impl<'a> SamplerRun<'a> {
         workspace: &Workspace,
         dimension: u32,
     ) -> Result<(), GpuError> {
-        let made = &self.trained.model.made;
+        let context_net = &self.trained.model.context_net;
         recorder.run(&self.copy_x(&workspace.x))?;
-        made.forward(recorder, &self.trained.weights, &workspace.x, &workspace.made)?;
+        context_net.forward(recorder, &self.trained.weights, &workspace.x, &workspace.context_net, None)?;
+        let contexts = workspace.context_net.context();
         recorder.run(&CopyColumns {
             rows: self.n_samples as u32,
-            columns: made.context() as u32,
-            source_columns: workspace.made.context.shape()[1] as u32,
-            source_at: dimension * made.context() as u32,
+            columns: context_net.context() as u32,
+            source_columns: contexts.shape()[1] as u32,
+            source_at: dimension * context_net.context() as u32,
             destination_columns: self.state.shape()[1] as u32,
             destination_at: self.context_at as u32,
-            source: &workspace.made.context,
+            source: contexts,
             destination: &self.state,
         })
     }

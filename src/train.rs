@@ -225,7 +225,7 @@ impl<'g> Trainer<'g> {
     /// Sizes over the adapter's limits, with the numbers; a checkpoint of another model.
     pub fn new(gpu: &'g Gpu, config: Config, data: &Dataset, checkpoint: Option<&Checkpoint>) -> Result<Self> {
         let (seed, batch) = (config.train.seed, config.train.batch);
-        let model = ArCsm::new(gpu, &config.model, data.shape.dimensions())?;
+        let model = ArCsm::new(gpu, &config.model, data.shape)?;
         let load = |label: &str, prefix: &str, from: &Checkpoint| {
             ParamBuffer::from_tensors(gpu, label, &model.table, &from.tensors, prefix)
         };

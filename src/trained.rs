@@ -63,7 +63,7 @@ impl Trained {
     pub fn load(gpu: &Gpu, path: &Path) -> Result<Self> {
         let checkpoint = Checkpoint::load(path)?;
         checkpoint.config.check()?;
-        let model = ArCsm::new(gpu, &checkpoint.config.model, checkpoint.shape.dimensions())?;
+        let model = ArCsm::new(gpu, &checkpoint.config.model, checkpoint.shape)?;
         let averaged = checkpoint.tensors.keys().any(|name| name.starts_with("ema."));
         let prefix = if averaged { "ema." } else { "" };
         let weights = ParamBuffer::from_tensors(gpu, "weights", &model.table, &checkpoint.tensors, prefix)?;
@@ -114,7 +114,7 @@ impl Trained {
         at: &[Perturbation],
         workspace: &crate::nn::Workspace,
     ) -> Result<Scores> {
-        let (order, width) = (&self.model.order, self.model.made.context());
+        let (order, width) = (&self.model.order, self.model.context_net.context());
         let used = x.len();
         let fill = |values: Vec<f32>, filler: f32| {
             let mut values = values;
@@ -135,7 +135,7 @@ impl Trained {
         let mut recorder = gpu.record("scores");
         self.model.scores_of_rows(&mut recorder, &self.weights, workspace)?;
         recorder.submit()?;
-        let read = gpu.begin_read(&[&workspace.score.result, &workspace.made.context]);
+        let read = gpu.begin_read(&[&workspace.score.result, workspace.context_net.context()]);
         let mut tensors = gpu.finish_read::<f32>(read)?;
         let (context, result) = (tensors.pop().unwrap_or_default(), tensors.pop().unwrap_or_default());
         let column = |c: usize| result.chunks_exact(4).take(used).map(|row| row[c]).collect::<Vec<f32>>();

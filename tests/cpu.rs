@@ -17,6 +17,14 @@ fn constant_sets(spec: &KernelSpec) -> Vec<Vec<u32>> {
         "OBJECTIVE" => set % 4,
         "TANGENT" => u32::from(set % 4 != 1),
         "RESIDUAL" => set % 2,
+        "IS_IMAGE_NET" => (set + 1) % 2,
+        "GATE" => {
+            if set % 2 == 0 {
+                4
+            } else {
+                0
+            }
+        }
         unknown => panic!("give the constant {unknown} values to be tested with"),
     };
     let sets = if spec.constants.is_empty() { 1 } else { 6 };

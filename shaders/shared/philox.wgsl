@@ -6,6 +6,7 @@ const STREAM_ROW_NOISE = 2u;
 const STREAM_CONTEXT_NOISE = 3u;
 const STREAM_LANGEVIN = 4u;
 const STREAM_MULTILEVEL = 5u;
+const STREAM_DROPOUT = 8u;
 
 // High and low word of a * b.
 fn multiply_wide(a: u32, b: u32) -> vec2<u32> {

@@ -55,7 +55,7 @@ impl Task for Import {
         let tensors = read_weights(&self.weights)?;
         let shape = self.shape(&tensors)?;
         let gpu = session.open_gpu()?;
-        let model = ArCsm::new(&gpu, &config.model, shape.dimensions())?;
+        let model = ArCsm::new(&gpu, &config.model, shape)?;
         let weights = ParamBuffer::from_tensors(&gpu, "weights", &model.table, &tensors, &self.prefix)?;
         let mut checkpoint =
             Checkpoint { config, step: 0, samples_drawn: 0, shape, best_loss: None, tensors: BTreeMap::new() };

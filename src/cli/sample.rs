@@ -107,7 +107,7 @@ impl Task for Sample {
         let drawn = drawn?;
         self.write(&trained, &request.sampler, &drawn.values)?;
 
-        let once = trained.model.made.multiply_adds();
+        let once = trained.model.context_net.multiply_adds();
         let (incremental, full) = (2 * once, 2 * once * trained.model.dimensions() as u64);
         let used = 2 * drawn.context_multiply_adds;
         let paths: Vec<String> =

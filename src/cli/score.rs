@@ -68,7 +68,7 @@ impl Task for Score {
             .collect();
         let scores = trained.scores(&gpu, &x.values, &at)?;
         let (csm_loss, dsm_loss) = (scores.csm_loss, scores.dsm_loss);
-        let context = HostTensor::new([count, dimensions, trained.model.made.context()], scores.context);
+        let context = HostTensor::new([count, dimensions, trained.model.context_net.context()], scores.context);
         let [x_tilde, score, slope] =
             [scores.x_tilde, scores.score, scores.slope].map(|values| HostTensor::new([count, dimensions], values));
         let arrays = [("context", &context), ("x_tilde", &x_tilde), ("score", &score), ("slope", &slope)];

@@ -1,11 +1,12 @@
 //! A small model with random weights, on the adapter and as its twin.
 
 use crate::config::{Activation, ModelConfig, Parametrisation, ScoreConfig};
-use crate::gpu::GpuError;
+use crate::data::SampleShape;
 use crate::nn::{ArCsm, ParamBuffer};
 use crate::reference::dense::Layer;
 use crate::reference::{made, model, score_net};
 
+use super::Failure;
 use super::trial::Trial;
 
 /// What a check varies.
@@ -34,7 +35,7 @@ pub(super) struct RandomModel {
 
 impl RandomModel {
     /// Weights of variance 1 / in. Those that a mask removes are no zeros: nothing may read them.
-    pub(super) fn new(trial: &mut Trial<'_>, shape: &Shape) -> Result<Self, GpuError> {
+    pub(super) fn new(trial: &mut Trial<'_>, shape: &Shape) -> Result<Self, Failure> {
         let config = ModelConfig {
             hidden: shape.made_hidden.to_vec(),
             residual: shape.residual,
@@ -50,7 +51,8 @@ impl RandomModel {
             },
             ..ModelConfig::default()
         };
-        let model = ArCsm::new(trial.gpu, &config, shape.dimensions)?;
+        let vector = SampleShape::Vector { dimensions: shape.dimensions };
+        let model = ArCsm::new(trial.gpu, &config, vector).map_err(|error| Failure::Broken(error.to_string()))?;
         let weights = ParamBuffer::zeros(trial.gpu, "weights", &model.table)?;
         let (mut made_layers, mut net_layers) = (Vec::new(), Vec::new());
         for (id, slot) in model.table.slots() {

@@ -24,6 +24,7 @@ pub(super) const CORRUPT_CONTEXT: Check = Check {
     faults: &[
         fault("corrupt_context", "uniform_from(bits.z) >= params.dropout", "uniform_from(bits.z) < params.dropout"),
         fault("corrupt_context", "id.y, 4u * id.x + 2u, params.step", "id.y, 4u * id.x + 1u, params.step"),
+        fault("corrupt_context", "params.first_sample + id.y", "id.y"),
     ],
 };
 
@@ -78,7 +79,8 @@ fn perturb_rows(gpu: &Gpu) -> Result<f64, Failure> {
         for (index, got) in got.chunks_exact(4).enumerate() {
             let first = index * row_stride;
             let neighbours = row_stride.min(batch * dimensions - first) as u32;
-            let choice = random_bits(SEED, stream::ROW_CHOICE, index as u32, first_sample as u32, STEP)[0];
+            let number = first_sample * dimensions / row_stride + index;
+            let choice = random_bits(SEED, stream::ROW_CHOICE, number as u32, 0, STEP)[0];
             let row = first + (choice % neighbours) as usize;
             if got[0] != row as u32 {
                 return Err(Failure::Broken(format!("row {index} is {}, expected {row}", got[0])));
@@ -101,7 +103,7 @@ fn perturb_rows(gpu: &Gpu) -> Result<f64, Failure> {
 
 fn corrupt_context(gpu: &Gpu) -> Result<f64, Failure> {
     let mut trial = Trial::new(gpu);
-    for [batch, dimensions] in [[1, 1], [4, 7], [3, 257]] {
+    for [batch, dimensions, first_sample] in [[1, 1, 0], [4, 7, 12], [3, 257, 5]] {
         let x = trial.data("x", &[batch, dimensions])?;
         let y = gpu.tensor("y", &[batch, dimensions])?;
         let (noise, dropout) = (0.3f32, 0.25f32);
@@ -111,6 +113,7 @@ fn corrupt_context(gpu: &Gpu) -> Result<f64, Failure> {
             seed_low: SEED as u32,
             seed_high: (SEED >> 32) as u32,
             step: STEP,
+            first_sample: first_sample as u32,
             noise,
             dropout,
             x: &x.tensor,
@@ -118,7 +121,7 @@ fn corrupt_context(gpu: &Gpu) -> Result<f64, Failure> {
         })?;
         let (mut want, mut tolerance) = (Vec::new(), Vec::new());
         for (at, &x) in x.values.iter().enumerate() {
-            let place = ((at / dimensions) as u32, (at % dimensions) as u32);
+            let place = ((first_sample + at / dimensions) as u32, (at % dimensions) as u32);
             let bits = random_bits(SEED, stream::CONTEXT_NOISE, place.0, place.1, STEP);
             let kept = uniform(bits[2]) >= f64::from(dropout);
             want.push(if kept { x + f64::from(noise) * normal_pair(bits[0], bits[1]).0 } else { 0.0 });

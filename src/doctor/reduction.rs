@@ -45,12 +45,22 @@ pub(super) const COPY_COLUMNS: Check = Check {
 
 fn column_sum(gpu: &Gpu) -> Result<f64, Failure> {
     let mut trial = Trial::new(gpu);
-    for [rows, columns] in [[1, 1], [7, 3], [70, 255], [5, 256], [33, 258]] {
+    for [rows, columns, chunk_rows] in [[1, 1, 1], [7, 3, 7], [70, 255, 16], [5, 256, 9], [33, 258, 11]] {
         let values = trial.data("values", &[rows, columns])?;
-        let sums = gpu.tensor("sums", &[columns])?;
-        trial.run(&ColumnSum { rows: rows as u32, columns: columns as u32, values: &values.tensor, sums: &sums })?;
-        let want = dense::column_sum(&values.values, columns);
-        trial.expect(&sums, &want.value, &want.tolerance(rows as f64))?;
+        let n_chunks = rows.div_ceil(chunk_rows);
+        let sums = gpu.tensor("sums", &[n_chunks, columns])?;
+        trial.run(&ColumnSum {
+            rows: rows as u32,
+            columns: columns as u32,
+            chunk_rows: chunk_rows as u32,
+            n_chunks: n_chunks as u32,
+            values: &values.tensor,
+            sums: &sums,
+        })?;
+        let chunks = values.values.chunks(chunk_rows * columns).map(|chunk| dense::column_sum(chunk, columns));
+        let (want, tolerance): (Vec<_>, Vec<_>) =
+            chunks.map(|sums| (sums.value.clone(), sums.tolerance(chunk_rows as f64))).unzip();
+        trial.expect(&sums, &want.concat(), &tolerance.concat())?;
     }
     trial.verdict()
 }

@@ -72,28 +72,28 @@ type Draw<'a> = dyn Fn(&dyn Fn(f64, f64) -> f64, u32, u32) -> f64 + 'a;
 struct Setup {
     random: RandomModel,
     net: Tensor,
-    made: Tensor,
+    context_net: Tensor,
     tables: Tensor,
-    made_table: u32,
+    context_table: u32,
     sigma_table: u32,
     context_at: usize,
     state_words: usize,
 }
 
 impl Setup {
-    fn new(trial: &mut Trial<'_>, shape: &Shape) -> Result<Self, GpuError> {
+    fn new(trial: &mut Trial<'_>, shape: &Shape) -> Result<Self, Failure> {
         let random = RandomModel::new(trial, shape)?;
         let model = &random.model;
         let mut tables = model.net.table_words(&model.table);
-        let made_table = model.made.append_tables(&model.table, &mut tables);
+        let context_table = model.context_net.append_tables(&model.table, &mut tables);
         let sigma_table = tables.len() as u32;
         tables.extend(SIGMAS.map(|sigma| (sigma as f32).to_bits()));
-        let context_at = model.made.state_words();
+        let context_at = model.context_net.state_words();
         Ok(Self {
             net: model.net.window(&random.weights),
-            made: model.made.window(&random.weights),
+            context_net: model.context_net.window(&random.weights),
             tables: trial.words("tables", &tables)?,
-            made_table,
+            context_table,
             sigma_table,
             context_at,
             state_words: context_at + pitch(shape.context) + 4,
@@ -202,16 +202,19 @@ fn run_multilevel(
     cuts: &[usize],
 ) -> Result<(), GpuError> {
     let model = &setup.random.model;
+    let constants = model.context_net.step_constants();
     let (n_samples, scratch_words) = (state.shape()[0], model.net.stash_words());
     let scratch = trial.gpu.tensor("scratch", &[n_samples, scratch_words])?;
     for range in cuts.windows(2) {
         trial.run(&SampleMultilevel {
             activation: shape.activation as u32,
             parametrisation: shape.parametrisation as u32,
-            context_activation: shape.made_activation as u32,
-            residual: u32::from(shape.residual),
+            context_activation: constants.activation,
+            is_image_net: constants.is_image_net,
+            gate: constants.gate,
+            residual: constants.residual,
             tile_iterations: model.net.forward_iterations(),
-            made_iterations: model.made.step_iterations(1),
+            context_iterations: model.context_net.step_iterations(1),
             n_samples: n_samples as u32,
             dimensions: DIMENSIONS as u32,
             context_width: shape.context as u32,
@@ -221,8 +224,8 @@ fn run_multilevel(
             seed_low: SEED as u32,
             seed_high: (SEED >> 32) as u32,
             n_layers: model.net.n_layers() as u32,
-            n_made_layers: model.made.n_layers() as u32,
-            made_table: setup.made_table,
+            n_context_layers: model.context_net.n_layers() as u32,
+            context_table: setup.context_table,
             sigma_table: setup.sigma_table,
             n_levels: SIGMAS.len() as u32,
             points: points as u32,
@@ -231,14 +234,14 @@ fn run_multilevel(
             state_words: setup.state_words as u32,
             scratch_words: scratch_words as u32,
             n_net: setup.net.words() as u32,
-            n_made: setup.made.words() as u32,
+            n_context_net: setup.context_net.words() as u32,
             n_tables: setup.tables.shape()[0] as u32,
             mean: MEAN,
             sd: SD,
             low: RANGE[0],
             high: RANGE[1],
             net: &setup.net,
-            made: &setup.made,
+            context_net: &setup.context_net,
             tables: &setup.tables,
             state,
             scratch: &scratch,
@@ -285,6 +288,7 @@ fn run_langevin(
     cuts: &[usize],
 ) -> Result<(), GpuError> {
     let model = &setup.random.model;
+    let constants = model.context_net.step_constants();
     let (n_samples, scratch_words) = (state.shape()[0], model.net.stash_words());
     let n_groups = n_samples.div_ceil(64);
     let scratch = trial.gpu.tensor("scratch", &[n_groups, scratch_words])?;
@@ -292,10 +296,12 @@ fn run_langevin(
         trial.run(&SampleLangevin {
             activation: shape.activation as u32,
             parametrisation: shape.parametrisation as u32,
-            context_activation: shape.made_activation as u32,
-            residual: u32::from(shape.residual),
+            context_activation: constants.activation,
+            is_image_net: constants.is_image_net,
+            gate: constants.gate,
+            residual: constants.residual,
             tile_iterations: model.net.forward_iterations(),
-            made_iterations: model.made.step_iterations(64),
+            context_iterations: model.context_net.step_iterations(64),
             n_samples: n_samples as u32,
             dimensions: DIMENSIONS as u32,
             context_width: shape.context as u32,
@@ -305,8 +311,8 @@ fn run_langevin(
             seed_low: SEED as u32,
             seed_high: (SEED >> 32) as u32,
             n_layers: model.net.n_layers() as u32,
-            n_made_layers: model.made.n_layers() as u32,
-            made_table: setup.made_table,
+            n_context_layers: model.context_net.n_layers() as u32,
+            context_table: setup.context_table,
             sigma_table: setup.sigma_table,
             n_levels: SIGMAS.len() as u32,
             steps: settings.steps as u32,
@@ -316,13 +322,13 @@ fn run_langevin(
             n_groups: n_groups as u32,
             scratch_words: scratch_words as u32,
             n_net: setup.net.words() as u32,
-            n_made: setup.made.words() as u32,
+            n_context_net: setup.context_net.words() as u32,
             n_tables: setup.tables.shape()[0] as u32,
             mean: MEAN,
             sd: SD,
             step_size: settings.step_size as f32,
             net: &setup.net,
-            made: &setup.made,
+            context_net: &setup.context_net,
             tables: &setup.tables,
             state,
             scratch: &scratch,

@@ -25,4 +25,4 @@ pub use kernel::Uniform;
 pub use kernel::{Access, Argument, Binding, Kernel, KernelSpec, Needs, Scalar, Variant};
 pub use recorder::{MAX_ITERATIONS, Recorder, Submission};
 pub use source::compose;
-pub use tensor::{Tensor, Word, pitch};
+pub use tensor::{Tensor, Word, padded_bytes, pitch};

@@ -89,6 +89,11 @@ impl Tensor {
     }
 }
 
+/// Bytes of a tensor of this shape, with padding.
+pub fn padded_bytes(shape: &[usize]) -> u64 {
+    padded_words(shape) as u64 * 4
+}
+
 pub(super) fn padded_words(shape: &[usize]) -> usize {
     let (columns, rows) = shape.split_last().expect("a tensor has at least one dimension");
     rows.iter().product::<usize>() * pitch(*columns)

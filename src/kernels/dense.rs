@@ -1,5 +1,6 @@
 //! Masked dense layers: y = (W * mask) x + b with degree-sorted units, and activations.
 
+use super::linear_grid;
 use crate::kernel;
 
 kernel! {
@@ -105,7 +106,7 @@ kernel! {
     }
     read { z: (batch, n_out), x: (batch, n_in) }
     write { h: (batch, n_out) }
-    grid |tile| [n_out.div_ceil(tile[1]), batch, 1];
+    grid |tile| linear_grid(batch * n_out.div_ceil(4));
     iterations 0;
 }
 
@@ -122,9 +123,11 @@ kernel! {
         batch: u32,
         /// Width of all three.
         n_out: u32,
+        /// 1 adds to `dz`, 0 overwrites it.
+        accumulate: u32,
     }
     read { z: (batch, n_out), dh: (batch, n_out) }
     write { dz: (batch, n_out) }
-    grid |tile| [n_out.div_ceil(tile[1]), batch, 1];
+    grid |tile| linear_grid(batch * n_out.div_ceil(4));
     iterations 0;
 }

@@ -1,5 +1,6 @@
 //! The vocabulary: every kernel declared once, one file a family. Declarations and grids, nothing else.
 
+mod conv;
 mod dense;
 mod optimiser;
 mod random;
@@ -7,12 +8,15 @@ mod reduction;
 mod sampler;
 mod score;
 
+pub use conv::{
+    Dropout, GateBackward, GateForward, MaskedConvBackwardInput, MaskedConvBackwardWeight, MaskedConvForward,
+};
 pub use dense::{
     ActivationBackward, ActivationForward, MaskedDenseBackwardInput, MaskedDenseBackwardWeight, MaskedDenseForward,
 };
 pub use optimiser::{Adam, CountNonFinite, CountSubmission};
 pub use random::{CorruptContext, PerturbRows, RandomWords};
-pub use reduction::{ColumnSum, CopyColumns, SquareSum, SumPartials};
+pub use reduction::{AddScaled, ColumnSum, CopyColumns, RepackRows, SquareSum, SumPartials};
 pub use sampler::{SampleLangevin, SampleMultilevel};
 pub use score::{ScoreForward, ScoreTrain};
 
@@ -25,10 +29,18 @@ pub const ALL: &[&KernelSpec] = &[
     MaskedDenseBackwardWeight::SPEC,
     ActivationForward::SPEC,
     ActivationBackward::SPEC,
+    MaskedConvForward::SPEC,
+    MaskedConvBackwardInput::SPEC,
+    MaskedConvBackwardWeight::SPEC,
+    GateForward::SPEC,
+    GateBackward::SPEC,
+    Dropout::SPEC,
     ColumnSum::SPEC,
     SumPartials::SPEC,
     SquareSum::SPEC,
     CopyColumns::SPEC,
+    RepackRows::SPEC,
+    AddScaled::SPEC,
     PerturbRows::SPEC,
     CorruptContext::SPEC,
     RandomWords::SPEC,

@@ -52,6 +52,8 @@ kernel! {
         seed_high: u32,
         /// Number of the step.
         step: u32,
+        /// Number of the first sample of the batch.
+        first_sample: u32,
         /// Standard deviation of the noise.
         noise: f32,
         /// Share of inputs set to zero.

@@ -1,9 +1,10 @@
 //! Sums in a fixed order, and copies between shapes.
 
+use super::linear_grid;
 use crate::kernel;
 
 kernel! {
-    /// Sum over the rows of every column; see `shaders/column_sum.wgsl`.
+    /// Sum over the rows of every column, in chunks of rows; see `shaders/column_sum.wgsl`.
     pub struct ColumnSum;
     variants { "column_sum": Baseline, workgroup [64, 1, 1], tile [1, 256]; }
     params {
@@ -11,11 +12,15 @@ kernel! {
         rows: u32,
         /// Columns.
         columns: u32,
+        /// Rows a chunk.
+        chunk_rows: u32,
+        /// ceil(rows / chunk_rows)
+        n_chunks: u32,
     }
     read { values: (rows, columns) }
-    write { sums: (columns) }
-    grid |tile| [columns.div_ceil(tile[1]), 1, 1];
-    iterations rows;
+    write { sums: (n_chunks, columns) }
+    grid |tile| [columns.div_ceil(tile[1]), n_chunks, 1];
+    iterations chunk_rows;
 }
 
 kernel! {
@@ -75,5 +80,43 @@ kernel! {
     read { source: (rows, source_columns) }
     write { destination: (rows, destination_columns) }
     grid |tile| [columns.div_ceil(tile[1]), rows, 1];
+    iterations 0;
+}
+
+kernel! {
+    /// The same numbers in rows of another length; see `shaders/repack_rows.wgsl`.
+    pub struct RepackRows;
+    variants { "repack_rows": Baseline, workgroup [64, 1, 1], tile [1, 256]; }
+    params {
+        /// Rows of the source.
+        source_rows: u32,
+        /// Columns of the source.
+        source_columns: u32,
+        /// Rows of the destination.
+        rows: u32,
+        /// Columns of the destination; as many numbers in all.
+        columns: u32,
+    }
+    read { source: (source_rows, source_columns) }
+    write { destination: (rows, columns) }
+    grid |tile| linear_grid(rows * columns.div_ceil(4));
+    iterations 0;
+}
+
+kernel! {
+    /// sums = scale * terms, or added to what is there; see `shaders/add_scaled.wgsl`.
+    pub struct AddScaled;
+    variants { "add_scaled": Baseline, workgroup [64, 1, 1], tile [1, 256]; }
+    params {
+        /// Words of both.
+        n_values: u32,
+        /// 1 adds to `sums`, 0 overwrites it.
+        accumulate: u32,
+        /// Factor of the terms.
+        scale: f32,
+    }
+    read { terms: (n_values) }
+    write { sums: (n_values) }
+    grid |tile| linear_grid(n_values.div_ceil(4));
     iterations 0;
 }

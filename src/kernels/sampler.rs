@@ -16,14 +16,18 @@ kernel! {
         parametrisation as "PARAMETRISATION",
         /// Activation of the context network.
         context_activation as "CONTEXT_ACTIVATION",
-        /// 1 for a residual context network.
+        /// 1 for masked convolutions, 0 for masked dense layers.
+        is_image_net as "IS_IMAGE_NET",
+        /// 1 where masked dense layers are residual.
         residual as "RESIDUAL",
+        /// Activation of the first half of gates.
+        gate as "GATE",
     }
     host {
         /// Loop iterations that one tile of the score network takes at most.
         tile_iterations,
         /// Loop iterations that one dimension of the context network takes at most.
-        made_iterations,
+        context_iterations,
     }
     params {
         /// Samples.
@@ -45,9 +49,9 @@ kernel! {
         /// Layers of the score network.
         n_layers: u32,
         /// Layers of the context network.
-        n_made_layers: u32,
+        n_context_layers: u32,
         /// Where its layer table starts.
-        made_table: u32,
+        context_table: u32,
         /// Where the noise levels start.
         sigma_table: u32,
         /// L
@@ -65,7 +69,7 @@ kernel! {
         /// Words of the score network.
         n_net: u32,
         /// Words of the context network.
-        n_made: u32,
+        n_context_net: u32,
         /// Words of the tables.
         n_tables: u32,
         /// Centre of the data.
@@ -77,11 +81,11 @@ kernel! {
         /// Upper end of the data.
         high: f32,
     }
-    read { net: (n_net), made: (n_made), tables: (n_tables) }
+    read { net: (n_net), context_net: (n_context_net), tables: (n_tables) }
     write { state: (n_samples, state_words), scratch: (n_samples, scratch_words) }
     grid |tile| [n_samples, 1, 1];
     iterations (end_dimension - first_dimension)
-        * (made_iterations + (n_levels + 2) * points.div_ceil(64) * tile_iterations + 7 * (n_levels + 1) * points);
+        * (context_iterations + (n_levels + 2) * points.div_ceil(64) * tile_iterations + 7 * (n_levels + 1) * points);
 }
 
 kernel! {
@@ -98,14 +102,18 @@ kernel! {
         parametrisation as "PARAMETRISATION",
         /// Activation of the context network.
         context_activation as "CONTEXT_ACTIVATION",
-        /// 1 for a residual context network.
+        /// 1 for masked convolutions, 0 for masked dense layers.
+        is_image_net as "IS_IMAGE_NET",
+        /// 1 where masked dense layers are residual.
         residual as "RESIDUAL",
+        /// Activation of the first half of gates.
+        gate as "GATE",
     }
     host {
         /// Loop iterations that one tile of the score network takes at most.
         tile_iterations,
         /// Loop iterations that one dimension of the context network takes at most.
-        made_iterations,
+        context_iterations,
     }
     params {
         /// Samples.
@@ -127,9 +135,9 @@ kernel! {
         /// Layers of the score network.
         n_layers: u32,
         /// Layers of the context network.
-        n_made_layers: u32,
+        n_context_layers: u32,
         /// Where its layer table starts.
-        made_table: u32,
+        context_table: u32,
         /// Where the noise levels start.
         sigma_table: u32,
         /// L
@@ -149,7 +157,7 @@ kernel! {
         /// Words of the score network.
         n_net: u32,
         /// Words of the context network.
-        n_made: u32,
+        n_context_net: u32,
         /// Words of the tables.
         n_tables: u32,
         /// Centre of the data.
@@ -159,10 +167,10 @@ kernel! {
         /// Langevin step size e, in units of sigma^2.
         step_size: f32,
     }
-    read { net: (n_net), made: (n_made), tables: (n_tables) }
+    read { net: (n_net), context_net: (n_context_net), tables: (n_tables) }
     write { state: (n_samples, state_words), scratch: (n_groups, scratch_words) }
     grid |tile| [n_groups, 1, 1];
     // A thread may own two samples; each normal number takes the ten rounds of the generator.
     iterations (end_evaluation - first_evaluation) * (tile_iterations + context_width + 20)
-        + (1 + (end_evaluation - first_evaluation) / (n_levels * steps + 1)) * (made_iterations + 20);
+        + (1 + (end_evaluation - first_evaluation) / (n_levels * steps + 1)) * (context_iterations + 20);
 }

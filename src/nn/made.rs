@@ -6,6 +6,7 @@ use crate::kernels::{
     ActivationBackward, ActivationForward, ColumnSum, MaskedDenseBackwardInput, MaskedDenseBackwardWeight,
     MaskedDenseForward,
 };
+use crate::nn::memory::{Planned, allocate};
 use crate::nn::{Degrees, ParamBuffer, ParamTable, SlotId};
 
 /// h_0 = x, h_l = phi(W_l h_(l-1) + b_l) (+ h_(l-1) where widths agree and residual is on), context = W h_L + b.
@@ -86,18 +87,30 @@ impl MadeNet {
     /// # Errors
     /// Sizes over the adapter's limits, with the numbers; no memory.
     pub fn workspace(&self, gpu: &Gpu, batch: usize, training: bool) -> Result<MadeWorkspace, GpuError> {
-        let hidden = |label: &str| -> Result<Vec<Tensor>, GpuError> {
-            let hidden_layers = &self.layers[..self.layers.len() - 1];
-            let tensors = hidden_layers.iter().enumerate();
-            tensors.map(|(l, layer)| gpu.tensor(&format!("{label}{l}"), &[batch, layer.n_out as usize])).collect()
+        let mut tensors = allocate(gpu, &self.plan(batch, training))?;
+        let n_hidden = self.layers.len() - 1;
+        let mut hidden = |wanted: bool| tensors.by_ref().take(if wanted { n_hidden } else { 0 }).collect();
+        let (z, h, dz, dh) = (hidden(true), hidden(true), hidden(training), hidden(training));
+        let context = tensors.next().expect("the plan has a context");
+        let dcontext = tensors.next().unwrap_or_else(|| context.clone());
+        Ok(MadeWorkspace { batch, z, h, dz, dh, context, dcontext })
+    }
+
+    /// What [`MadeNet::workspace`] allocates: z, h, dz, dh of every hidden layer, context and dcontext.
+    pub fn plan(&self, batch: usize, training: bool) -> Vec<Planned> {
+        let hidden_layers = &self.layers[..self.layers.len() - 1];
+        let hidden = |label: &'static str| {
+            let each = hidden_layers.iter().enumerate();
+            each.map(move |(l, layer)| Planned::new(format!("{label}{l}"), &[batch, layer.n_out as usize]))
         };
-        let width = self.dimensions * self.context;
-        let context = gpu.tensor("context", &[batch, width])?;
-        let (dz, dh, dcontext) = match training {
-            true => (hidden("dz")?, hidden("dh")?, gpu.tensor("dcontext", &[batch, width])?),
-            false => (Vec::new(), Vec::new(), context.clone()),
-        };
-        Ok(MadeWorkspace { batch, z: hidden("z")?, h: hidden("h")?, dz, dh, context, dcontext })
+        let context = |label| Planned::new(label, &[batch, self.dimensions * self.context]);
+        let values = hidden("z").chain(hidden("h"));
+        match training {
+            true => {
+                values.chain(hidden("dz")).chain(hidden("dh")).chain(["context", "dcontext"].map(context)).collect()
+            }
+            false => values.chain([context("context")]).collect(),
+        }
     }
 
     /// Contexts of x (B, D), into `workspace.context` (B, D K).
@@ -160,7 +173,8 @@ impl MadeNet {
                 Some(z) => {
                     let (dh, dz) = (&workspace.dh[l], &workspace.dz[l]);
                     let activation = self.activation as u32;
-                    recorder.run(&ActivationBackward { activation, batch, n_out: layer.n_out, z, dh, dz })?;
+                    let n_out = layer.n_out;
+                    recorder.run(&ActivationBackward { activation, batch, n_out, accumulate: 0, z, dh, dz })?;
                     dz
                 }
             };
@@ -177,8 +191,10 @@ impl MadeNet {
             recorder.run(&ColumnSum {
                 rows: batch,
                 columns: layer.n_out,
+                chunk_rows: batch,
+                n_chunks: 1,
                 values: dy,
-                sums: &gradient.tensor(layer.bias),
+                sums: &gradient.tensor(layer.bias).reshaped(&[1, layer.n_out as usize]),
             })?;
             if l > 0 {
                 let dx = &workspace.dh[l - 1];
@@ -231,6 +247,11 @@ impl MadeNet {
     pub fn multiply_adds(&self) -> u64 {
         let visible = self.degrees.windows(2).flat_map(|pair| pair[1].visible(&pair[0]));
         visible.map(u64::from).sum()
+    }
+
+    /// Those of the first layer: no gradient is taken through it.
+    pub fn first_multiply_adds(&self) -> u64 {
+        self.degrees[1].visible(&self.degrees[0]).into_iter().map(u64::from).sum()
     }
 
     /// All its weights as one flat vector, for the samplers.

@@ -1,17 +1,23 @@
 //! The model as the mathematics has it: parameters, context network, score network, and both together.
 
+mod context;
 mod degrees;
+mod image;
 mod made;
+mod memory;
 mod model;
 mod optimiser;
 mod order;
 mod params;
 mod score_net;
 
+pub use context::{ContextNet, ContextWorkspace};
 pub use degrees::Degrees;
+pub use image::{ImageNet, ImageWorkspace, Mask, Scale, Taps};
 pub use made::{MadeNet, MadeWorkspace};
+pub use memory::Planned;
 pub use model::{ArCsm, Batch, Workspace};
 pub use optimiser::Optimiser;
 pub use order::Permutation;
-pub use params::{ParamBuffer, ParamTable, Slot, SlotId};
+pub use params::{KernelShape, ParamBuffer, ParamTable, Slot, SlotId};
 pub use score_net::{Noise, ScoreNet, ScoreWorkspace};

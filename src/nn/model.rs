@@ -3,15 +3,18 @@
 use std::sync::Arc;
 
 use crate::config::{Config, ModelConfig, Objective};
+use crate::data::SampleShape;
+use crate::error::Result;
 use crate::gpu::{Gpu, GpuError, Recorder, Tensor};
 use crate::kernels::CorruptContext;
-use crate::nn::{MadeNet, MadeWorkspace, Noise, ParamBuffer, ParamTable, Permutation, ScoreNet, ScoreWorkspace};
+use crate::nn::memory::Planned;
+use crate::nn::{ContextNet, ContextWorkspace, Noise, ParamBuffer, ParamTable, Permutation, ScoreNet, ScoreWorkspace};
 
 /// An autoregressive conditional score model: s_d = g(c_d, x~_d, sigma), c_d = f(x_<d).
 #[derive(Debug)]
 pub struct ArCsm {
     /// The context network f.
-    pub made: MadeNet,
+    pub context_net: ContextNet,
     /// The score network g.
     pub net: ScoreNet,
     /// Names, shapes and places of all parameters.
@@ -28,7 +31,7 @@ pub struct Workspace {
     /// What the context network sees: x, or x with augmentation.
     corrupted: Option<Tensor>,
     /// Of the context network.
-    pub made: MadeWorkspace,
+    pub context_net: ContextWorkspace,
     /// Of the score network.
     pub score: ScoreWorkspace,
 }
@@ -66,20 +69,20 @@ impl Batch {
 }
 
 impl ArCsm {
-    /// Lays a model out for D dimensions.
+    /// Lays a model out for samples of a shape.
     ///
     /// # Errors
-    /// No memory for its tables.
-    pub fn new(gpu: &Gpu, config: &ModelConfig, dimensions: usize) -> Result<Self, GpuError> {
+    /// Settings that do not fit the shape; no memory for its tables.
+    pub fn new(gpu: &Gpu, config: &ModelConfig, shape: SampleShape) -> Result<Self> {
         let mut table = ParamTable::default();
-        let made = MadeNet::new(gpu, config, dimensions, &mut table)?;
+        let context_net = ContextNet::new(gpu, config, shape, &mut table)?;
         let net = ScoreNet::new(gpu, &config.score, config.context, &mut table)?;
-        Ok(Self { made, net, table: Arc::new(table), order: Permutation::new(config, dimensions) })
+        Ok(Self { context_net, net, table: Arc::new(table), order: Permutation::new(config, shape.dimensions()) })
     }
 
     /// D
     pub fn dimensions(&self) -> usize {
-        self.made.dimensions()
+        self.context_net.dimensions()
     }
 
     /// Memory for a batch; `training` for gradients too, one row out of `row_stride` for the score network.
@@ -87,13 +90,24 @@ impl ArCsm {
     /// # Errors
     /// Sizes over the adapter's limits, with the numbers; no memory.
     pub fn workspace(&self, gpu: &Gpu, batch: usize, row_stride: usize, training: bool) -> Result<Workspace, GpuError> {
-        let shape = [batch, self.dimensions()];
+        let [x, corrupted] = self.plan_of_x(batch);
         Ok(Workspace {
-            x: gpu.tensor("x", &shape)?,
-            corrupted: if training { Some(gpu.tensor("x_corrupted", &shape)?) } else { None },
-            made: self.made.workspace(gpu, batch, training)?,
+            x: gpu.tensor(&x.label, &x.shape)?,
+            corrupted: training.then(|| gpu.tensor(&corrupted.label, &corrupted.shape)).transpose()?,
+            context_net: self.context_net.workspace(gpu, batch, training)?,
             score: self.net.workspace(gpu, batch, self.dimensions(), row_stride)?,
         })
+    }
+
+    /// What [`ArCsm::workspace`] allocates.
+    pub fn plan(&self, gpu: &Gpu, batch: usize, row_stride: usize, training: bool) -> Vec<Planned> {
+        let x = self.plan_of_x(batch).into_iter().take(if training { 2 } else { 1 });
+        let score = self.net.plan(gpu, batch, self.dimensions(), row_stride);
+        x.chain(self.context_net.plan(batch, training)).chain(score).collect()
+    }
+
+    fn plan_of_x(&self, batch: usize) -> [Planned; 2] {
+        ["x", "x_corrupted"].map(|label| Planned::new(label, &[batch, self.dimensions()]))
     }
 
     /// Loss of `workspace.x` under the batch's noise, and its gradient by every parameter: `workspace.score.loss`,
@@ -133,6 +147,7 @@ impl ArCsm {
                     seed_low: batch.noise.seed as u32,
                     seed_high: (batch.noise.seed >> 32) as u32,
                     step: batch.noise.step,
+                    first_sample: batch.noise.first_sample,
                     noise: batch.context_noise,
                     dropout: batch.context_dropout,
                     x: &workspace.x,
@@ -142,19 +157,19 @@ impl ArCsm {
             }
             _ => &workspace.x,
         };
-        let made = &workspace.made;
-        self.made.forward(recorder, weights, input, made)?;
+        let (context_net, training) = (&workspace.context_net, Some(&batch.noise));
+        self.context_net.forward(recorder, weights, input, context_net, training)?;
         self.net.loss_and_gradient(
             recorder,
             batch.objective,
             batch.bounds,
             weights,
             gradient,
-            &made.context,
-            &made.dcontext,
+            context_net.context(),
+            context_net.dcontext(),
             &workspace.score,
         )?;
-        self.made.backward(recorder, weights, gradient, input, made)
+        self.context_net.backward(recorder, weights, gradient, input, context_net, training)
     }
 
     /// Scores and slopes of the rows in `workspace.score.rows`, into `workspace.score.result`, with the contexts of
@@ -168,7 +183,7 @@ impl ArCsm {
         weights: &ParamBuffer,
         workspace: &Workspace,
     ) -> Result<(), GpuError> {
-        self.made.forward(recorder, weights, &workspace.x, &workspace.made)?;
-        self.net.forward(recorder, weights, &workspace.made.context, &workspace.score)
+        self.context_net.forward(recorder, weights, &workspace.x, &workspace.context_net, None)?;
+        self.net.forward(recorder, weights, workspace.context_net.context(), &workspace.score)
     }
 }

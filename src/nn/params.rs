@@ -12,17 +12,30 @@ use crate::random::{random_bits, stream, uniform};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SlotId(usize);
 
-/// One parameter tensor: a weight (out, in) or a bias (out).
+/// One parameter tensor: a weight (out, in), a convolution's weight (out * taps, in), or a bias (out).
 #[derive(Debug, Clone)]
 pub struct Slot {
     /// Name in checkpoints, as in other frameworks: `ctx.layers.0.weight`.
     pub name: String,
-    /// (out, in) or (out).
+    /// As the kernels see it: (out, in), (out * taps, in) or (out).
     pub shape: Vec<usize>,
     /// First word in the flat buffers.
     pub offset: usize,
-    /// Inputs that each output sees, in masked weights; weights beyond are zero and stay zero.
+    /// Inputs that each row sees, in masked weights; weights beyond are zero and stay zero.
     visible: Option<Vec<u32>>,
+    /// Of a convolution's weight.
+    kernel: Option<KernelShape>,
+}
+
+/// A convolution's kernel: of `rows` x `columns` places in raster order, the first `n_taps` exist.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KernelShape {
+    /// Places that have weights.
+    pub n_taps: usize,
+    /// Height.
+    pub rows: usize,
+    /// Width.
+    pub columns: usize,
 }
 
 impl Slot {
@@ -37,8 +50,46 @@ impl Slot {
         rows.iter().product::<usize>() * pitch(*columns)
     }
 
-    /// Inputs that output `row` sees.
-    fn fan_in(&self, row: usize) -> usize {
+    /// Shape in checkpoints: that of the kernels, or (out, in, rows, columns) for convolutions.
+    pub fn file_shape(&self) -> Vec<usize> {
+        match self.kernel {
+            Some(kernel) => vec![self.shape[0] / kernel.n_taps, self.shape[1], kernel.rows, kernel.columns],
+            None => self.shape.clone(),
+        }
+    }
+
+    /// Values in the layout of checkpoints, from that of the kernels. Taps that do not exist are zero there.
+    fn to_file(&self, values: Vec<f32>) -> HostTensor {
+        let Some(kernel) = self.kernel else { return HostTensor::new(self.shape.clone(), values) };
+        let mut file = vec![0.0; self.file_shape().iter().product()];
+        self.pair_places(kernel, |stored, in_file| file[in_file] = values[stored]);
+        HostTensor::new(self.file_shape(), file)
+    }
+
+    /// The inverse; masked-out weights become zero.
+    fn to_kernel_layout(&self, file: &[f32]) -> Vec<f32> {
+        let mut values = file.to_vec();
+        if let Some(kernel) = self.kernel {
+            values = vec![0.0; self.shape.iter().product()];
+            self.pair_places(kernel, |stored, in_file| values[stored] = file[in_file]);
+        }
+        self.mask(&mut values);
+        values
+    }
+
+    /// Calls `f` with the places of every weight in both layouts.
+    fn pair_places(&self, kernel: KernelShape, mut f: impl FnMut(usize, usize)) {
+        let (n_in, cells) = (self.shape[1], kernel.rows * kernel.columns);
+        for row in 0..self.shape[0] {
+            let (output, tap) = (row / kernel.n_taps, row % kernel.n_taps);
+            for input in 0..n_in {
+                f(row * n_in + input, (output * n_in + input) * cells + tap);
+            }
+        }
+    }
+
+    /// Inputs that a row sees.
+    fn visible_in(&self, row: usize) -> usize {
         self.visible.as_ref().map_or(self.shape[1], |visible| visible[row] as usize)
     }
 
@@ -50,10 +101,12 @@ impl Slot {
         }
         let columns = self.shape[1];
         let mut values = vec![0.0; self.shape[0] * columns];
+        let n_taps = self.kernel.map_or(1, |kernel| kernel.n_taps);
         for (row, values) in values.chunks_exact_mut(columns).enumerate() {
-            let fan_in = self.fan_in(row);
+            let first_tap = row / n_taps * n_taps;
+            let fan_in: usize = (first_tap..first_tap + n_taps).map(|row| self.visible_in(row)).sum();
             let bound = (3.0 / fan_in.max(1) as f64).sqrt();
-            for (column, value) in values[..fan_in].iter_mut().enumerate() {
+            for (column, value) in values[..self.visible_in(row)].iter_mut().enumerate() {
                 let bits = random_bits(seed, stream::INITIALISATION, row as u32, column as u32, index);
                 *value = (bound * (2.0 * uniform(bits[0]) - 1.0)) as f32;
             }
@@ -65,7 +118,7 @@ impl Slot {
     fn mask(&self, values: &mut [f32]) {
         if self.visible.is_some() {
             for (row, values) in values.chunks_exact_mut(self.shape[1]).enumerate() {
-                values[self.fan_in(row)..].fill(0.0);
+                values[self.visible_in(row)..].fill(0.0);
             }
         }
     }
@@ -81,7 +134,16 @@ pub struct ParamTable {
 impl ParamTable {
     /// Appends a parameter; `visible` is given for masked weights.
     pub fn add(&mut self, name: String, shape: &[usize], visible: Option<Vec<u32>>) -> SlotId {
-        let slot = Slot { name, shape: shape.to_vec(), offset: self.words, visible };
+        self.push(Slot { name, shape: shape.to_vec(), offset: self.words, visible, kernel: None })
+    }
+
+    /// Appends a convolution's weight; `visible` has a number for each row of (out * taps, in).
+    pub fn add_kernel(&mut self, name: String, n_in: usize, kernel: KernelShape, visible: Vec<u32>) -> SlotId {
+        let shape = vec![visible.len(), n_in];
+        self.push(Slot { name, shape, offset: self.words, visible: Some(visible), kernel: Some(kernel) })
+    }
+
+    fn push(&mut self, slot: Slot) -> SlotId {
         self.words += slot.words().next_multiple_of(WINDOW_ALIGNMENT_WORDS);
         self.slots.push(slot);
         SlotId(self.slots.len() - 1)
@@ -163,15 +225,14 @@ impl ParamBuffer {
             let name = format!("{prefix}{}", slot.name);
             let remedy = "Give the weights of a model with these settings, and the prefix of its names";
             let tensor = tensors.get(&name).ok_or_else(|| {
-                Error::input("weights", format!("tensor `{name}` {:?} is missing", slot.shape), remedy)
+                Error::input("weights", format!("tensor `{name}` {:?} is missing", slot.file_shape()), remedy)
             })?;
-            if tensor.shape != slot.shape {
-                let problem = format!("tensor `{name}` has shape {:?}, the model needs {:?}", tensor.shape, slot.shape);
+            if tensor.shape != slot.file_shape() {
+                let (found, expected) = (&tensor.shape, slot.file_shape());
+                let problem = format!("tensor `{name}` has shape {found:?}, the model needs {expected:?}");
                 return Err(Error::input("weights", problem, remedy));
             }
-            let mut values = tensor.values.clone();
-            slot.mask(&mut values);
-            gpu.write(&buffer.tensor(id), &values)?;
+            gpu.write(&buffer.tensor(id), &slot.to_kernel_layout(&tensor.values))?;
         }
         Ok(buffer)
     }
@@ -187,10 +248,17 @@ impl ParamBuffer {
         tensors: &mut BTreeMap<String, HostTensor>,
     ) -> Result<(), GpuError> {
         for (id, slot) in self.table.slots() {
-            let values = gpu.read(&self.tensor(id))?;
-            tensors.insert(format!("{prefix}{}", slot.name), HostTensor::new(slot.shape.clone(), values));
+            tensors.insert(format!("{prefix}{}", slot.name), self.read(gpu, id)?);
         }
         Ok(())
+    }
+
+    /// One parameter in the layout of checkpoints.
+    ///
+    /// # Errors
+    /// A failed adapter.
+    pub fn read(&self, gpu: &Gpu, id: SlotId) -> Result<HostTensor, GpuError> {
+        Ok(self.table.slot(id).to_file(gpu.read(&self.tensor(id))?))
     }
 
     /// The table this buffer is laid out by.

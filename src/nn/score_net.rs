@@ -3,6 +3,7 @@
 use crate::config::{Activation, NoiseConfig, Objective, Parametrisation, ScoreConfig};
 use crate::gpu::{Gpu, GpuError, Recorder, Tensor, pitch};
 use crate::kernels::{PerturbRows, ScoreForward, ScoreTrain, SumPartials};
+use crate::nn::memory::{Planned, allocate};
 use crate::nn::{ParamBuffer, ParamTable, SlotId};
 
 /// Lines of a tile in the kernels: values, or values and tangents in turn.
@@ -67,7 +68,6 @@ pub struct ScoreWorkspace {
     batch: usize,
     dimensions: usize,
     row_stride: usize,
-    n_groups: usize,
     /// (rows, 4) words: (sample * D + position, x~, sigma, eps), the last three as bits.
     pub rows: Tensor,
     /// (rows, 4): score, slope.
@@ -122,22 +122,25 @@ impl ScoreNet {
         dimensions: usize,
         row_stride: usize,
     ) -> Result<ScoreWorkspace, GpuError> {
+        let mut tensors = allocate(gpu, &self.plan(gpu, batch, dimensions, row_stride))?;
+        let mut next = || tensors.next().expect("the plan has four tensors");
+        let (rows, result, loss, scratch) = (next(), next(), next(), next());
+        Ok(ScoreWorkspace { batch, dimensions, row_stride, rows, result, loss, scratch })
+    }
+
+    /// What [`ScoreNet::workspace`] allocates: rows, result, loss and scratch.
+    pub fn plan(&self, gpu: &Gpu, batch: usize, dimensions: usize, row_stride: usize) -> [Planned; 4] {
         let n_rows = (batch * dimensions).div_ceil(row_stride);
         let tiles = n_rows.div_ceil(TILE_LINES / 2);
         // Enough workgroups to fill the adapter, and so many that none loops for too long.
         let fill = if gpu.adapter().software { 16 } else { 256 };
         let n_groups = tiles.min(fill).max((tiles as u64 * self.training_iterations()).div_ceil(40_000) as usize);
-        let scratch_words = self.scratch_words();
-        Ok(ScoreWorkspace {
-            batch,
-            dimensions,
-            row_stride,
-            n_groups,
-            rows: gpu.tensor("rows", &[n_rows, 4])?,
-            result: gpu.tensor("result", &[n_rows, 4])?,
-            loss: gpu.tensor("loss", &[4])?,
-            scratch: gpu.tensor("score_scratch", &[n_groups, scratch_words])?,
-        })
+        [
+            Planned::new("rows", &[n_rows, 4]),
+            Planned::new("result", &[n_rows, 4]),
+            Planned::new("loss", &[4]),
+            Planned::new("score_scratch", &[n_groups, self.scratch_words()]),
+        ]
     }
 
     /// Draws noisy rows of x (B, D) into `workspace.rows`.
@@ -190,7 +193,7 @@ impl ScoreNet {
             n_layers: self.layers.len() as u32,
             n_net: self.range.len() as u32,
             n_tables: self.tables.words() as u32,
-            n_groups: workspace.n_groups as u32,
+            n_groups: workspace.n_groups(),
             scratch_words: self.scratch_words() as u32,
             mean: self.mean,
             sd: self.sd,
@@ -236,7 +239,7 @@ impl ScoreNet {
             n_layers: self.layers.len() as u32,
             n_net: self.range.len() as u32,
             n_tables: self.tables.words() as u32,
-            n_groups: workspace.n_groups as u32,
+            n_groups: workspace.n_groups(),
             scratch_words: self.scratch_words() as u32,
             gradient_at: self.stash_words as u32,
             mean: self.mean,
@@ -252,7 +255,7 @@ impl ScoreNet {
         })?;
         let mut sum = |offset: usize, sums: &Tensor| {
             recorder.run(&SumPartials {
-                n_groups: workspace.n_groups as u32,
+                n_groups: workspace.n_groups(),
                 words: self.scratch_words() as u32,
                 offset: offset as u32,
                 n_sums: sums.words() as u32,
@@ -346,6 +349,10 @@ fn quads(width: usize) -> u64 {
 impl ScoreWorkspace {
     fn n_rows(&self) -> u32 {
         self.rows.shape()[0] as u32
+    }
+
+    fn n_groups(&self) -> u32 {
+        self.scratch.shape()[0] as u32
     }
 }
 

@@ -1,18 +1,23 @@
 //! What cannot work gives an error that names the cause: no panic, no stale numbers.
 
-use arcsm::gpu::{Fault, GpuError, GpuOptions};
+use arcsm::gpu::{Fault, GpuError, GpuOptions, Tensor};
 use arcsm::kernels::{ActivationForward, ColumnSum};
 
 use crate::{open, shared};
+
+/// Every column added up in one chunk.
+fn column_sum<'t>(rows: u32, columns: u32, values: &'t Tensor, sums: &'t Tensor) -> ColumnSum<'t> {
+    ColumnSum { rows, columns, chunk_rows: rows, n_chunks: 1, values, sums }
+}
 
 #[test]
 fn a_lost_device_is_an_error_everywhere() {
     let Some(gpu) = open(GpuOptions::default()) else { return };
     let values = gpu.upload("values", &[3, 5], &[1.5_f32; 15]).expect("memory");
-    let sums = gpu.tensor("sums", &[5]).expect("memory");
-    let column_sum = ColumnSum { rows: 3, columns: 5, values: &values, sums: &sums };
+    let sums = gpu.tensor("sums", &[1, 5]).expect("memory");
+    let kernel = column_sum(3, 5, &values, &sums);
     let mut recorder = gpu.record("before");
-    recorder.run(&column_sum).expect("recorded");
+    recorder.run(&kernel).expect("recorded");
     let submission = recorder.submit().expect("submitted");
     assert_eq!(gpu.read::<f32>(&sums).expect("read"), [4.5; 5]);
     let pending = gpu.begin_read(&[&sums]);
@@ -27,7 +32,7 @@ fn a_lost_device_is_an_error_everywhere() {
     lost(gpu.wait_for(&submission), "waiting for a submission");
     lost(gpu.is_intact(&sums).map(drop), "looking at fences");
     let mut recorder = gpu.record("after");
-    let recorded = recorder.run(&column_sum);
+    let recorded = recorder.run(&kernel);
     lost(recorded.and_then(|()| recorder.submit().map(drop)), "submitting");
     lost(gpu.write(&values, &[0.0_f32; 15]), "writing");
     lost(gpu.tensor("late", &[2]).map(drop), "allocating");
@@ -50,9 +55,9 @@ fn a_dropped_submission_is_noticed() {
 fn a_fault_that_does_not_apply_is_refused() {
     let fault = Fault { kernel: "column_sum", from: "no such text", to: "" };
     let Some(gpu) = open(GpuOptions { fault: Some(fault), ..GpuOptions::default() }) else { return };
-    let [values, sums] = ["values", "sums"].map(|label| gpu.tensor(label, &[1]).expect("memory"));
+    let [values, sums] = ["values", "sums"].map(|label| gpu.tensor(label, &[1, 1]).expect("memory"));
     let values = values.reshaped(&[1, 1]);
-    let error = gpu.record("fault").run(&ColumnSum { rows: 1, columns: 1, values: &values, sums: &sums });
+    let error = gpu.record("fault").run(&column_sum(1, 1, &values, &sums));
     let error = error.expect_err("text that is not there").to_string();
     assert!(error.contains("column_sum") && error.contains("no such text"), "{error}");
 }
@@ -72,23 +77,24 @@ fn too_large_a_tensor_is_refused_with_its_numbers() {
 fn a_wrong_shape_names_kernel_and_argument() {
     let Some(gpu) = shared() else { return };
     let values = gpu.tensor("values", &[3, 5]).expect("memory");
-    let sums = gpu.tensor("sums", &[6]).expect("memory");
+    let sums = gpu.tensor("sums", &[1, 6]).expect("memory");
     let mut recorder = gpu.record("shapes");
-    let error = recorder.run(&ColumnSum { rows: 3, columns: 5, values: &values, sums: &sums }).expect_err("6 sums");
-    assert_eq!(error.to_string(), "kernel column_sum: sums has shape [6], expected [5]");
+    let error = recorder.run(&column_sum(3, 5, &values, &sums)).expect_err("6 sums");
+    assert_eq!(error.to_string(), "kernel column_sum: sums has shape [1, 6], expected [1, 5]");
 }
 
 #[test]
 fn loops_and_grids_stop_at_the_limits() {
     let Some(gpu) = shared() else { return };
-    let sums = gpu.tensor("sums", &[1]).expect("memory");
+    let sums = gpu.tensor("sums", &[1, 1]).expect("memory");
     let ones = |rows: usize| gpu.upload("ones", &[rows, 1], &vec![1.0_f32; rows]).expect("memory");
     // llvmpipe ends all loops of an invocation after 65,535 iterations; up to our limit, every one must run.
     let mut recorder = gpu.record("loops");
-    recorder.run(&ColumnSum { rows: 60_000, columns: 1, values: &ones(60_000), sums: &sums }).expect("recorded");
+    recorder.run(&column_sum(60_000, 1, &ones(60_000), &sums)).expect("recorded");
     recorder.submit().expect("submitted");
     assert_eq!(gpu.read::<f32>(&sums).expect("read"), [60_000.0]);
-    let too_many = ColumnSum { rows: 70_000, columns: 1, values: &ones(70_000), sums: &sums };
+    let values = ones(70_000);
+    let too_many = column_sum(70_000, 1, &values, &sums);
     let error = gpu.record("loops").run(&too_many).expect_err("70,000 iterations").to_string();
     assert!(error.contains("column_sum") && error.contains("70000 loop iterations"), "{error}");
 
@@ -108,10 +114,10 @@ fn threads_that_read_at_once_do_not_disturb_each_other() {
                 for round in 0..100 {
                     let value = (100 * thread + round) as f32;
                     let values = gpu.upload("values", &[900, 3], &[value; 2700]).expect("memory");
-                    let sums = gpu.tensor("sums", &[3]).expect("memory");
+                    let sums = gpu.tensor("sums", &[1, 3]).expect("memory");
                     let mut recorder = gpu.record("thread");
-                    let column_sum = ColumnSum { rows: 900, columns: 3, values: &values, sums: &sums };
-                    recorder.run(&column_sum).expect("recorded");
+                    let kernel = column_sum(900, 3, &values, &sums);
+                    recorder.run(&kernel).expect("recorded");
                     recorder.submit().expect("submitted");
                     assert_eq!(gpu.read::<f32>(&sums).expect("read"), [900.0 * value; 3]);
                 }

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use arcsm::arrays::HostTensor;
-use arcsm::config::{ModelConfig, Objective, ScoreConfig};
+use arcsm::config::{ConvConfig, ModelConfig, Network, Objective, ScoreConfig};
+use arcsm::data::SampleShape;
 use arcsm::gpu::{Gpu, Tensor};
 use arcsm::kernels::Adam;
 use arcsm::nn::{ArCsm, Batch, Noise, ParamBuffer, Workspace};
@@ -13,7 +14,7 @@ use serde::de::DeserializeOwned;
 
 use crate::shared;
 
-const FILES: [&str; 2] = ["made_d6_osig_tanh", "made_d6_plain_softplus"];
+const FILES: [&str; 3] = ["made_d6_osig_tanh", "made_d6_plain_softplus", "conv_5x5x1_plain_softplus"];
 
 /// Tensors and settings of one file.
 struct Golden {
@@ -53,6 +54,16 @@ impl Golden {
         serde_json::from_value(self.settings[key].clone()).unwrap_or_else(|e| panic!("golden setting {key}: {e}"))
     }
 
+    fn conv(&self) -> ConvConfig {
+        ConvConfig {
+            filters: self.setting("F"),
+            blocks: self.setting("blocks"),
+            first_kernel: self.setting("k1"),
+            kernel: self.setting("k"),
+            ..ConvConfig::default()
+        }
+    }
+
     /// Whether the objective without noise is meant.
     fn is_plain(&self) -> bool {
         !self.tensors.contains_key("sigma")
@@ -77,8 +88,11 @@ impl Golden {
 
 impl<'g> Bench<'g> {
     fn new(gpu: &'g Gpu, golden: Golden) -> Self {
+        let is_image = golden.settings.get("k1").is_some();
         let config = ModelConfig {
-            hidden: golden.setting("hidden"),
+            network: if is_image { Network::Gated } else { Network::Made },
+            hidden: if is_image { Vec::new() } else { golden.setting("hidden") },
+            conv: if is_image { golden.conv() } else { ConvConfig::default() },
             activation: golden.setting("ctx_act"),
             context: golden.setting("C"),
             score: ScoreConfig {
@@ -91,7 +105,15 @@ impl<'g> Bench<'g> {
             },
             ..ModelConfig::default()
         };
-        let model = ArCsm::new(gpu, &config, golden.setting("D")).expect("laid out");
+        let shape = match is_image {
+            true => SampleShape::Image {
+                height: golden.setting("H"),
+                width: golden.setting("W"),
+                channels: golden.setting("nch"),
+            },
+            false => SampleShape::Vector { dimensions: golden.setting("D") },
+        };
+        let model = ArCsm::new(gpu, &config, shape).expect("laid out");
         let to_f32 = |(name, (shape, values)): (&String, &(Vec<usize>, Vec<f64>))| {
             (name.clone(), HostTensor::new(shape.clone(), values.iter().map(|&value| value as f32).collect()))
         };
@@ -124,7 +146,8 @@ impl<'g> Bench<'g> {
     fn assert_parameters_near(&self, got: &ParamBuffer, prefix: &str, tolerance: f64) {
         for (id, slot) in self.model.table.slots() {
             let name = format!("{prefix}.{}", slot.name);
-            assert_near(&name, &self.read(&got.tensor(id)), self.golden.values(&name), tolerance);
+            let got = got.read(self.gpu, id).expect("read");
+            assert_near(&name, &got.values, self.golden.values(&name), tolerance);
         }
     }
 }
@@ -155,7 +178,7 @@ fn golden_contexts_scores_losses_and_gradients() {
         let mut recorder = gpu.record("scores");
         bench.model.scores_of_rows(&mut recorder, &bench.weights, &bench.workspace).expect("recorded");
         recorder.submit().expect("submitted");
-        assert_near(name, &bench.read(&bench.workspace.made.context), golden.values("ctx"), FORWARD);
+        assert_near(name, &bench.read(bench.workspace.context_net.context()), golden.values("ctx"), FORWARD);
         let result = bench.read(&bench.workspace.score.result);
         for (column, name) in ["s", "ds"].into_iter().enumerate() {
             let got: Vec<f32> = result.chunks_exact(4).map(|row| row[column]).collect();

@@ -1,6 +1,7 @@
 //! What the model promises, tested by bits.
 
 use arcsm::config::{Activation, Config, ModelConfig, Objective, Order, Parametrisation, ScoreConfig};
+use arcsm::data::SampleShape;
 use arcsm::gpu::Gpu;
 use arcsm::nn::{ArCsm, Batch, ParamBuffer, Workspace};
 use arcsm::random::{normal_pair, random_bits, stream};
@@ -46,7 +47,7 @@ fn answers(gpu: &Gpu, model: &ArCsm, weights: &ParamBuffer, workspace: &Workspac
     let mut recorder = gpu.record("answers");
     model.scores_of_rows(&mut recorder, weights, workspace).expect("recorded");
     recorder.submit().expect("submitted");
-    let contexts: Vec<f32> = gpu.read(&workspace.made.context).expect("read");
+    let contexts: Vec<f32> = gpu.read(workspace.context_net.context()).expect("read");
     let scores: Vec<f32> = gpu.read(&workspace.score.result).expect("read");
     let width = contexts.len() / (samples * DIMENSIONS);
     let scores: Vec<f32> = scores.chunks_exact(4).map(|row| row[0]).collect();
@@ -63,7 +64,7 @@ fn no_bit_of_a_later_dimension_leaks() {
     for hidden in shapes {
         for (residual, order) in [(false, Order::Natural), (true, Order::Reversed), (true, Order::Random)] {
             let config = config(hidden, residual, order);
-            let model = ArCsm::new(gpu, &config, DIMENSIONS).expect("laid out");
+            let model = ArCsm::new(gpu, &config, SampleShape::Vector { dimensions: DIMENSIONS }).expect("laid out");
             let weights = ParamBuffer::initial(gpu, "weights", &model.table, 3).expect("memory");
             // Sample 0 as it is, sample 1 + j with x_j changed.
             let workspace = model.workspace(gpu, 1 + DIMENSIONS, 1, false).expect("memory");
@@ -92,7 +93,7 @@ fn the_same_step_gives_the_same_bits() {
         let mut settings = Config { model: config(&[12, 12], true, Order::Natural), ..Config::default() };
         settings.train.objective = objective;
         (settings.noise.context, settings.noise.dropout) = (0.1, 0.2);
-        let model = ArCsm::new(gpu, &settings.model, DIMENSIONS).expect("laid out");
+        let model = ArCsm::new(gpu, &settings.model, SampleShape::Vector { dimensions: DIMENSIONS }).expect("laid out");
         let weights = ParamBuffer::initial(gpu, "weights", &model.table, 3).expect("memory");
         let run = |step: u64| -> Vec<Vec<u32>> {
             let workspace = model.workspace(gpu, 37, row_stride, true).expect("memory");

@@ -1,0 +1,123 @@
+// dx[(b, i', j'), n] = sum over taps t and outputs o that see n of weight[(o, t), n] dy[(b, i, j), o]   (+ dx)
+//
+// (i, j) are the positions whose tap t looks at (i', j'): one, none where the stride jumps over it, four where up repeats
+// it. Rows are input positions, columns input channels; the sum runs over (tap, repetition, output).
+// A workgroup owns 8 ROWS positions x 64 channels; a thread ROWS positions x (4 + 4) channels in registers.
+
+struct Params {
+    batch: u32,
+    n_in: u32,
+    n_out: u32,
+    in_height: u32,
+    in_width: u32,
+    out_height: u32,
+    out_width: u32,
+    n_taps: u32,
+    tap_width: u32,
+    above: u32,
+    left: u32,
+    stride: u32,
+    up: u32,
+    mask: u32,
+    groups: u32,
+    half_width: u32,
+    accumulate: u32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> dy: array<vec4<f32>>; // (batch * out_height * out_width, n_out)
+@group(0) @binding(2) var<storage, read> weight: array<vec4<f32>>; // (n_out * n_taps, n_in)
+@group(0) @binding(3) var<storage, read_write> dx: array<vec4<f32>>; // (batch * in_height * in_width, n_in)
+
+//#include broadcast
+//#include conv_taps
+// What an input position needs to find the outputs that look at it: the first row of their image, and its own place on
+// the grid of repeated positions, moved so that taps count from the corner.
+struct Place {
+    image: u32,
+    corner: vec2<i32>,
+}
+
+fn place_of(row: u32) -> Place {
+    let j = row % params.in_width;
+    let i = row / params.in_width % params.in_height;
+    let image = row / (params.in_width * params.in_height) * params.out_height * params.out_width;
+    return Place(image, vec2(i32((i << params.up) + params.above), i32((j << params.up) + params.left)));
+}
+
+fn output_quad(place: Place, step: vec2<i32>, quad: u32, n_quads: u32) -> vec4<f32> {
+    let jump = params.stride - 1u;
+    let strided = place.corner - step;
+    let at = vec2(strided.x >> jump, strided.y >> jump);
+    let between = ((strided.x | strided.y) & i32(jump)) != 0;
+    if between || any(at < vec2(0)) || any(at >= vec2(i32(params.out_height), i32(params.out_width))) {
+        return vec4(0.0);
+    }
+    return dy[(place.image + u32(at.x) * params.out_width + u32(at.y)) * n_quads + quad];
+}
+
+@compute @workgroup_size(8, 8)
+fn masked_conv_backward_input(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
+    let n_rows = params.batch * params.in_height * params.in_width;
+    let in_quads = (params.n_in + 3u) / 4u;
+    let out_quads = (params.n_out + 3u) / 4u;
+    let repetitions = 1u << (2u * params.up);
+    let end = params.n_taps * repetitions * out_quads;
+    let row = (group.x * 8u + local.y) * ROWS;
+    if row >= n_rows {
+        return;
+    }
+    let column = group.y * 64u + local.x * 4u;
+    let columns_0 = vec4(column, column + 1u, column + 2u, column + 3u);
+    let columns_1 = columns_0 + vec4(32u);
+    let quad_0 = min(column / 4u, in_quads - 1u);
+    let quad_1 = min(column / 4u + 8u, in_quads - 1u);
+    //#for r in 0..ROWS
+    let place{r} = place_of(min(row + {r}u, n_rows - 1u));
+    var acc{r}_0 = vec4(0.0);
+    var acc{r}_1 = vec4(0.0);
+    //#end
+    for (var first = 0u; first < end; first += LANES) {
+        let own = min(first + local.x % LANES, end - 1u);
+        let own_turn = quotient(own, out_quads);
+        let repetition = own_turn % repetitions;
+        let step = tap_step(own_turn / repetitions) - vec2(i32(repetition / 2u), i32(repetition % 2u));
+        let quad = own - own_turn * out_quads;
+        //#for r in 0..ROWS
+        let own{r} = output_quad(place{r}, step, quad, out_quads);
+        //#end
+        for (var k = first; k < min(first + LANES, end); k++) {
+            let turn = quotient(k, out_quads);
+            let tap = turn / repetitions;
+            let o = 4u * (k - turn * out_quads);
+            let is_last = tap + 1u == params.n_taps;
+            //#for j in 0..4
+            let o{j} = min(o + {j}u, params.n_out - 1u);
+            let visible{j} = select(params.n_in, visible_at_last_tap(o{j}), is_last);
+            let weight{j} = (o{j} * params.n_taps + tap) * in_quads;
+            let w{j}_0 = select(vec4(0.0), weight[weight{j} + quad_0], columns_0 < vec4(visible{j}));
+            let w{j}_1 = select(vec4(0.0), weight[weight{j} + quad_1], columns_1 < vec4(visible{j}));
+            //#end
+            //#for r in 0..ROWS
+            let a{r} = broadcast(own{r}, k - first);
+            acc{r}_0 += a{r}.x * w0_0 + a{r}.y * w1_0 + a{r}.z * w2_0 + a{r}.w * w3_0;
+            acc{r}_1 += a{r}.x * w0_1 + a{r}.y * w1_1 + a{r}.z * w2_1 + a{r}.w * w3_1;
+            //#end
+        }
+    }
+    //#for r in 0..ROWS
+    store(row + {r}u, n_rows, columns_0, acc{r}_0);
+    store(row + {r}u, n_rows, columns_1, acc{r}_1);
+    //#end
+}
+
+fn store(row: u32, n_rows: u32, columns: vec4<u32>, value: vec4<f32>) {
+    if row < n_rows && columns.x < params.n_in {
+        let at = row * ((params.n_in + 3u) / 4u) + columns.x / 4u;
+        var sum = value;
+        if params.accumulate == 1u {
+            sum += dx[at];
+        }
+        dx[at] = select(vec4(0.0), sum, columns < vec4(params.n_in));
+    }
+}

@@ -1,0 +1,117 @@
+// y[(b, i, j), o] = bias[o] + sum over taps t and visible channels n of weight[(o, t), n] x[(b, i', j'), n]   (+ y)
+//
+// (i', j') is what tap t of position (i, j) looks at; see shared/conv_taps. An implicit matrix product: rows are the
+// positions of all images, columns the outputs, and the sum runs over (tap, channel); no patch is ever written to memory.
+// A workgroup owns 8 ROWS positions x 64 outputs; a thread ROWS positions x (4 + 4) outputs in registers.
+
+struct Params {
+    batch: u32,
+    n_in: u32,
+    n_out: u32,
+    in_height: u32,
+    in_width: u32,
+    out_height: u32,
+    out_width: u32,
+    n_taps: u32,
+    tap_width: u32,
+    above: u32,
+    left: u32,
+    stride: u32,
+    up: u32,
+    mask: u32,
+    groups: u32,
+    half_width: u32,
+    accumulate: u32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>; // (batch * in_height * in_width, n_in)
+@group(0) @binding(2) var<storage, read> weight: array<vec4<f32>>; // (n_out * n_taps, n_in)
+@group(0) @binding(3) var<storage, read> bias: array<f32>; // (n_out)
+@group(0) @binding(4) var<storage, read_write> y: array<vec4<f32>>; // (batch * out_height * out_width, n_out)
+
+//#include broadcast
+//#include conv_taps
+// What an output position needs to find its inputs: the first row of its image, and the corner of its taps.
+struct Place {
+    image: u32,
+    corner: vec2<i32>,
+}
+
+fn place_of(row: u32) -> Place {
+    let j = row % params.out_width;
+    let i = row / params.out_width % params.out_height;
+    let image = row / (params.out_width * params.out_height) * params.in_height * params.in_width;
+    return Place(image, vec2(i32(i * params.stride) - i32(params.above), i32(j * params.stride) - i32(params.left)));
+}
+
+fn input_quad(place: Place, step: vec2<i32>, quad: u32, n_quads: u32) -> vec4<f32> {
+    let at = place.corner + step;
+    let extent = vec2(i32(params.in_height << params.up), i32(params.in_width << params.up));
+    if any(at < vec2(0)) || any(at >= extent) {
+        return vec4(0.0);
+    }
+    let row = place.image + u32(at.x >> params.up) * params.in_width + u32(at.y >> params.up);
+    return x[row * n_quads + quad];
+}
+
+@compute @workgroup_size(8, 8)
+fn masked_conv_forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
+    let n_rows = params.batch * params.out_height * params.out_width;
+    let n_quads = (params.n_in + 3u) / 4u;
+    let end = params.n_taps * n_quads;
+    let last_tap = end - n_quads;
+    let row = (group.x * 8u + local.y) * ROWS;
+    if row >= n_rows {
+        return;
+    }
+    let column = group.y * 64u + local.x * 4u;
+    //#for j in 0..8
+    let column{j} = min(column + {j}u / 4u * 32u + {j}u % 4u, params.n_out - 1u);
+    let visible{j} = i32(visible_at_last_tap(column{j}));
+    let weight{j} = column{j} * end;
+    //#end
+    //#for r in 0..ROWS
+    let place{r} = place_of(min(row + {r}u, n_rows - 1u));
+    var acc{r}_0 = vec4(bias[column0], bias[column1], bias[column2], bias[column3]);
+    var acc{r}_1 = vec4(bias[column4], bias[column5], bias[column6], bias[column7]);
+    //#end
+    for (var first = 0u; first < end; first += LANES) {
+        let own = min(first + local.x % LANES, end - 1u);
+        let tap = quotient(own, n_quads);
+        let step = tap_step(tap);
+        let quad = own - tap * n_quads;
+        //#for r in 0..ROWS
+        let own{r} = input_quad(place{r}, step, quad, n_quads);
+        //#end
+        for (var k = first; k < min(first + LANES, end); k++) {
+            // Negative before the last tap, where every channel is visible.
+            let channel = 4 * (i32(k) - i32(last_tap));
+            let channels = vec4(channel, channel + 1, channel + 2, channel + 3);
+            //#for j in 0..8
+            let w{j} = select(vec4(0.0), weight[weight{j} + k], channels < vec4(visible{j}));
+            //#end
+            //#for r in 0..ROWS
+            let a{r} = broadcast(own{r}, k - first);
+            acc{r}_0 += vec4(dot(a{r}, w0), dot(a{r}, w1), dot(a{r}, w2), dot(a{r}, w3));
+            acc{r}_1 += vec4(dot(a{r}, w4), dot(a{r}, w5), dot(a{r}, w6), dot(a{r}, w7));
+            //#end
+        }
+    }
+    //#for r in 0..ROWS
+    store(row + {r}u, n_rows, column, acc{r}_0);
+    store(row + {r}u, n_rows, column + 32u, acc{r}_1);
+    //#end
+}
+
+// Columns past the end are padding and stay zero.
+fn store(row: u32, n_rows: u32, column: u32, value: vec4<f32>) {
+    if row < n_rows && column < params.n_out {
+        let at = row * ((params.n_out + 3u) / 4u) + column / 4u;
+        var sum = value;
+        if params.accumulate == 1u {
+            sum += y[at];
+        }
+        y[at] = select(vec4(0.0), sum, vec4(column, column + 1u, column + 2u, column + 3u) < vec4(params.n_out));
+    }
+}
