@@ -1,13 +1,14 @@
 //! Arrays on the host, and NumPy's .npy and .npz files.
 
-use std::io::{self, Read, Write};
+use std::io::{self, BufReader, Read, Write};
 use std::path::Path;
 
 use ndarray::{ArrayD, ArrayViewD, IxDyn, ShapeBuilder};
 use ndarray_npy::{NpzWriter, WriteNpyError, WriteNpyExt, WriteNpzError};
-use zip::ZipArchive;
 use zip::result::ZipError;
+use zip::{CompressionMethod, ZipArchive};
 
+use crate::blob::{Blob, BlobReader, Budget};
 use crate::error::{Error, Result};
 use crate::files;
 
@@ -36,15 +37,10 @@ impl HostTensor {
     /// # Errors
     /// Bad input, with the index of the first value at fault.
     pub fn check_finite(&self, subject: &str) -> Result<()> {
-        let Some(at) = self.values.iter().position(|value| !value.is_finite()) else { return Ok(()) };
-        let mut rest = at;
-        let mut index: Vec<_> = self.shape.iter().rev().map(|&n| (rest % n, rest /= n).0).collect();
-        index.reverse();
-        Err(Error::input(
-            subject,
-            format!("holds {} at index {index:?}; every value must be finite in float32", self.values[at]),
-            "Clean or rescale the data",
-        ))
+        match self.values.iter().position(|value| !value.is_finite()) {
+            Some(at) => Err(not_finite(subject, &self.shape, at, self.values[at])),
+            None => Ok(()),
+        }
     }
 
     fn view(&self) -> ArrayViewD<'_, f32> {
@@ -52,22 +48,120 @@ impl HostTensor {
     }
 }
 
-/// A dense array as a file holds it, last index fastest.
-#[derive(Debug, Clone, PartialEq)]
-pub struct FileArray {
-    /// Length along each axis.
-    pub shape: Vec<usize>,
-    /// As many values as the product of `shape`.
-    pub values: ArrayValues,
+/// `value` stands at place `at` of an array, counted row by row.
+pub(crate) fn not_finite(subject: &str, shape: &[usize], at: usize, value: f32) -> Error {
+    let mut rest = at;
+    let mut index: Vec<_> = shape.iter().rev().map(|&n| (rest % n, rest /= n).0).collect();
+    index.reverse();
+    let problem = format!("holds {value} at index {index:?}; every value must be finite in float32");
+    Error::input(subject, problem, "Clean or rescale the data")
 }
 
-/// Values of a [`FileArray`].
-#[derive(Debug, Clone, PartialEq)]
-pub enum ArrayValues {
-    /// Of dtype uint8.
-    Bytes(Vec<u8>),
-    /// Of dtype float32 or float64, as f32.
-    Floats(Vec<f32>),
+/// Numbers as files hold them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Number {
+    /// Unsigned byte, `|u1`.
+    Byte,
+    /// float32, `<f4`.
+    Single,
+    /// float32, `>f4`.
+    SingleBigEndian,
+    /// float64, `<f8`.
+    Double,
+    /// float64, `>f8`.
+    DoubleBigEndian,
+}
+
+impl Number {
+    fn of_dtype(dtype: &str) -> Option<Self> {
+        Some(match dtype {
+            "|u1" => Self::Byte,
+            "<f4" => Self::Single,
+            ">f4" => Self::SingleBigEndian,
+            "<f8" => Self::Double,
+            ">f8" => Self::DoubleBigEndian,
+            _ => return None,
+        })
+    }
+
+    /// Bytes of one.
+    pub(crate) fn width(self) -> usize {
+        match self {
+            Self::Byte => 1,
+            Self::Single | Self::SingleBigEndian => 4,
+            Self::Double | Self::DoubleBigEndian => 8,
+        }
+    }
+
+    /// Writes them to `out` as f32, one for each [`Number::width`] of `bytes`.
+    pub(crate) fn decode(self, bytes: &[u8], out: &mut [f32]) {
+        fn each<const N: usize>(bytes: &[u8], out: &mut [f32], decode: impl Fn([u8; N]) -> f32) {
+            out.iter_mut().zip(bytes.as_chunks().0).for_each(|(value, &bytes)| *value = decode(bytes));
+        }
+        match self {
+            Self::Byte => each(bytes, out, |[byte]| f32::from(byte)),
+            Self::Single => each(bytes, out, f32::from_le_bytes),
+            Self::SingleBigEndian => each(bytes, out, f32::from_be_bytes),
+            Self::Double => each(bytes, out, |bytes| f64::from_le_bytes(bytes) as f32),
+            Self::DoubleBigEndian => each(bytes, out, |bytes| f64::from_be_bytes(bytes) as f32),
+        }
+    }
+}
+
+/// A dense array of numbers, left as its file holds it.
+#[derive(Debug, Clone)]
+pub(crate) struct FileArray {
+    /// Length along each axis.
+    pub(crate) shape: Vec<usize>,
+    /// What its bytes are.
+    pub(crate) number: Number,
+    /// Whether the first index is the fastest, not the last.
+    pub(crate) column_order: bool,
+    /// As many numbers as the product of `shape`.
+    pub(crate) data: Blob,
+}
+
+impl FileArray {
+    /// Opens a .npy file of unsigned bytes, float32 or float64.
+    ///
+    /// # Errors
+    /// As [`read_npy`]; a full disk.
+    pub(crate) fn open(path: &Path, budget: &mut Budget) -> Result<Self> {
+        Self::of(&Blob::open(path, budget)?)
+    }
+
+    /// The header is read by hand because it comes from outside: nothing is allocated before its shape has been held
+    /// against the number of bytes that are really there.
+    fn of(file: &Blob) -> Result<Self> {
+        let subject = file.subject();
+        let start = file.read(0, file.len().min(LONGEST_HEADER) as usize)?;
+        let (header, data_start) = Header::of(&start, subject)?;
+        let number = Number::of_dtype(&header.dtype)
+            .ok_or_else(|| wrong_dtype(&header.dtype, "uint8 (|u1) for data, ", subject))?;
+        let found = file.len() - data_start;
+        let expected = header.shape.iter().try_fold(number.width(), |product, &n| product.checked_mul(n));
+        if expected.map(|n| n as u64) != Some(found) {
+            let expected = expected.map_or("more than can be addressed".into(), |n| n.to_string());
+            let problem = format!("has shape {:?}, that is {expected} bytes of data, found {found}", header.shape);
+            return Err(Error::input(subject, problem, "The file is cut off or damaged: write it again"));
+        }
+        let data = file.window(subject, data_start, found);
+        Ok(Self { shape: header.shape, number, column_order: header.column_order, data })
+    }
+
+    /// All of it in memory; bytes become 0.0 to 255.0.
+    ///
+    /// # Errors
+    /// The system cannot read the file (any more).
+    pub(crate) fn to_tensor(&self) -> Result<HostTensor> {
+        let mut values = vec![0.0; self.shape.iter().product()];
+        self.number.decode(&self.data.read(0, self.data.len() as usize)?, &mut values);
+        if self.column_order {
+            let columns = ArrayD::from_shape_vec(IxDyn(&self.shape).f(), values).expect("the shape holds every value");
+            values = columns.iter().copied().collect();
+        }
+        Ok(HostTensor::new(self.shape.clone(), values))
+    }
 }
 
 /// Reads a .npy file of float32 or float64 numbers, of any rank, row or column order, either byte order; .gz as well.
@@ -75,22 +169,14 @@ pub enum ArrayValues {
 /// # Errors
 /// Bad input: a missing file, another format or dtype, or a size that does not match the header (both are named).
 pub fn read_npy(path: &Path) -> Result<HostTensor> {
-    parse_npy(&files::read_input(path)?, &path.display().to_string())
-}
-
-/// As [`read_npy`], and unsigned bytes too.
-///
-/// # Errors
-/// As [`read_npy`].
-pub fn read_npy_or_bytes(path: &Path) -> Result<FileArray> {
-    parse_array(&files::read_input(path)?, &path.display().to_string())
+    parse_npy(files::read_input(path)?, &path.display().to_string())
 }
 
 /// A .npz archive, packed or not, whose arrays are read one by one.
 #[derive(Debug)]
-pub struct Npz {
-    subject: String,
-    archive: ZipArchive<io::Cursor<Vec<u8>>>,
+pub(crate) struct Npz {
+    file: Blob,
+    archive: ZipArchive<BufReader<BlobReader>>,
 }
 
 impl Npz {
@@ -98,42 +184,48 @@ impl Npz {
     ///
     /// # Errors
     /// Bad input: a missing file, or no archive.
-    pub fn open(path: &Path) -> Result<Self> {
-        let subject = path.display().to_string();
-        let bytes = files::read_input(path)?;
-        let archive = ZipArchive::new(io::Cursor::new(bytes)).map_err(|error| broken_archive(&subject, &error))?;
-        Ok(Self { subject, archive })
+    pub(crate) fn open(path: &Path, budget: &Budget) -> Result<Self> {
+        // What counts is the one array that is read later.
+        let file = Blob::open(path, &mut budget.clone())?;
+        let archive = ZipArchive::new(BufReader::new(file.reader()));
+        let archive = archive.map_err(|error| broken_archive(file.subject(), &error))?;
+        Ok(Self { file, archive })
     }
 
     /// Name and shape of every array, in the order of the file.
     ///
     /// # Errors
     /// Bad input: a broken archive or header.
-    pub fn shapes(&mut self) -> Result<Vec<(String, Vec<usize>)>> {
-        let mut shapes = Vec::new();
+    pub(crate) fn shapes(&mut self) -> Result<Vec<(String, Vec<usize>)>> {
+        let (mut shapes, subject) = (Vec::new(), self.file.subject());
         for index in 0..self.archive.len() {
-            let entry = self.archive.by_index(index).map_err(|error| broken_archive(&self.subject, &error))?;
+            let entry = self.archive.by_index(index).map_err(|error| broken_archive(subject, &error))?;
             let Some(name) = entry.name().strip_suffix(".npy").map(str::to_owned) else { continue };
             let mut start = Vec::new();
             let read = entry.take(LONGEST_HEADER).read_to_end(&mut start);
-            read.map_err(|error| broken_archive(&self.subject, &error.into()))?;
-            let (header, _) = Header::of(&start, &format!("{}#{name}", self.subject))?;
+            read.map_err(|error| broken_archive(subject, &error.into()))?;
+            let (header, _) = Header::of(&start, &format!("{subject}#{name}"))?;
             shapes.push((name, header.shape));
         }
         Ok(shapes)
     }
 
-    /// Reads the array of that name.
+    /// Opens the array of that name. One that is not compressed and beyond the budget stays in the archive.
     ///
     /// # Errors
-    /// Bad input: no such array, or whatever [`read_npy_or_bytes`] refuses.
-    pub fn read(&mut self, name: &str) -> Result<FileArray> {
-        let mut bytes = Vec::new();
-        let entry = self.archive.by_name(&format!("{name}.npy"));
-        entry
-            .and_then(|mut entry| Ok(entry.read_to_end(&mut bytes)?))
-            .map_err(|error| broken_archive(&self.subject, &error))?;
-        parse_array(&bytes, &format!("{}#{name}", self.subject))
+    /// Bad input: no such array, or whatever [`FileArray::open`] refuses; a full disk.
+    pub(crate) fn open_array(&mut self, name: &str, budget: &mut Budget) -> Result<FileArray> {
+        let archive = self.file.subject();
+        let subject = format!("{archive}#{name}");
+        let broken = |error: ZipError| broken_archive(archive, &error);
+        let mut entry = self.archive.by_name(&format!("{name}.npy")).map_err(broken)?;
+        if entry.compression() != CompressionMethod::Stored || entry.size() <= budget.left() {
+            return FileArray::of(&Blob::unpack(entry, &subject, budget, |error, _| broken(error.into()))?);
+        }
+        // Read to its end, it is held against its checksum.
+        let len = io::copy(&mut entry, &mut io::sink()).map_err(|error| broken(error.into()))?;
+        budget.leave(len);
+        FileArray::of(&self.file.window(&subject, entry.data_start(), len))
     }
 }
 
@@ -178,11 +270,9 @@ pub fn write_npz(path: &Path, arrays: &[(&str, &HostTensor)]) -> Result<()> {
     })
 }
 
-fn parse_npy(bytes: &[u8], subject: &str) -> Result<HostTensor> {
-    match parse_array(bytes, subject)? {
-        FileArray { shape, values: ArrayValues::Floats(values) } => Ok(HostTensor::new(shape, values)),
-        FileArray { values: ArrayValues::Bytes(_), .. } => Err(wrong_dtype("|u1", "", subject)),
-    }
+fn parse_npy(bytes: Vec<u8>, subject: &str) -> Result<HostTensor> {
+    let array = FileArray::of(&Blob::from_bytes(subject, bytes))?;
+    if array.number == Number::Byte { Err(wrong_dtype("|u1", "", subject)) } else { array.to_tensor() }
 }
 
 fn wrong_dtype(found: &str, also: &str, subject: &str) -> Error {
@@ -190,32 +280,6 @@ fn wrong_dtype(found: &str, also: &str, subject: &str) -> Error {
 }
 
 const SAVE: &str = "Save it with numpy.save(file, array.astype(\"float32\"))";
-
-/// The header is read by hand because it comes from outside: nothing is allocated before its shape has been held
-/// against the number of bytes that are really there.
-fn parse_array(bytes: &[u8], subject: &str) -> Result<FileArray> {
-    let (header, data) = Header::of(bytes, subject)?;
-    let width = match header.dtype.as_str() {
-        "|u1" => 1,
-        "<f4" | ">f4" => 4,
-        "<f8" | ">f8" => 8,
-        other => return Err(wrong_dtype(other, "uint8 (|u1) for data, ", subject)),
-    };
-    let expected = header.shape.iter().try_fold(width, |product: usize, &n| product.checked_mul(n));
-    if expected != Some(data.len()) {
-        let expected = expected.map_or("more than can be addressed".into(), |n| n.to_string());
-        let problem = format!("has shape {:?}, that is {expected} bytes of data, found {}", header.shape, data.len());
-        return Err(Error::input(subject, problem, "The file is cut off or damaged: write it again"));
-    }
-    let values = match header.dtype.as_str() {
-        "|u1" => ArrayValues::Bytes(header.in_row_order(data.to_vec())),
-        "<f4" => header.floats(data, f32::from_le_bytes),
-        ">f4" => header.floats(data, f32::from_be_bytes),
-        "<f8" => header.floats(data, |bytes| f64::from_le_bytes(bytes) as f32),
-        _ => header.floats(data, |bytes| f64::from_be_bytes(bytes) as f32),
-    };
-    Ok(FileArray { shape: header.shape, values })
-}
 
 /// Header text and data of a .npy file, version 1 to 3 (NumPy Enhancement Proposal 1).
 fn split_npy(bytes: &[u8]) -> Option<(&str, &[u8])> {
@@ -234,30 +298,18 @@ fn split_npy(bytes: &[u8]) -> Option<(&str, &[u8])> {
 
 struct Header {
     dtype: String,
-    fortran_order: bool,
+    column_order: bool,
     shape: Vec<usize>,
 }
 
 impl Header {
-    /// Header and data of a .npy file.
-    fn of<'a>(bytes: &'a [u8], subject: &str) -> Result<(Self, &'a [u8])> {
+    /// Header of a .npy file that starts with `bytes`, and where its data start.
+    fn of(bytes: &[u8], subject: &str) -> Result<(Self, u64)> {
         let refuse = |problem| Error::input(subject, problem, SAVE);
         let (text, data) =
             split_npy(bytes).ok_or_else(|| refuse("is no complete .npy file: its header is missing or cut off"))?;
         let header = Self::parse(text).ok_or_else(|| refuse("is no .npy file that can be read: odd header"))?;
-        Ok((header, data))
-    }
-
-    fn floats<const N: usize>(&self, data: &[u8], decode: impl Fn([u8; N]) -> f32) -> ArrayValues {
-        ArrayValues::Floats(self.in_row_order(data.as_chunks().0.iter().map(|&bytes| decode(bytes)).collect()))
-    }
-
-    fn in_row_order<T: Copy>(&self, values: Vec<T>) -> Vec<T> {
-        if !self.fortran_order {
-            return values;
-        }
-        let columns_first = ArrayD::from_shape_vec(IxDyn(&self.shape).f(), values);
-        columns_first.expect("the shape holds every value").iter().copied().collect()
+        Ok((header, (bytes.len() - data.len()) as u64))
     }
 
     /// The header is a Python dict literal with exactly three keys, as NumPy prints it.
@@ -272,7 +324,7 @@ impl Header {
         Some(Self {
             // A record dtype is a list of pairs; it is shown as found and refused by the caller.
             dtype: dtype.unwrap_or("of records").to_owned(),
-            fortran_order: value_of("fortran_order")?.starts_with("True"),
+            column_order: value_of("fortran_order")?.starts_with("True"),
             shape: lengths.map(|length| length.parse().ok()).collect::<Option<_>>()?,
         })
     }
@@ -317,18 +369,21 @@ mod tests {
     #[test]
     fn doubles_column_order_and_big_endian_are_understood() {
         let doubles: Vec<u8> = [1.0f64, 2.0, 3.0, 4.0, 5.0, 6.0].iter().flat_map(|v| v.to_le_bytes()).collect();
-        let rows = parse_npy(&npy(&header("<f8", "False", "(2, 3)"), &doubles), "x").expect("rows");
+        let rows = parse_npy(npy(&header("<f8", "False", "(2, 3)"), &doubles), "x").expect("rows");
         assert_eq!(rows, HostTensor::new([2, 3], vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0]));
-        let columns = parse_npy(&npy(&header("<f8", "True", "(2, 3)"), &doubles), "x").expect("columns");
+        let columns = parse_npy(npy(&header("<f8", "True", "(2, 3)"), &doubles), "x").expect("columns");
         assert_eq!(columns, HostTensor::new([2, 3], vec![1.0, 3.0, 5.0, 2.0, 4.0, 6.0]));
-        let big = parse_npy(&npy(&header(">f4", "False", "(1,)"), &2.5f32.to_be_bytes()), "x").expect("big endian");
+        let big = parse_npy(npy(&header(">f4", "False", "(1,)"), &2.5f32.to_be_bytes()), "x").expect("big endian");
         assert_eq!(big.values, [2.5]);
     }
 
     #[test]
-    fn bytes_stay_bytes() {
-        let array = parse_array(&npy(&header("|u1", "True", "(2, 3)"), &[1, 2, 3, 4, 5, 6]), "x").expect("columns");
-        assert_eq!(array, FileArray { shape: vec![2, 3], values: ArrayValues::Bytes(vec![1, 3, 5, 2, 4, 6]) });
+    fn bytes_are_understood_where_they_are_asked_for() {
+        let bytes = Blob::from_bytes("x", npy(&header("|u1", "True", "(2, 3)"), &[1, 2, 3, 4, 5, 6]));
+        let array = FileArray::of(&bytes).expect("columns");
+        assert_eq!((array.number, array.column_order), (Number::Byte, true));
+        let rows = HostTensor::new([2, 3], vec![1.0, 3.0, 5.0, 2.0, 4.0, 6.0]);
+        assert_eq!(array.to_tensor().expect("in memory"), rows);
     }
 
     #[test]
@@ -345,18 +400,26 @@ mod tests {
                 archive.write_all(bytes).expect("written");
             }
             archive.finish().expect("written");
-            let mut npz = Npz::open(&path).expect("an archive");
-            assert_eq!(npz.shapes().expect("read"), [("labels".into(), vec![5]), ("images".into(), vec![5, 1, 2])]);
-            assert_eq!(npz.read("images").expect("read").values, ArrayValues::Bytes(vec![9; 10]));
-            for (name, problem) in [("labels", "dtype <i8"), ("faces", "no .npz archive that can be read")] {
-                let error = npz.read(name).expect_err(name);
-                assert!(error.to_string().contains(problem) && error.exit_status() == 2, "{error}");
+            for mib in [0, 1] {
+                let mut budget = Budget::of_mib(mib);
+                let mut npz = Npz::open(&path, &budget).expect("an archive");
+                assert_eq!(npz.shapes().expect("read"), [("labels".into(), vec![5]), ("images".into(), vec![5, 1, 2])]);
+                let images = npz.open_array("images", &mut budget).expect("read");
+                assert_eq!(images.to_tensor().expect("there"), HostTensor::new([5, 1, 2], vec![9.0; 10]));
+                let note = budget.note().unwrap_or_default();
+                assert_eq!(note.contains("stay on disk"), mib == 0, "{note}");
+                let is_packed = method == zip::CompressionMethod::Deflated;
+                assert_eq!(note.contains("unpacked in a temporary file"), mib == 0 && is_packed, "{note}");
+                for (name, problem) in [("labels", "dtype <i8"), ("faces", "no .npz archive that can be read")] {
+                    let error = npz.open_array(name, &mut budget).expect_err(name);
+                    assert!(error.to_string().contains(problem) && error.exit_status() == 2, "{error}");
+                }
             }
         }
         let whole = std::fs::read(&path).expect("there");
         for length in 0..whole.len() {
             std::fs::write(&path, &whole[..length]).expect("written");
-            assert!(Npz::open(&path).is_err(), "{length} of {} bytes", whole.len());
+            assert!(Npz::open(&path, &Budget::of_mib(1)).is_err(), "{length} of {} bytes", whole.len());
         }
     }
 
@@ -374,7 +437,7 @@ mod tests {
             (Vec::new(), "no complete .npy"),
         ];
         for (bytes, expected) in cases {
-            let error = parse_npy(&bytes, "x.npy").expect_err(expected);
+            let error = parse_npy(bytes, "x.npy").expect_err(expected);
             assert!(error.to_string().contains(expected), "{error} lacks {expected}");
             assert_eq!(error.exit_status(), 2);
         }
@@ -384,7 +447,7 @@ mod tests {
     fn a_cut_file_never_panics() {
         let whole = npy(&header("<f4", "False", "(2, 2)"), &[1; 16]);
         for length in 0..whole.len() {
-            assert!(parse_npy(&whole[..length], "x.npy").is_err(), "{length} of {} bytes", whole.len());
+            assert!(parse_npy(whole[..length].to_vec(), "x.npy").is_err(), "{length} of {} bytes", whole.len());
         }
     }
 

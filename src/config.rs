@@ -40,6 +40,8 @@ pub struct DataConfig {
     pub broken: Broken,
     /// Mirror each training image, left to right, with probability 1/2 whenever it is drawn (augmentation).
     pub flip: bool,
+    /// Host memory for the samples, MiB. What goes beyond it stays on disk and is read whenever it is drawn.
+    pub memory: u64,
 }
 
 /// What becomes of broken files.
@@ -248,7 +250,15 @@ pub enum Objective {
 
 impl Default for DataConfig {
     fn default() -> Self {
-        Self { spec: "digits".into(), held_out: 0.15, size: None, channels: None, broken: Broken::Refuse, flip: false }
+        Self {
+            spec: "digits".into(),
+            held_out: 0.15,
+            size: None,
+            channels: None,
+            broken: Broken::Refuse,
+            flip: false,
+            memory: 2048,
+        }
     }
 }
 
@@ -322,6 +332,8 @@ impl Default for TrainConfig {
 impl DataConfig {
     /// Largest side of an image.
     pub const LARGEST_SIDE: usize = 1024;
+    /// More memory than any machine has, MiB.
+    const MOST_MEMORY: u64 = 1 << 30;
 
     /// Checks the ranges of these settings.
     ///
@@ -331,6 +343,7 @@ impl DataConfig {
         require(self.held_out > 0.0 && self.held_out <= 0.9, "data.held_out", "must lie in (0, 0.9]")?;
         let side = 1..=Self::LARGEST_SIDE;
         require(self.size.is_none_or(|size| side.contains(&size)), "data.size", "must lie in 1 to 1024 (pixels)")?;
+        require(self.memory <= Self::MOST_MEMORY, "data.memory", "must be at most 1073741824 (MiB)")?;
         require(matches!(self.channels, None | Some(1 | 3)), "data.channels", "must be 1 (grey) or 3 (RGB)")
     }
 }
@@ -510,6 +523,7 @@ mod tests {
             "[data]\nsize = 0",
             "[data]\nsize = 1000000",
             "[data]\nchannels = 2",
+            "[data]\nmemory = 9000000000000000000",
             "[model]\ncontext = 0",
             "[noise]\nsigma_min = -1.0",
             "[model.score]\nactivation = \"relu\"",

@@ -124,8 +124,8 @@ fn denoiser_config(mut config: Config) -> Config {
 /// slow down later, [`TrainPlan::max_seconds`] ends the run.
 fn fit_to_time(gpu: &Gpu, mut config: Config, data: &Dataset, seconds: f64) -> Result<Config> {
     let mut trial = config.clone();
-    let (mean, sd) = data.train.mean_and_sd();
-    (trial.model.score.mean, trial.model.score.sd) = (Some(mean as f32), Some(sd as f32));
+    let statistics = data.train.statistics()?;
+    (trial.model.score.mean, trial.model.score.sd) = (Some(statistics.mean as f32), Some(statistics.sd as f32));
     let mut trainer = Trainer::new(gpu, trial, data, None)?;
     let mut seconds_per_step = |steps: u64| -> Result<f64> {
         let start = Instant::now();
@@ -161,7 +161,7 @@ struct Denoising {
 fn denoise(gpu: &Gpu, trained: &Trained, data: &Dataset) -> Result<Denoising> {
     let dimensions = data.shape.dimensions();
     let mut clean = vec![0.0; data.held_out.len() * dimensions];
-    data.held_out.gather(&(0..data.held_out.len()).collect::<Vec<_>>(), &mut clean);
+    data.held_out.gather(&(0..data.held_out.len()).collect::<Vec<_>>(), &mut clean)?;
     let noise = |index: usize| {
         let bits = random_bits(0, stream::DATA, (index / dimensions) as u32, (index % dimensions) as u32, 0);
         normal_pair(bits[0], bits[1]).0 as f32

@@ -4,6 +4,8 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
+use flate2::read::MultiGzDecoder;
+
 use crate::error::{Error, Result};
 
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
@@ -15,25 +17,7 @@ const UNFINISHED: &str = ".arcsm-unfinished-";
 /// # Errors
 /// Bad input: the file is missing or unreadable, named `.gz` without being gzip, or broken gzip.
 pub fn read_input(path: &Path) -> Result<Vec<u8>> {
-    let bytes = fs::read(path).map_err(|source| {
-        Error::input(
-            path.display().to_string(),
-            format!("cannot be read: {source}"),
-            "Give a file that exists and may be read",
-        )
-    })?;
-    if bytes.starts_with(&GZIP_MAGIC) {
-        return gunzip(&bytes, &path.display().to_string());
-    }
-    if path.extension().is_some_and(|extension| extension == "gz") {
-        let found = bytes.iter().take(2).map(|byte| format!("{byte:02x}")).collect::<String>();
-        return Err(Error::input(
-            path.display().to_string(),
-            format!("is named .gz but is no gzip file: it must start with 1f8b, found {}", or_nothing(&found)),
-            "Fetch the file again, or drop .gz from its name if it is not packed",
-        ));
-    }
-    Ok(bytes)
+    Input::open(path)?.read_all(&path.display().to_string())
 }
 
 /// Unpacks gzip data; `subject` names it in errors.
@@ -41,11 +25,102 @@ pub fn read_input(path: &Path) -> Result<Vec<u8>> {
 /// # Errors
 /// Bad input, when the data is cut off or its checksum does not hold.
 pub fn gunzip(packed: &[u8], subject: &str) -> Result<Vec<u8>> {
+    read_to_end(MultiGzDecoder::new(packed), subject, true)
+}
+
+fn read_to_end(mut reader: impl Read, subject: &str, is_packed: bool) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    flate2::read::MultiGzDecoder::new(packed).read_to_end(&mut bytes).map_err(|source| {
-        Error::input(subject, format!("is broken gzip: {source} after {} bytes", bytes.len()), "Fetch the file again")
-    })?;
+    let read = reader.read_to_end(&mut bytes);
+    read.map_err(|source| Input::refuse(subject, is_packed, &source, bytes.len() as u64))?;
     Ok(bytes)
+}
+
+/// What is read of a file: the bytes that were looked at, and the rest. A pipe cannot be rewound.
+type Whole = io::Chain<io::Cursor<Vec<u8>>, File>;
+
+/// An input file that is read from its start, and unpacked on the way where it is gzip.
+#[derive(Debug)]
+pub(crate) enum Input {
+    /// As it is.
+    Plain(Whole),
+    /// Gzip.
+    Packed(MultiGzDecoder<Whole>),
+}
+
+impl Input {
+    /// Opens a file.
+    ///
+    /// # Errors
+    /// Bad input: the file is missing or unreadable, or named `.gz` without being gzip.
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        let subject = path.display().to_string();
+        let mut start = Vec::new();
+        let file = File::open(path).and_then(|file| (&file).take(2).read_to_end(&mut start).map(|_| file));
+        let file = file.map_err(|source| Self::refuse(&subject, false, &source, 0))?;
+        let is_packed = start == GZIP_MAGIC;
+        if !is_packed && path.extension().is_some_and(|extension| extension == "gz") {
+            let found = start.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+            let problem = "is named .gz but is no gzip file: it must start with 1f8b, found";
+            let remedy = "Fetch the file again, or drop .gz from its name if it is not packed";
+            return Err(Error::input(subject, format!("{problem} {}", or_nothing(&found)), remedy));
+        }
+        let whole = io::Cursor::new(start).chain(file);
+        Ok(if is_packed { Self::Packed(MultiGzDecoder::new(whole)) } else { Self::Plain(whole) })
+    }
+
+    /// Whether it is gzip.
+    pub(crate) fn is_packed(&self) -> bool {
+        matches!(self, Self::Packed(_))
+    }
+
+    /// Number of bytes of a file that is read as it is and by position; none for gzip and for pipes.
+    pub(crate) fn regular_len(&self) -> Option<u64> {
+        let Self::Plain(whole) = self else { return None };
+        whole.get_ref().1.metadata().ok().filter(fs::Metadata::is_file).map(|metadata| metadata.len())
+    }
+
+    /// The file itself, as it is and at any position.
+    pub(crate) fn into_file(self) -> File {
+        match self {
+            Self::Plain(whole) => whole.into_inner().1,
+            Self::Packed(unpacked) => unpacked.into_inner().into_inner().1,
+        }
+    }
+
+    /// Everything that is left to read.
+    ///
+    /// # Errors
+    /// As [`read_input`].
+    pub(crate) fn read_all(self, subject: &str) -> Result<Vec<u8>> {
+        let is_packed = self.is_packed();
+        read_to_end(self, subject, is_packed)
+    }
+
+    /// The error for a failure after `done` bytes.
+    pub(crate) fn refuse(subject: &str, is_packed: bool, source: &io::Error, done: u64) -> Error {
+        if is_packed {
+            let problem = format!("is broken gzip: {source} after {done} bytes");
+            return Error::input(subject, problem, "Fetch the file again");
+        }
+        Error::input(subject, format!("cannot be read: {source}"), "Give a file that exists and may be read")
+    }
+}
+
+impl Read for Input {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(whole) => whole.read(out),
+            Self::Packed(unpacked) => unpacked.read(out),
+        }
+    }
+
+    // Delegated because a file knows how much it has.
+    fn read_to_end(&mut self, bytes: &mut Vec<u8>) -> io::Result<usize> {
+        match self {
+            Self::Plain(whole) => whole.read_to_end(bytes),
+            Self::Packed(unpacked) => unpacked.read_to_end(bytes),
+        }
+    }
 }
 
 fn or_nothing(text: &str) -> &str {

@@ -56,6 +56,7 @@
 
 pub mod arrays;
 pub mod bench;
+mod blob;
 pub mod checkpoint;
 pub mod cli;
 pub mod config;

@@ -57,12 +57,10 @@ impl Picture<'_> {
         let points = to_points(self.values);
         let density = self.beside.and_then(|data| data.density.as_ref());
         let log_density = |x: [f64; 2]| density.map_or(f64::NEG_INFINITY, |density| density.log_density(&x));
-        let data = self.beside.filter(|_| density.is_none()).map(|data| {
-            let count = data.held_out.len().min(points.len());
-            let mut values = vec![0.0; 2 * count];
-            data.held_out.gather(&(0..count).collect::<Vec<_>>(), &mut values);
-            to_points(&values)
-        });
+        let data = match self.beside {
+            Some(data) if density.is_none() => Some(held_out_points(data, points.len())?),
+            _ => None,
+        };
         let beside = match &data {
             Some(data) => Beside::Points(data),
             None if density.is_some() => Beside::LogDensity(&log_density),
@@ -70,6 +68,14 @@ impl Picture<'_> {
         };
         plot::scatter_beside_density(path, &points, &beside, self.title, text)
     }
+}
+
+/// The first held-out points, at most that many.
+fn held_out_points(data: &Dataset, most: usize) -> Result<Vec<[f32; 2]>> {
+    let count = data.held_out.len().min(most);
+    let mut values = vec![0.0; 2 * count];
+    data.held_out.gather(&(0..count).collect::<Vec<_>>(), &mut values)?;
+    Ok(to_points(&values))
 }
 
 fn to_points(values: &[f32]) -> Vec<[f32; 2]> {

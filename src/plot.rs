@@ -304,7 +304,7 @@ mod tests {
             let toy = data::load(&DataConfig { spec: format!("toy:{name}"), ..Default::default() }, 4).expect("known");
             let mut points = vec![[0.0; 2]; 4000];
             let indices: Vec<usize> = (0..4000).collect();
-            toy.train.gather(&indices, points.as_flattened_mut());
+            toy.train.gather(&indices, points.as_flattened_mut()).expect("in memory");
             let density = toy.density.expect("generated");
             let (_folder, path) = picture(&format!("{name}.png"));
             let beside = Beside::LogDensity(&|x| density.log_density(&x));

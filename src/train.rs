@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use crate::checkpoint::Checkpoint;
 use crate::config::{Config, Objective};
-use crate::data::{self, Dataset, SampleShape, Samples, Shuffle};
+use crate::data::{self, Dataset, SampleShape, Samples, Shuffle, Statistics};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::gpu::{Gpu, PendingRead};
@@ -139,7 +139,7 @@ pub fn train(
         observe(Event::Note { text });
     }
     let mut config = plan.config.clone();
-    complete_from_data(&mut config, &data.train);
+    complete_from_data(&mut config, &data.train)?;
     let checkpoint = if plan.resume { Some(folder.last_checkpoint(&config, data.shape)?) } else { None };
     let mut trainer = Trainer::new(gpu, config, &data, checkpoint.as_ref())?;
     if plan.force && !plan.resume {
@@ -158,15 +158,15 @@ pub fn train(
 }
 
 /// Mean, standard deviation and range of the training data, where the settings leave them open.
-fn complete_from_data(config: &mut Config, samples: &Samples) {
-    let (mean, sd) = samples.mean_and_sd();
+fn complete_from_data(config: &mut Config, samples: &Samples) -> Result<()> {
     let score = &mut config.model.score;
-    score.mean.get_or_insert(mean as f32);
-    score.sd.get_or_insert((sd as f32).max(1e-6));
-    score.range.get_or_insert_with(|| {
-        let [low, high] = samples.range();
-        [low, high.max(low + 1e-6)]
-    });
+    if score.mean.is_none() || score.sd.is_none() || score.range.is_none() {
+        let Statistics { mean, sd, range: [low, high] } = samples.statistics()?;
+        score.mean.get_or_insert(mean as f32);
+        score.sd.get_or_insert((sd as f32).max(1e-6));
+        score.range.get_or_insert([low, high.max(low + 1e-6)]);
+    }
+    Ok(())
 }
 
 /// Model, optimiser and place in the data: what a checkpoint holds.
@@ -272,7 +272,7 @@ impl<'g> Trainer<'g> {
         let step = self.trained.step + 1;
         let first = self.shuffle.position();
         self.shuffle.next_batch(config.train.batch, &mut self.indices);
-        samples.gather(&self.indices, &mut self.batch);
+        samples.gather(&self.indices, &mut self.batch)?;
         if config.data.flip {
             let drawn = (first..).zip(self.batch.chunks_exact_mut(samples.dimensions()));
             drawn
@@ -328,7 +328,7 @@ impl<'g> Trainer<'g> {
             let used = config.train.batch.min(count - first);
             // The last batch is filled up with its first sample, which is not counted again.
             let indices: Vec<usize> = (0..config.train.batch).map(|i| first + if i < used { i } else { 0 }).collect();
-            samples.gather(&indices, &mut self.batch);
+            samples.gather(&indices, &mut self.batch)?;
             sum += self.held_out_batch(first as u32, used)?;
         }
         let loss = sum / count as f64;

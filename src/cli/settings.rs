@@ -42,6 +42,9 @@ pub(super) struct DataFlags {
     /// Mirror half of the training images whenever they are drawn (augmentation)
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     flip: Option<bool>,
+    /// Host memory for the samples; what goes beyond it stays on disk [default: 2048]
+    #[arg(long, value_name = "MIB")]
+    data_memory: Option<u64>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -165,6 +168,7 @@ impl DataFlags {
         data.channels = self.channels.or(data.channels);
         set(&mut data.broken, &self.broken);
         set(&mut data.flip, &self.flip);
+        set(&mut data.memory, &self.data_memory);
     }
 }
 

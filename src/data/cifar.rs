@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use super::samples::Source;
 use super::{SampleShape, Samples};
+use crate::blob::{Blob, Budget};
 use crate::error::{Error, Result};
-use crate::files;
 
 const SIDE: usize = 32;
 const PIXELS: usize = SIDE * SIDE;
@@ -14,26 +15,67 @@ const SHAPE: SampleShape = SampleShape::Image { height: SIDE, width: SIDE, chann
 const RECORD: usize = 1 + 3 * PIXELS;
 const LARGEST_LABEL: u8 = 9;
 
+/// Files of whole records, one after another.
+#[derive(Debug)]
+struct Batches {
+    files: Vec<Blob>,
+}
+
+impl Batches {
+    fn images(&self) -> usize {
+        self.files.iter().map(images_in).sum()
+    }
+
+    /// File and place in it of an image.
+    fn locate(&self, mut index: usize) -> (&Blob, u64) {
+        for file in &self.files {
+            if index < images_in(file) {
+                return (file, (index * RECORD) as u64);
+            }
+            index -= images_in(file);
+        }
+        panic!("there are {} images", self.images());
+    }
+
+    fn into_samples(self) -> Samples {
+        Samples::new(SHAPE.dimensions(), self.images() * SHAPE.dimensions(), self)
+    }
+}
+
+impl Source for Batches {
+    /// Three planes become pixels (H, W, C) with their channels side by side.
+    fn read(&self, rows: &[usize], out: &mut [f32]) -> Result<()> {
+        for (&index, image) in rows.iter().zip(out.chunks_exact_mut(3 * PIXELS)) {
+            let (file, start) = self.locate(index);
+            let planes = file.read(start + 1, 3 * PIXELS)?;
+            for (at, value) in image.iter_mut().enumerate() {
+                *value = f32::from(planes[at % 3 * PIXELS + at / 3]) / f32::from(u8::MAX);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn images_in(file: &Blob) -> usize {
+    file.len() as usize / RECORD
+}
+
 /// Reads every `data_batch_*.bin` of a folder to learn from, in the order of their names, and `test_batch.bin` to be
 /// held out; each as it is or with `.gz`.
-pub(super) fn read(folder: &Path) -> Result<(SampleShape, Samples, Samples)> {
+pub(super) fn read(folder: &Path, budget: &mut Budget) -> Result<(SampleShape, Samples, Samples)> {
     let batches = batches_in(folder)?;
     let missing = |name: &str| {
         let remedy = "Give the folder of the binary version of CIFAR-10 (cifar-10-batches-bin)";
         Error::input(folder.display().to_string(), format!("holds no {name} (nor with .gz)"), remedy)
     };
-    let mut train = Vec::new();
-    for (_, path) in batches.iter().filter(|(name, _)| name.starts_with("data_batch_")) {
-        parse(&files::read_input(path)?, &path.display().to_string(), &mut train)?;
-    }
-    if train.is_empty() {
+    let train = batches.iter().filter(|(name, _)| name.starts_with("data_batch_"));
+    let train = Batches { files: train.map(|(_, path)| open(path, budget)).collect::<Result<_>>()? };
+    if train.files.is_empty() {
         return Err(missing("data_batch_*.bin"));
     }
-    let mut held_out = Vec::new();
     let test = batches.get("test_batch.bin").ok_or_else(|| missing("test_batch.bin"))?;
-    parse(&files::read_input(test)?, &test.display().to_string(), &mut held_out)?;
-    let samples = |bytes| Samples::from_bytes(SHAPE.dimensions(), bytes, u8::MAX);
-    Ok((SHAPE, samples(train), samples(held_out)))
+    let held_out = Batches { files: vec![open(test, budget)?] };
+    Ok((SHAPE, train.into_samples(), held_out.into_samples()))
 }
 
 /// Paths by their names without `.gz`; where both are there, the one that needs no unpacking.
@@ -54,26 +96,24 @@ fn batches_in(folder: &Path) -> Result<BTreeMap<String, PathBuf>> {
     Ok(batches)
 }
 
-/// Appends the images of one batch to `images` (N, H, W, C): three planes become pixels with their channels side by
-/// side.
-fn parse(bytes: &[u8], subject: &str, images: &mut Vec<u8>) -> Result<()> {
+/// Opens one batch and checks its length and its labels.
+fn open(path: &Path, budget: &mut Budget) -> Result<Blob> {
+    let file = Blob::open(path, budget)?;
     let refuse = |problem: String| {
         let remedy = "Give a batch of the binary version of CIFAR-10, whole and undamaged";
-        Err(Error::input(subject, problem, remedy))
+        Err(Error::input(file.subject(), problem, remedy))
     };
-    let (records, rest) = bytes.as_chunks::<RECORD>();
-    if records.is_empty() || !rest.is_empty() {
-        return refuse(format!("has {} bytes, expected a positive multiple of {RECORD}", bytes.len()));
+    if file.len() == 0 || !file.len().is_multiple_of(RECORD as u64) {
+        return refuse(format!("has {} bytes, expected a positive multiple of {RECORD}", file.len()));
     }
-    if let Some(at) = records.iter().position(|record| record[0] > LARGEST_LABEL) {
-        let label = records[at][0];
-        return refuse(format!("has label {label} in record {at} of {RECORD} bytes, expected 0 to {LARGEST_LABEL}"));
+    for record in 0..images_in(&file) {
+        let label = file.read((record * RECORD) as u64, 1)?[0];
+        if label > LARGEST_LABEL {
+            let problem = format!("has label {label} in record {record} of {RECORD} bytes");
+            return refuse(format!("{problem}, expected 0 to {LARGEST_LABEL}"));
+        }
     }
-    images.reserve(records.len() * 3 * PIXELS);
-    for [_label, planes @ ..] in records {
-        images.extend((0..PIXELS).flat_map(|pixel| [0, 1, 2].map(|channel| planes[channel * PIXELS + pixel])));
-    }
-    Ok(())
+    Ok(file)
 }
 
 #[cfg(test)]
@@ -97,7 +137,7 @@ mod tests {
     }
 
     fn refusal(folder: &Path) -> String {
-        let error = read(folder).expect_err("refused");
+        let error = read(folder, &mut Budget::of_mib(1)).expect_err("refused");
         assert_eq!(error.exit_status(), 2);
         error.to_string()
     }
@@ -112,16 +152,14 @@ mod tests {
         write(folder.path(), "data_batch_1.bin.gz", b"not read: the plain file is there");
         write(folder.path(), "test_batch.bin", &batch(3..4));
         write(folder.path(), "batches.meta.txt", b"airplane");
-        let (shape, train, held_out) = read(folder.path()).expect("whole");
-        assert_eq!((shape.to_string().as_str(), train.len(), held_out.len()), ("32x32x3", 3, 1));
-        let mut sample = vec![0.0; 3072];
-        for image in 0..4 {
-            if image < 3 {
-                train.write_sample(image, &mut sample)
-            } else {
-                held_out.write_sample(0, &mut sample)
-            }
-            for (i, &got) in sample.iter().enumerate() {
+        for mib in [0, 1] {
+            let (shape, train, held_out) = read(folder.path(), &mut Budget::of_mib(mib)).expect("whole");
+            assert_eq!((shape.to_string().as_str(), train.len(), held_out.len()), ("32x32x3", 3, 1));
+            let mut images = vec![0.0; 4 * 3072];
+            train.gather(&[0, 1, 2], &mut images[..3 * 3072]).expect("there");
+            held_out.write_sample(0, &mut images[3 * 3072..]).expect("there");
+            for (at, &got) in images.iter().enumerate() {
+                let (image, i) = (at / 3072, at % 3072);
                 let expected = f32::from(value(image, i % 3, i / 3 / SIDE, i / 3 % SIDE)) / 255.0;
                 assert_eq!(got, expected, "image {image}, value {i}");
             }

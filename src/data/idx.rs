@@ -3,26 +3,28 @@
 use std::path::Path;
 
 use super::{SampleShape, Samples, refuse_empty};
+use crate::blob::{Blob, Budget};
 use crate::error::{Error, Result};
-use crate::files;
 
 /// Unsigned bytes, three axes: images, rows, columns.
 const MAGIC: u32 = 0x0000_0803;
-const HEADER: usize = 16;
+const HEADER: u64 = 16;
 
 /// Reads images of unsigned bytes, as they are or gzipped; 255 becomes 1.
-pub(super) fn read(path: &Path) -> Result<(SampleShape, Samples)> {
-    parse(&files::read_input(path)?, &path.display().to_string(), 255)
+pub(super) fn read(path: &Path, budget: &mut Budget) -> Result<(SampleShape, Samples)> {
+    parse(&Blob::open(path, budget)?, u8::MAX)
 }
 
-/// Parses an IDX file's bytes; the value `largest` becomes 1, and larger ones are refused.
-pub(super) fn parse(bytes: &[u8], subject: &str, largest: u8) -> Result<(SampleShape, Samples)> {
+/// Parses an IDX file; the value `largest` becomes 1, and larger ones are refused.
+pub(super) fn parse(file: &Blob, largest: u8) -> Result<(SampleShape, Samples)> {
+    let subject = file.subject();
     let damaged = |problem: String| {
         Error::input(subject, problem, "Give an IDX file of unsigned-byte images, whole and undamaged")
     };
-    let Some((header, pixels)) = bytes.split_at_checked(HEADER) else {
-        return Err(damaged(format!("is cut off: expected a header of {HEADER} bytes, found {}", bytes.len())));
+    let Some(found) = file.len().checked_sub(HEADER) else {
+        return Err(damaged(format!("is cut off: expected a header of {HEADER} bytes, found {}", file.len())));
     };
+    let header = file.read(0, HEADER as usize)?;
     let word = |i: usize| u32::from_be_bytes([header[4 * i], header[4 * i + 1], header[4 * i + 2], header[4 * i + 3]]);
     if word(0) != MAGIC {
         return Err(damaged(format!("has magic number {:08x}, expected {MAGIC:08x} (IDX images of bytes)", word(0))));
@@ -30,33 +32,38 @@ pub(super) fn parse(bytes: &[u8], subject: &str, largest: u8) -> Result<(SampleS
     let [count, height, width] = [word(1) as usize, word(2) as usize, word(3) as usize];
     // In u128, as three 32-bit sizes may overflow 64 bits.
     let expected = [count, height, width].iter().map(|&n| n as u128).product::<u128>();
-    if expected != pixels.len() as u128 {
-        let problem = format!("says {count} images of {height}x{width}, {expected} bytes, found {}", pixels.len());
+    if expected != u128::from(found) {
+        let problem = format!("says {count} images of {height}x{width}, {expected} bytes, found {found}");
         return Err(damaged(problem));
     }
-    refuse_empty(pixels.len(), subject)?;
-    if let Some(at) = pixels.iter().position(|&byte| byte > largest) {
-        return Err(damaged(format!("holds {} at byte {at}, expected at most {largest}", pixels[at])));
+    refuse_empty(found, subject)?;
+    let pixels = file.window(subject, HEADER, found);
+    if largest < u8::MAX {
+        let pixels = pixels.read(0, found as usize)?;
+        if let Some(at) = pixels.iter().position(|&byte| byte > largest) {
+            return Err(damaged(format!("holds {} at byte {at}, expected at most {largest}", pixels[at])));
+        }
     }
     let shape = SampleShape::Image { height, width, channels: 1 };
-    Ok((shape, Samples::from_bytes(shape.dimensions(), pixels.to_vec(), largest)))
+    Ok((shape, Samples::from_bytes(shape.dimensions(), pixels, largest)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn idx(magic: u32, sizes: [u32; 3], pixels: &[u8]) -> Vec<u8> {
+    fn idx(magic: u32, sizes: [u32; 3], pixels: &[u8]) -> Blob {
         let words = [magic, sizes[0], sizes[1], sizes[2]];
-        words.iter().flat_map(|word| word.to_be_bytes()).chain(pixels.iter().copied()).collect()
+        let bytes = words.iter().flat_map(|word| word.to_be_bytes()).chain(pixels.iter().copied());
+        Blob::from_bytes("x", bytes.collect())
     }
 
     #[test]
     fn images_are_read_row_by_row() {
-        let (shape, samples) = parse(&idx(MAGIC, [2, 1, 3], &[0, 51, 255, 102, 0, 204]), "x", 255).expect("whole");
+        let (shape, samples) = parse(&idx(MAGIC, [2, 1, 3], &[0, 51, 255, 102, 0, 204]), 255).expect("whole");
         assert_eq!(shape.to_string(), "1x3x1");
         let mut second = [0.0; 3];
-        samples.write_sample(1, &mut second);
+        samples.write_sample(1, &mut second).expect("in memory");
         assert_eq!(second, [0.4, 0.0, 0.8]);
     }
 
@@ -70,9 +77,9 @@ mod tests {
             (idx(MAGIC, [0, 28, 28], &[]), "holds no values"),
             (idx(MAGIC, [1, 0, 28], &[]), "holds no values"),
             (idx(MAGIC, [1, 1, 2], &[16, 17]), "holds 17 at byte 1"),
-            (vec![0, 0, 8], "expected a header of 16 bytes, found 3"),
+            (Blob::from_bytes("x", vec![0, 0, 8]), "expected a header of 16 bytes, found 3"),
         ] {
-            let error = parse(&bytes, "x", 16).expect_err(expected);
+            let error = parse(&bytes, 16).expect_err(expected);
             assert!(error.to_string().contains(expected), "{error}");
             assert_eq!(error.exit_status(), 2);
         }

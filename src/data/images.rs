@@ -2,13 +2,18 @@
 
 use std::fmt::Display;
 use std::io::Cursor;
+use std::num::NonZero;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
+use std::thread::{available_parallelism, scope};
 
 use image::imageops::FilterType;
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
 
+use super::samples::Source;
 use super::{SampleShape, Samples};
+use crate::blob::{Blob, Budget, unreadable};
 use crate::config::{Broken, DataConfig};
 use crate::error::{Error, Result};
 
@@ -18,18 +23,27 @@ const EXTENSIONS: [&str; 3] = ["png", "jpg", "jpeg"];
 const MOST_PIXELS: u64 = 1 << 27;
 /// Memory for decoding it at 16 bits a channel.
 const MOST_BYTES: u64 = 8 * MOST_PIXELS;
+/// Files that are decoded together, and threads that do so.
+const DECODED_TOGETHER: usize = 2 * MOST_THREADS;
+const MOST_THREADS: usize = 8;
 /// Broken files that are named; more are counted.
 const NAMED: usize = 5;
 
 /// Reads every image of a folder and of the folders in it, sorted by path, and says which files were left out.
 ///
 /// Names that start with a dot are passed over, as are links to folders. Pictures are turned as their EXIF data say;
-/// transparent parts are laid over black; 16 bits become 8.
-pub(super) fn read(folder: &Path, config: &DataConfig) -> Result<((SampleShape, Samples), Option<String>)> {
+/// transparent parts are laid over black; 16 bits become 8. Where the images are more than the budget allows, each is
+/// read again whenever it is asked for.
+pub(super) fn read(
+    folder: &Path,
+    config: &DataConfig,
+    budget: &mut Budget,
+) -> Result<((SampleShape, Samples), Option<String>)> {
     let files = image_files(folder)?;
-    let (mut stack, mut broken) = (Stack::new(config), Vec::new());
-    for file in &files {
-        match open(file) {
+    let (mut stack, mut broken) = (Stack::new(config, budget.left()), Vec::new());
+    let opened = files.chunks(DECODED_TOGETHER).flat_map(|files| in_parallel(files, |file| open(file, config.size)));
+    for (file, image) in files.iter().zip(opened) {
+        match image {
             Ok(image) => stack.push(image, file)?,
             Err(problem) if config.broken == Broken::Skip => broken.push(format!("{} {problem}", file.display())),
             Err(problem) => {
@@ -43,7 +57,7 @@ pub(super) fn read(folder: &Path, config: &DataConfig) -> Result<((SampleShape, 
         let named = broken[..broken.len().min(NAMED)].join("; ");
         format!("{} of {} image files are left out: {named}{more}", broken.len(), files.len())
     });
-    match (stack.into_samples(), note) {
+    match (stack.into_samples(budget), note) {
         (Some(samples), note) => Ok((samples, note)),
         (None, note) => {
             let problem = format!("holds no image that can be read: {}", note.unwrap_or_default());
@@ -90,32 +104,32 @@ fn is_named_like_image(path: &Path) -> bool {
 /// Images of one size, grey until the first one in colour comes, unless the settings say which.
 struct Stack<'a> {
     config: &'a DataConfig,
-    /// Size and path of the first image.
-    first: Option<([u32; 2], PathBuf)>,
+    /// Size of the images.
+    size: Option<[u32; 2]>,
     channels: usize,
-    /// (N, H, W, C)
-    pixels: Vec<u8>,
+    /// (N, H, W, C), while they are at most `most` bytes.
+    pixels: Option<Vec<u8>>,
+    most: u64,
+    files: Vec<PathBuf>,
 }
 
 impl<'a> Stack<'a> {
-    fn new(config: &'a DataConfig) -> Self {
-        Self { config, first: None, channels: config.channels.unwrap_or(1), pixels: Vec::new() }
+    fn new(config: &'a DataConfig, most: u64) -> Self {
+        let channels = config.channels.unwrap_or(1);
+        Self { config, size: None, channels, pixels: Some(Vec::new()), most, files: Vec::new() }
     }
 
     fn push(&mut self, image: DynamicImage, file: &Path) -> Result<()> {
-        let image = match self.config.size {
-            Some(size) => middle_square(&image, size as u32),
-            None => image,
-        };
         self.check_size([image.height(), image.width()], file)?;
         if self.config.channels.is_none() && self.channels == 1 && image.color().has_color() {
             self.channels = 3;
-            self.pixels = self.pixels.iter().flat_map(|&grey| [grey; 3]).collect();
+            self.pixels = self.pixels.take().map(tripled);
         }
-        match self.channels {
-            1 => self.pixels.extend(image.into_luma8().into_raw()),
-            _ => self.pixels.extend(image.into_rgb8().into_raw()),
+        if let Some(pixels) = &mut self.pixels {
+            pixels.extend(pixels_of(image, self.channels));
         }
+        self.pixels.take_if(|pixels| pixels.len() as u64 > self.most);
+        self.files.push(file.to_owned());
         Ok(())
     }
 
@@ -130,24 +144,95 @@ impl<'a> Stack<'a> {
             let largest = DataConfig::LARGEST_SIDE;
             return refuse(format!("has {width} x {height} pixels, images to learn from at most {largest} a side"));
         }
-        match &self.first {
-            Some(([rows, columns], first)) if [*rows, *columns] != size => {
-                let first = first.display();
+        match self.size {
+            Some([rows, columns]) if [rows, columns] != size => {
+                let first = self.files[0].display();
                 refuse(format!("has {width} x {height} pixels, {first} has {columns} x {rows}"))
             }
-            Some(_) => Ok(()),
-            None => {
-                self.first = Some((size, file.to_owned()));
+            _ => {
+                self.size = Some(size);
                 Ok(())
             }
         }
     }
 
-    fn into_samples(self) -> Option<(SampleShape, Samples)> {
-        let ([height, width], _) = self.first?;
+    fn into_samples(self, budget: &mut Budget) -> Option<(SampleShape, Samples)> {
+        let size @ [height, width] = self.size?;
         let shape = SampleShape::Image { height: height as usize, width: width as usize, channels: self.channels };
-        Some((shape, Samples::from_bytes(shape.dimensions(), self.pixels, u8::MAX)))
+        let dimensions = shape.dimensions();
+        let samples = match self.pixels {
+            Some(pixels) => {
+                budget.take(pixels.len() as u64);
+                Samples::from_bytes(dimensions, Blob::from_bytes("images", pixels), u8::MAX)
+            }
+            None => {
+                let values = self.files.len() * dimensions;
+                budget.leave(values as u64);
+                let files = Files { files: self.files, resize: self.config.size, size, channels: self.channels };
+                Samples::new(dimensions, values, files)
+            }
+        };
+        Some((shape, samples))
     }
+}
+
+/// Image files that were checked and are decoded whenever they are asked for.
+#[derive(Debug)]
+struct Files {
+    files: Vec<PathBuf>,
+    resize: Option<usize>,
+    /// Height and width of every image.
+    size: [u32; 2],
+    channels: usize,
+}
+
+impl Source for Files {
+    fn read(&self, rows: &[usize], out: &mut [f32]) -> Result<()> {
+        let dimensions = (self.size[0] * self.size[1]) as usize * self.channels;
+        for (rows, out) in rows.chunks(DECODED_TOGETHER).zip(out.chunks_mut(DECODED_TOGETHER * dimensions)) {
+            let images = in_parallel(rows, |&row| self.decode(row));
+            for (pixels, image) in images.into_iter().zip(out.chunks_exact_mut(dimensions)) {
+                image.iter_mut().zip(pixels?).for_each(|(value, byte)| *value = f32::from(byte) / f32::from(u8::MAX));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Files {
+    fn decode(&self, row: usize) -> Result<Vec<u8>> {
+        let file = &self.files[row];
+        let changed = |problem: String| unreadable(&file.display().to_string(), std::io::Error::other(problem));
+        let image = open(file, self.resize).map_err(changed)?;
+        if [image.height(), image.width()] != self.size {
+            return Err(changed("the image has another size than before".into()));
+        }
+        Ok(pixels_of(image, self.channels))
+    }
+}
+
+/// Does work on every item, on some threads; the results stand in the order of the items.
+fn in_parallel<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    let threads = available_parallelism().map_or(1, NonZero::get).min(MOST_THREADS);
+    let (work, share) = (&work, items.len().div_ceil(threads).max(1));
+    scope(|scope| {
+        let parts = items.chunks(share).map(|part| scope.spawn(move || part.iter().map(work).collect::<Vec<R>>()));
+        let parts: Vec<_> = parts.collect();
+        parts.into_iter().flat_map(|part| part.join().unwrap_or_else(|panic| resume_unwind(panic))).collect()
+    })
+}
+
+/// Pixels (H, W, C) of 8 bits; a grey image has equal channels.
+fn pixels_of(image: DynamicImage, channels: usize) -> Vec<u8> {
+    match channels {
+        1 => image.into_luma8().into_raw(),
+        _ if image.color().has_color() => image.into_rgb8().into_raw(),
+        _ => tripled(image.into_luma8().into_raw()),
+    }
+}
+
+fn tripled(grey: Vec<u8>) -> Vec<u8> {
+    grey.iter().flat_map(|&grey| [grey; 3]).collect()
 }
 
 /// The square in the middle, as large as it can be, resized: what resizing the shorter side and then cropping gives,
@@ -158,8 +243,9 @@ fn middle_square(image: &DynamicImage, size: u32) -> DynamicImage {
     image.crop_imm((width - side) / 2, (height - side) / 2, side, side).resize_exact(size, size, FilterType::Lanczos3)
 }
 
-/// Reads one file as an opaque image; the error says what is wrong with it.
-fn open(path: &Path) -> Result<DynamicImage, String> {
+/// Reads one file as an opaque image, its middle square resized where that is asked for; the error says what is wrong
+/// with it.
+fn open(path: &Path, resize: Option<usize>) -> Result<DynamicImage, String> {
     let bytes = std::fs::read(path).map_err(|error| format!("cannot be read: {error}"))?;
     let format = match image::guess_format(&bytes) {
         Ok(format @ (ImageFormat::Png | ImageFormat::Jpeg)) => format,
@@ -169,7 +255,11 @@ fn open(path: &Path) -> Result<DynamicImage, String> {
     if format == ImageFormat::Jpeg && !is_whole_jpeg(&bytes) {
         return Err("is cut off: the end marker of JPEG is missing".into());
     }
-    decode(&bytes, format)
+    let image = decode(&bytes, format)?;
+    Ok(match resize {
+        Some(size) => middle_square(&image, size as u32),
+        None => image,
+    })
 }
 
 fn start_of(bytes: &[u8]) -> String {
@@ -262,18 +352,26 @@ mod tests {
         fs::write(folder.path().join(name), encoded(&image.into(), format)).expect("written");
     }
 
+    /// Shape, images and note, which must be the same from memory and from disk.
     fn load(folder: &TempDir, config: &DataConfig) -> (String, Vec<Vec<u8>>, Option<String>) {
-        let ((shape, samples), note) = read(folder.path(), config).expect("images");
-        let mut row = vec![0.0; shape.dimensions()];
-        let image = |index| {
-            samples.write_sample(index, &mut row);
-            row.iter().map(|value| (value * 255.0).round() as u8).collect()
-        };
-        (shape.to_string(), (0..samples.len()).map(image).collect(), note)
+        let [in_memory, on_disk] = [1, 0].map(|mib| {
+            let mut budget = Budget::of_mib(mib);
+            let ((shape, samples), note) = read(folder.path(), config, &mut budget).expect("images");
+            assert_eq!(budget.note().is_some(), mib == 0);
+            let mut row = vec![0.0; shape.dimensions()];
+            let image = |index| {
+                samples.write_sample(index, &mut row).expect("there");
+                row.iter().map(|value| (value * 255.0).round() as u8).collect()
+            };
+            (shape.to_string(), (0..samples.len()).map(image).collect(), note)
+        });
+        assert_eq!(in_memory, on_disk);
+        in_memory
     }
 
     fn refusal(folder: &TempDir, config: &DataConfig) -> String {
-        let error = read(folder.path(), config).map(|((shape, _), _)| shape).expect_err("refused");
+        let error = read(folder.path(), config, &mut Budget::of_mib(1)).map(|((shape, _), _)| shape);
+        let error = error.expect_err("refused");
         assert_eq!(error.exit_status(), 2);
         let text = error.to_string();
         assert!(!text.contains('\n'), "one line: {text}");
@@ -396,6 +494,22 @@ mod tests {
     }
 
     #[test]
+    fn a_file_that_changes_while_it_is_in_use_is_named() {
+        let folder = folder();
+        put(&folder, "a.png", grey(0), ImageFormat::Png);
+        put(&folder, "b.png", grey(1), ImageFormat::Png);
+        let ((_, samples), _) = read(folder.path(), &DataConfig::default(), &mut Budget::of_mib(0)).expect("images");
+        put(&folder, "b.png", GrayImage::new(5, 2), ImageFormat::Png);
+        samples.write_sample(0, &mut [0.0; 8]).expect("unchanged");
+        for (change, expected) in [("another size", "has another size"), ("gone", "cannot be read")] {
+            let error = samples.write_sample(1, &mut [0.0; 8]).expect_err(change);
+            assert_eq!(error.exit_status(), 1);
+            assert!(error.to_string().contains("b.png") && error.to_string().contains(expected), "{error}");
+            fs::remove_file(folder.path().join("b.png")).ok();
+        }
+    }
+
+    #[test]
     fn every_cut_of_a_file_is_noticed() {
         let folder = folder();
         for (format, needless) in [(ImageFormat::Jpeg, 0), (ImageFormat::Png, 12)] {
@@ -404,10 +518,10 @@ mod tests {
             let path = folder.path().join("x.png");
             for length in 0..whole.len() - needless {
                 fs::write(&path, &whole[..length]).expect("written");
-                assert!(open(&path).is_err(), "{length} of {} bytes of {format:?}", whole.len());
+                assert!(open(&path, None).is_err(), "{length} of {} bytes of {format:?}", whole.len());
             }
             fs::write(&path, &whole).expect("written");
-            open(&path).expect("whole");
+            open(&path, None).expect("whole");
         }
     }
 

@@ -1,39 +1,112 @@
-//! Samples in memory: bytes stay bytes until they are asked for.
+//! Samples in memory or on disk: what a file holds stays as it is until it is asked for.
+
+use std::fmt::Debug;
+use std::sync::Arc;
 
 use super::{SPLIT_STREAM, shuffle};
+use crate::arrays::Number;
+use crate::blob::Blob;
 use crate::error::{Error, Result};
 
-/// N samples of D values each.
-#[derive(Debug, Clone, PartialEq)]
+/// Values that are read together where samples are read in their order.
+const READ_TOGETHER: usize = 1 << 16;
+
+/// N samples of D values each. Clones share the values.
+#[derive(Debug, Clone)]
 pub struct Samples {
     dimensions: usize,
-    values: Values,
+    source: Arc<dyn Source>,
+    /// Which row of the source each sample is.
+    rows: Arc<[usize]>,
 }
 
-#[derive(Debug, Clone, PartialEq)]
-enum Values {
-    /// Read as byte / largest: a quarter of the memory that MNIST would take as f32.
-    Bytes {
-        bytes: Vec<u8>,
-        largest: u8,
-    },
-    Floats(Vec<f32>),
+/// What holds the values of samples, in rows of D.
+pub(super) trait Source: Debug + Send + Sync {
+    /// Writes these rows to `out` (rows, D), in that order.
+    ///
+    /// # Errors
+    /// A file that cannot be read (any more), by name.
+    fn read(&self, rows: &[usize], out: &mut [f32]) -> Result<()>;
+}
+
+/// Rows that are in memory as they are.
+#[derive(Debug)]
+struct Values {
+    dimensions: usize,
+    values: Vec<f32>,
+}
+
+impl Source for Values {
+    fn read(&self, rows: &[usize], out: &mut [f32]) -> Result<()> {
+        for (&row, sample) in rows.iter().zip(out.chunks_exact_mut(self.dimensions)) {
+            sample.copy_from_slice(&self.values[row * self.dimensions..][..self.dimensions]);
+        }
+        Ok(())
+    }
+}
+
+/// Rows of numbers, one after another. Bytes are divided by the largest: a quarter of the memory that they would take
+/// as f32.
+#[derive(Debug)]
+struct Records {
+    dimensions: usize,
+    number: Number,
+    largest: f32,
+    data: Blob,
+}
+
+impl Source for Records {
+    fn read(&self, rows: &[usize], mut out: &mut [f32]) -> Result<()> {
+        let width = self.number.width();
+        // A disk likes neighbours together.
+        for run in rows.chunk_by(|a, b| a + 1 == *b) {
+            let (values, rest) = out.split_at_mut(run.len() * self.dimensions);
+            let start = run[0] as u64 * (self.dimensions * width) as u64;
+            self.number.decode(&self.data.read(start, values.len() * width)?, values);
+            if self.number == Number::Byte {
+                values.iter_mut().for_each(|value| *value /= self.largest);
+            }
+            out = rest;
+        }
+        Ok(())
+    }
+}
+
+/// Mean, standard deviation and range of all values of some samples.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Statistics {
+    /// Mean, summed in f64.
+    pub mean: f64,
+    /// Standard deviation (divisor N D), summed in f64.
+    pub sd: f64,
+    /// Least and greatest.
+    pub range: [f32; 2],
 }
 
 impl Samples {
-    /// Samples of bytes in 0 to `largest`, read as values in [0, 1].
-    pub(super) fn from_bytes(dimensions: usize, bytes: Vec<u8>, largest: u8) -> Self {
-        Self::new(dimensions, bytes.len(), Values::Bytes { bytes, largest })
-    }
-
     /// Samples of values that are used as they are.
+    ///
+    /// # Panics
+    /// When the values do not make rows of D.
     pub fn from_floats(dimensions: usize, values: Vec<f32>) -> Self {
-        Self::new(dimensions, values.len(), Values::Floats(values))
+        Self::new(dimensions, values.len(), Values { dimensions, values })
     }
 
-    fn new(dimensions: usize, count: usize, values: Values) -> Self {
-        assert!(dimensions > 0 && count.is_multiple_of(dimensions), "{count} values do not make rows of {dimensions}");
-        Self { dimensions, values }
+    /// Samples of bytes in 0 to `largest`, read as values in [0, 1].
+    pub(super) fn from_bytes(dimensions: usize, bytes: Blob, largest: u8) -> Self {
+        Self::from_numbers(dimensions, Number::Byte, bytes, largest)
+    }
+
+    /// Samples of numbers; bytes are divided by `largest`.
+    pub(super) fn from_numbers(dimensions: usize, number: Number, data: Blob, largest: u8) -> Self {
+        let count = data.len() as usize / number.width();
+        Self::new(dimensions, count, Records { dimensions, number, largest: f32::from(largest), data })
+    }
+
+    /// Samples of a source of that many values.
+    pub(super) fn new(dimensions: usize, values: usize, source: impl Source + 'static) -> Self {
+        assert!(dimensions > 0 && values.is_multiple_of(dimensions), "{values} values make no rows of {dimensions}");
+        Self { dimensions, source: Arc::new(source), rows: (0..values / dimensions).collect() }
     }
 
     /// D.
@@ -43,11 +116,7 @@ impl Samples {
 
     /// N.
     pub fn len(&self) -> usize {
-        let values = match &self.values {
-            Values::Bytes { bytes, .. } => bytes.len(),
-            Values::Floats(values) => values.len(),
-        };
-        values / self.dimensions
+        self.rows.len()
     }
 
     /// Whether there is no sample at all.
@@ -57,59 +126,61 @@ impl Samples {
 
     /// Writes sample `index` to `out` (D).
     ///
+    /// # Errors
+    /// A file that samples are read from changed or went away.
+    ///
     /// # Panics
     /// When there is no such sample or `out` has another length.
-    pub fn write_sample(&self, index: usize, out: &mut [f32]) {
-        let range = index * self.dimensions..(index + 1) * self.dimensions;
-        match &self.values {
-            Values::Bytes { bytes, largest } => {
-                assert_eq!(out.len(), self.dimensions, "a sample needs D places");
-                for (value, &byte) in out.iter_mut().zip(&bytes[range]) {
-                    *value = f32::from(byte) / f32::from(*largest);
-                }
-            }
-            Values::Floats(values) => out.copy_from_slice(&values[range]),
-        }
+    pub fn write_sample(&self, index: usize, out: &mut [f32]) -> Result<()> {
+        self.gather(&[index], out)
     }
 
     /// Writes the samples of `indices` (B) to `out` (B, D), in that order.
     ///
+    /// # Errors
+    /// As [`Samples::write_sample`].
+    ///
     /// # Panics
     /// As [`Samples::write_sample`].
-    pub fn gather(&self, indices: &[usize], out: &mut [f32]) {
+    pub fn gather(&self, indices: &[usize], out: &mut [f32]) -> Result<()> {
         assert_eq!(out.len(), indices.len() * self.dimensions, "a batch needs B times D places");
-        for (&index, row) in indices.iter().zip(out.chunks_exact_mut(self.dimensions)) {
-            self.write_sample(index, row);
-        }
+        self.source.read(&indices.iter().map(|&index| self.rows[index]).collect::<Vec<_>>(), out)
     }
 
-    /// Mean and standard deviation of all N times D values (divisor N D), summed in f64.
-    pub fn mean_and_sd(&self) -> (f64, f64) {
-        let moments = |values: &mut dyn Iterator<Item = f64>| {
-            // Welford's update: no cancellation, however far the mean is from 0.
-            let (mut count, mut mean, mut squares) = (0.0, 0.0, 0.0);
-            for value in values {
-                count += 1.0;
-                let before = value - mean;
-                mean += before / count;
-                squares += before * (value - mean);
-            }
-            (mean, f64::sqrt(squares / count))
-        };
-        match &self.values {
-            Values::Bytes { bytes, largest } => moments(&mut bytes.iter().map(|&b| f64::from(b) / f64::from(*largest))),
-            Values::Floats(values) => moments(&mut values.iter().map(|&v| f64::from(v))),
-        }
-    }
-
-    /// Least and greatest of all values.
-    pub fn range(&self) -> [f32; 2] {
-        let (mut row, mut range) = (vec![0.0; self.dimensions], [f32::INFINITY, f32::NEG_INFINITY]);
-        for index in 0..self.len() {
-            self.write_sample(index, &mut row);
+    /// Statistics of all N times D values, in one pass in the order of the source.
+    ///
+    /// # Errors
+    /// As [`Samples::write_sample`].
+    pub fn statistics(&self) -> Result<Statistics> {
+        let per_row = self.dimensions as f64;
+        let (mut rows, mut mean, mut squares) = (0.0, 0.0, 0.0);
+        let mut range = [f32::INFINITY, f32::NEG_INFINITY];
+        self.visit(|_, row| {
+            // Rows are merged by their own means (Chan, Golub & LeVeque 1979): no cancellation, however far from 0.
+            let row_mean = row.iter().map(|&v| f64::from(v)).sum::<f64>() / per_row;
+            let row_squares: f64 = row.iter().map(|&v| (f64::from(v) - row_mean).powi(2)).sum();
+            let apart = row_mean - mean;
+            squares += row_squares + apart * apart * per_row * rows / (rows + 1.0);
+            rows += 1.0;
+            mean += apart / rows;
             range = row.iter().fold(range, |[low, high], &value| [low.min(value), high.max(value)]);
+            Ok(())
+        })?;
+        Ok(Statistics { mean, sd: f64::sqrt(squares / (rows * per_row)), range })
+    }
+
+    /// Shows every sample with its row of the source, in the order of the source, as disks like it.
+    pub(super) fn visit(&self, mut show: impl FnMut(usize, &[f32]) -> Result<()>) -> Result<()> {
+        let mut rows = self.rows.to_vec();
+        rows.sort_unstable();
+        let mut values = Vec::new();
+        for together in rows.chunks(READ_TOGETHER.div_ceil(self.dimensions)) {
+            values.resize(together.len() * self.dimensions, 0.0);
+            self.source.read(together, &mut values)?;
+            let samples = values.chunks_exact(self.dimensions);
+            together.iter().zip(samples).try_for_each(|(&row, sample)| show(row, sample))?;
         }
-        range
+        Ok(())
     }
 
     /// Splits off the share `held_out` by a seeded shuffle into (train, held out), both with at least one sample.
@@ -127,16 +198,7 @@ impl Samples {
     }
 
     fn select(&self, indices: &[usize]) -> Self {
-        fn rows<T: Copy>(values: &[T], indices: &[usize], width: usize) -> Vec<T> {
-            indices.iter().flat_map(|&index| &values[index * width..(index + 1) * width]).copied().collect()
-        }
-        let values = match &self.values {
-            Values::Bytes { bytes, largest } => {
-                Values::Bytes { bytes: rows(bytes, indices, self.dimensions), largest: *largest }
-            }
-            Values::Floats(values) => Values::Floats(rows(values, indices, self.dimensions)),
-        };
-        Self { dimensions: self.dimensions, values }
+        Self { rows: indices.iter().map(|&index| self.rows[index]).collect(), ..self.clone() }
     }
 }
 
@@ -146,19 +208,40 @@ mod tests {
 
     #[test]
     fn bytes_are_scaled_and_gathered_in_order() {
-        let samples = Samples::from_bytes(2, vec![0, 16, 4, 8, 2, 1], 16);
+        let samples = Samples::from_bytes(2, Blob::from_bytes("x", vec![0, 16, 4, 8, 2, 1]), 16);
         let mut batch = [9.0; 4];
-        samples.gather(&[2, 0], &mut batch);
+        samples.gather(&[2, 0], &mut batch).expect("in memory");
         assert_eq!(batch, [0.125, 0.0625, 0.0, 1.0]);
         assert_eq!((samples.len(), samples.dimensions(), samples.is_empty()), (3, 2, false));
     }
 
     #[test]
-    fn moments_match_by_hand_far_from_zero() {
-        let (mean, sd) = Samples::from_floats(2, vec![1e6, 1e6 + 1.0, 1e6 + 2.0, 1e6 + 5.0]).mean_and_sd();
+    fn statistics_match_by_hand_far_from_zero() {
+        let floats = Samples::from_floats(2, vec![1e6, 1e6 + 1.0, 1e6 + 2.0, 1e6 + 5.0]);
+        let Statistics { mean, sd, range } = floats.statistics().expect("in memory");
         assert!((mean - 1_000_002.0).abs() <= 1e-9 && (sd - 3.5f64.sqrt()).abs() <= 1e-9, "{mean} {sd}");
-        let (mean, sd) = Samples::from_bytes(1, vec![0, 255, 255, 255], 255).mean_and_sd();
+        assert_eq!(range, [1e6, 1e6 + 5.0]);
+        let bytes = Samples::from_bytes(1, Blob::from_bytes("x", vec![0, 255, 255, 255]), 255);
+        let Statistics { mean, sd, range } = bytes.statistics().expect("in memory");
         assert!((mean - 0.75).abs() <= 1e-12 && (sd - 0.1875f64.sqrt()).abs() <= 1e-12, "{mean} {sd}");
+        assert_eq!(range, [0.0, 1.0]);
+    }
+
+    #[test]
+    fn a_visit_shows_every_sample_once_in_the_order_of_the_source() {
+        let dimensions = READ_TOGETHER / 4;
+        let values = (0..12 * dimensions).map(|i| (i / dimensions) as f32).collect();
+        let (train, held_out) = Samples::from_floats(dimensions, values).split(0.4, 2, "twelve").expect("enough");
+        for samples in [train, held_out] {
+            let mut seen = Vec::new();
+            let visit = samples.visit(|row, sample| {
+                assert!(sample.len() == dimensions && sample.iter().all(|&v| v == row as f32));
+                seen.push(row);
+                Ok(())
+            });
+            visit.expect("in memory");
+            assert!(seen.is_sorted_by(|a, b| a < b) && seen.len() == samples.len(), "{seen:?}");
+        }
     }
 
     #[test]
@@ -167,8 +250,8 @@ mod tests {
         let (train, held_out) = samples.split(0.3, 5, "eleven").expect("enough");
         assert_eq!((train.len(), held_out.len()), (8, 3));
         let mut all = [0.0; 11];
-        train.gather(&[0, 1, 2, 3, 4, 5, 6, 7], &mut all[..8]);
-        held_out.gather(&[0, 1, 2], &mut all[8..]);
+        train.gather(&[0, 1, 2, 3, 4, 5, 6, 7], &mut all[..8]).expect("in memory");
+        held_out.gather(&[0, 1, 2], &mut all[8..]).expect("in memory");
         all.sort_by(f32::total_cmp);
         assert_eq!(all.map(|v| v as usize), std::array::from_fn(|i| i));
         assert_eq!(Samples::from_floats(1, vec![1.0, 2.0]).split(0.01, 0, "two").expect("enough").1.len(), 1);

@@ -78,7 +78,7 @@ fn a_gaussian_is_learned_to_its_known_optimum() {
         trainer.step(&data.train).expect("a step");
     }
     let mut x = vec![0.0; data.held_out.len() * 8];
-    data.held_out.gather(&(0..data.held_out.len()).collect::<Vec<_>>(), &mut x);
+    data.held_out.gather(&(0..data.held_out.len()).collect::<Vec<_>>(), &mut x).expect("in memory");
     let clean = vec![Perturbation { sigma: 0.0, eps: 0.0 }; x.len()];
     let scores = trainer.trained.scores(gpu, &x, &clean).expect("scores");
     let x64: Vec<f64> = x.iter().map(|&v| f64::from(v)).collect();
