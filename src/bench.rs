@@ -179,7 +179,7 @@ pub fn train_step(gpu: &Gpu, config: &Config, shape: SampleShape, protocol: Prot
     let (data, config) = (random_data(shape), with_moments(config));
     let mut trainer = Trainer::new(gpu, config.clone(), &data, None)?;
     let seconds = protocol.time(|n| {
-        (0..n).try_for_each(|_| trainer.step(&data.train).map(drop))?;
+        (0..n).try_for_each(|_| trainer.step().map(drop))?;
         while trainer.finish_oldest()?.is_some() {}
         Ok(())
     })?;

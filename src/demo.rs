@@ -130,7 +130,7 @@ fn fit_to_time(gpu: &Gpu, mut config: Config, data: &Dataset, seconds: f64) -> R
     let mut seconds_per_step = |steps: u64| -> Result<f64> {
         let start = Instant::now();
         for _ in 0..steps {
-            trainer.step(&data.train)?;
+            trainer.step()?;
         }
         gpu.wait()?;
         Ok(start.elapsed().as_secs_f64() / steps as f64)

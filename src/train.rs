@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use crate::checkpoint::Checkpoint;
 use crate::config::{Config, Objective};
-use crate::data::{self, Dataset, SampleShape, Samples, Shuffle, Statistics};
+use crate::data::{self, Batches, Dataset, Loader, SampleShape, Samples, Statistics};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::gpu::{Gpu, PendingRead};
@@ -178,10 +178,9 @@ pub struct Trainer<'g> {
     optimiser: Optimiser,
     workspace: Workspace,
     validation: Workspace,
-    shuffle: Shuffle,
+    loader: Loader,
     best_loss: Option<f64>,
     pending: VecDeque<(u64, PendingRead)>,
-    indices: Vec<usize>,
     batch: Vec<f32>,
     pace: Pace,
 }
@@ -244,10 +243,9 @@ impl<'g> Trainer<'g> {
             gpu,
             workspace: model.workspace(gpu, batch, config.train.row_stride, true)?,
             validation: model.workspace(gpu, batch, 1, false)?,
-            shuffle: Shuffle::at(data.train.len(), seed, drawn),
+            loader: Loader::start(Batches::at(data, &config, model.order.clone(), drawn))?,
             best_loss: checkpoint.and_then(|checkpoint| checkpoint.best_loss),
             pending: VecDeque::new(),
-            indices: Vec::new(),
             batch: vec![0.0; batch * data.shape.dimensions()],
             pace: Pace::default(),
             trained: Trained {
@@ -266,20 +264,11 @@ impl<'g> Trainer<'g> {
     /// Submits the next step. Gives an earlier step's number and loss once it is known.
     ///
     /// # Errors
-    /// A failed adapter, or a loss that is not finite.
-    pub fn step(&mut self, samples: &Samples) -> Result<Option<(u64, f64)>> {
+    /// A failed adapter, a loss that is not finite, or data that cannot be read any more.
+    pub fn step(&mut self) -> Result<Option<(u64, f64)>> {
         let config = &self.trained.config;
         let step = self.trained.step + 1;
-        let first = self.shuffle.position();
-        self.shuffle.next_batch(config.train.batch, &mut self.indices);
-        samples.gather(&self.indices, &mut self.batch)?;
-        if config.data.flip {
-            let drawn = (first..).zip(self.batch.chunks_exact_mut(samples.dimensions()));
-            drawn
-                .filter(|(position, _)| data::is_mirrored(config.train.seed, *position))
-                .for_each(|(_, sample)| self.trained.shape.mirror(sample));
-        }
-        self.gpu.write(&self.workspace.x, &self.trained.model.order.to_model(&self.batch, 1))?;
+        self.gpu.write(&self.workspace.x, &self.loader.next_batch()?)?;
         let mut recorder = self.gpu.record("training_step");
         self.trained.model.loss_and_gradient(
             &mut recorder,
@@ -388,7 +377,7 @@ impl<'g> Trainer<'g> {
         Checkpoint {
             config: self.trained.config.clone(),
             step: self.trained.step,
-            samples_drawn: self.shuffle.position(),
+            samples_drawn: self.loader.position(),
             shape: self.trained.shape,
             best_loss: self.best_loss,
             tensors,
@@ -533,7 +522,7 @@ impl Session<'_> {
         });
         let due = |step: u64, every: u64| every > 0 && step.is_multiple_of(every);
         while trainer.trained.step < train.steps && !stop.load(Ordering::Relaxed) && !self.is_out_of_time() {
-            let loss = trainer.step(&self.data.train)?;
+            let loss = trainer.step()?;
             self.note(trainer, loss, observe)?;
             let step = trainer.trained.step;
             if due(step, train.validate_every) && step < train.steps {

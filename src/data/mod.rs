@@ -4,6 +4,7 @@ mod cifar;
 mod gaussian;
 mod idx;
 mod images;
+mod loader;
 mod samples;
 mod shuffle;
 mod table;
@@ -17,6 +18,7 @@ use rand::SeedableRng;
 use rand_pcg::Pcg64;
 
 pub use self::gaussian::Gaussian;
+pub use self::loader::{Batches, Loader};
 pub use self::samples::{Samples, Statistics};
 pub use self::shuffle::{Shuffle, is_mirrored};
 pub use self::toy::Density;

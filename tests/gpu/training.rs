@@ -75,7 +75,7 @@ fn a_gaussian_is_learned_to_its_known_optimum() {
     let Some(Density::Gaussian(truth)) = &data.density else { panic!("gaussian:8 knows its density") };
     let mut trainer = Trainer::new(gpu, config.clone(), &data, None).expect("a small model");
     for _ in 0..config.train.steps {
-        trainer.step(&data.train).expect("a step");
+        trainer.step().expect("a step");
     }
     let mut x = vec![0.0; data.held_out.len() * 8];
     data.held_out.gather(&(0..data.held_out.len()).collect::<Vec<_>>(), &mut x).expect("in memory");
@@ -103,7 +103,7 @@ fn the_same_seed_gives_the_same_bits() {
     let run = || {
         let mut trainer = Trainer::new(gpu, config.clone(), &data, None).expect("a small model");
         for _ in 0..200 {
-            trainer.step(&data.train).expect("a step");
+            trainer.step().expect("a step");
         }
         trainer.checkpoint().expect("finite weights")
     };
