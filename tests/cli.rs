@@ -196,20 +196,26 @@ fn data_that_cannot_be_used_is_refused_and_leaves_nothing_behind() {
     write("hole.csv", b"1,2,3\n4,,6\n7,8,9\n");
     write("integers.npy", &npy_header("<i4", "(4, 2)", 32));
     write_npy(&here.path().join("cube.npy"), &HostTensor::new([2, 2, 2, 2, 2], vec![0.5; 32])).expect("written");
-    for part in ["empty", "broken", "cifar"] {
+    for part in ["empty", "broken", "cifar", "cut"] {
         fs::create_dir(here.path().join(part)).expect("made");
     }
     write("broken/text.png", b"this is no image");
     write("cifar/data_batch_1.bin", &[0; 3074]);
     write("cifar/test_batch.bin", &[0; 3073]);
+    let photo = encoded(16, 3, 0, image::ImageFormat::Jpeg);
+    write("cut/photo.jpg", &photo[..photo.len() / 2]);
     write("text.npz", b"this is no archive");
     let before = names_in(here.path());
-    let cases: [(&str, &[&str]); 17] = [
+    let cases: [(&str, &[&str]); 21] = [
         ("images:nowhere", &["nowhere", "cannot be read"]),
         ("images:empty", &["empty", ".png", ".jpg"]),
         ("images:broken", &["text.png", "is no PNG or JPEG", "--broken skip"]),
         ("images:broken --broken skip", &["broken", "1 of 1", "text.png"]),
+        ("images:cut", &["photo.jpg", "cut off", "--broken skip"]),
+        ("images:cut --broken skip", &["1 of 1", "photo.jpg"]),
         ("cifar10:cifar", &["data_batch_1.bin", "3074", "3073"]),
+        ("digits --channels 3", &["data.channels", "8x8x1"]),
+        ("digits --size 16", &["data.size", "8x8x1"]),
         ("npz:text.npz", &["text.npz", "no .npz archive"]),
         ("toy:moons --flip", &["data.flip", "images"]),
         ("idx:missing", &["missing", "cannot be read"]),
@@ -227,6 +233,70 @@ fn data_that_cannot_be_used_is_refused_and_leaves_nothing_behind() {
         refuses(&mut arcsm(here.path(), &format!("train --out run --data {spec}")), 2, words);
         assert_eq!(names_in(here.path()), before, "{spec} left something behind");
     }
+}
+
+/// A square image of 1 or 3 channels, another one for each seed.
+fn encoded(side: u32, channels: usize, seed: u32, format: image::ImageFormat) -> Vec<u8> {
+    let value = |x: u32, y: u32| ((x * 31 + y * 17 + seed * 57) % 251) as u8;
+    let image: image::DynamicImage = match channels {
+        1 => image::GrayImage::from_fn(side, side, |x, y| image::Luma([value(x, y)])).into(),
+        _ => image::RgbImage::from_fn(side, side, |x, y| image::Rgb([value(x, y), value(y, x), 9])).into(),
+    };
+    let mut bytes = std::io::Cursor::new(Vec::new());
+    image.write_to(&mut bytes, format).expect("encoded");
+    bytes.into_inner()
+}
+
+/// A folder of such images.
+fn put_images(folder: &Path, count: u32, side: u32, channels: usize) {
+    fs::create_dir(folder).expect("made");
+    for seed in 0..count {
+        let bytes = encoded(side, channels, seed, image::ImageFormat::Png);
+        fs::write(folder.join(format!("{seed}.png")), bytes).expect("written");
+    }
+}
+
+#[test]
+fn images_that_do_not_fit_the_model_are_refused() {
+    if !has_adapter() {
+        return;
+    }
+    let here = folder();
+    for (name, side, channels) in [("colour", 4, 3), ("grey", 4, 1), ("larger", 6, 3)] {
+        put_images(&here.path().join(name), 8, side, channels);
+    }
+    let tiny = TINY.replace("digits", "images:colour");
+    // The settings that are built in for images resize them.
+    succeeds(&mut arcsm(here.path(), &format!("train {tiny} --size 4 --steps 2 --out run")));
+    let before = fs::read(here.path().join("run/checkpoints/last.safetensors")).expect("written");
+    let resume = |rest: &str| arcsm(here.path(), &format!("train --resume run --steps 4 --data {rest}"));
+    refuses(&mut resume("images:grey"), 2, &["4x4x3", "images:grey has 4x4x1", "[data] settings"]);
+    refuses(&mut resume("images:larger --size 6"), 2, &["4x4x3", "images:larger has 6x6x3"]);
+    write_npy(&here.path().join("grey.npy"), &HostTensor::new([2, 4, 4, 1], vec![0.5; 32])).expect("written");
+    let score = "score --checkpoint run/checkpoints/last.safetensors --out s.npz --input grey.npy";
+    refuses(&mut arcsm(here.path(), score), 2, &["grey.npy", "[2, 4, 4, 1]", "48"]);
+    assert_eq!(fs::read(here.path().join("run/checkpoints/last.safetensors")).expect("kept"), before);
+}
+
+#[test]
+fn data_that_stay_on_disk_train_the_same_weights() {
+    if !has_adapter() {
+        return;
+    }
+    let here = folder();
+    put_images(&here.path().join("pictures"), 23, 4, 3);
+    let words = TINY.replace("digits", "images:pictures");
+    let train = |run: &str, memory: &str| {
+        let words = format!("train {words} --size 4 --flip --steps 6 {memory} --out {run}");
+        let output = arcsm(here.path(), &words).output().expect("the executable starts");
+        let log = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{log}");
+        (Checkpoint::load(&here.path().join(run).join("checkpoints/last.safetensors")).expect("written").tensors, log)
+    };
+    let (in_memory, quiet) = train("memory", "");
+    let (on_disk, log) = train("disk", "--data-memory 0");
+    assert!(in_memory == on_disk, "weights differ");
+    assert!(log.contains("stay on disk") && !quiet.contains("stay on disk"), "{log}");
 }
 
 fn npy_header(dtype: &str, shape: &str, data: usize) -> Vec<u8> {
