@@ -2,7 +2,7 @@
 //
 // (i, j) are the positions whose tap t looks at (i', j'): one, none where the stride jumps over it, four where up repeats
 // it. Rows are input positions, columns input channels; the sum runs over (tap, repetition, output).
-// A workgroup owns 8 ROWS positions x 64 channels; a thread ROWS positions x (4 + 4) channels in registers.
+// A workgroup owns 8 ROWS positions x 32 QUADS channels; a thread ROWS positions x QUADS times 4 channels in registers.
 
 struct Params {
     batch: u32,
@@ -67,15 +67,16 @@ fn masked_conv_backward_input(@builtin(workgroup_id) group: vec3<u32>, @builtin(
     if row >= n_rows {
         return;
     }
-    let column = group.y * 64u + local.x * 4u;
-    let columns_0 = vec4(column, column + 1u, column + 2u, column + 3u);
-    let columns_1 = columns_0 + vec4(32u);
-    let quad_0 = min(column / 4u, in_quads - 1u);
-    let quad_1 = min(column / 4u + 8u, in_quads - 1u);
+    let column = group.y * 32u * QUADS + local.x * 4u;
+    //#for q in 0..QUADS
+    let columns{q} = vec4(column, column + 1u, column + 2u, column + 3u) + vec4({q}u * 32u);
+    let quad{q} = min(column / 4u + {q}u * 8u, in_quads - 1u);
+    //#end
     //#for r in 0..ROWS
     let place{r} = place_of(min(row + {r}u, n_rows - 1u));
-    var acc{r}_0 = vec4(0.0);
-    var acc{r}_1 = vec4(0.0);
+    //#for q in 0..QUADS
+    var acc{r}_{q} = vec4(0.0);
+    //#end
     //#end
     for (var first = 0u; first < end; first += LANES) {
         let own = min(first + local.x % LANES, end - 1u);
@@ -95,19 +96,22 @@ fn masked_conv_backward_input(@builtin(workgroup_id) group: vec3<u32>, @builtin(
             let o{j} = min(o + {j}u, params.n_out - 1u);
             let visible{j} = select(params.n_in, visible_at_last_tap(o{j}), is_last);
             let weight{j} = (o{j} * params.n_taps + tap) * in_quads;
-            let w{j}_0 = select(vec4(0.0), weight[weight{j} + quad_0], columns_0 < vec4(visible{j}));
-            let w{j}_1 = select(vec4(0.0), weight[weight{j} + quad_1], columns_1 < vec4(visible{j}));
+            //#for q in 0..QUADS
+            let w{j}_{q} = select(vec4(0.0), weight[weight{j} + quad{q}], columns{q} < vec4(visible{j}));
+            //#end
             //#end
             //#for r in 0..ROWS
             let a{r} = broadcast(own{r}, k - first);
-            acc{r}_0 += a{r}.x * w0_0 + a{r}.y * w1_0 + a{r}.z * w2_0 + a{r}.w * w3_0;
-            acc{r}_1 += a{r}.x * w0_1 + a{r}.y * w1_1 + a{r}.z * w2_1 + a{r}.w * w3_1;
+            //#for q in 0..QUADS
+            acc{r}_{q} += a{r}.x * w0_{q} + a{r}.y * w1_{q} + a{r}.z * w2_{q} + a{r}.w * w3_{q};
+            //#end
             //#end
         }
     }
     //#for r in 0..ROWS
-    store(row + {r}u, n_rows, columns_0, acc{r}_0);
-    store(row + {r}u, n_rows, columns_1, acc{r}_1);
+    //#for q in 0..QUADS
+    store(row + {r}u, n_rows, columns{q}, acc{r}_{q});
+    //#end
     //#end
 }
 

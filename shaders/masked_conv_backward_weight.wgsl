@@ -2,7 +2,8 @@
 //
 // (i', j') is what tap t of position (i, j) looks at; weights that the mask removes get 0. Chunks are chunk_rows positions
 // long, in order; sum_partials adds them up in order, so the same inputs give the same bits.
-// A workgroup owns 8 ROWS outputs x 16 quads of (tap, channel), a thread ROWS outputs x 2 quads.
+// A workgroup owns 8 ROWS outputs x 8 QUADS quads of (tap, channel), a thread ROWS outputs x QUADS quads. Four positions
+// are added at a time, so that a sum stays in its register for four products.
 
 struct Params {
     batch: u32,
@@ -32,13 +33,34 @@ struct Params {
 
 //#include broadcast
 //#include conv_taps
+// A position: the first row of its image in x, and the place that its taps count from.
+struct Place {
+    image: u32,
+    i: u32,
+    j: u32,
+}
+
+fn next(place: Place) -> Place {
+    if place.j + 1u < params.out_width {
+        return Place(place.image, place.i, place.j + 1u);
+    }
+    if place.i + 1u < params.out_height {
+        return Place(place.image, place.i + 1u, 0u);
+    }
+    // Past the last position the products are zero, but what they read has to exist.
+    let positions = params.in_height * params.in_width;
+    let image = place.image + positions;
+    return Place(select(image, 0u, image == params.batch * positions), 0u, 0u);
+}
+
 // Quad of x that a tap sees from a position; zero outside the image.
-fn input_quad(image: u32, at: vec2<i32>, quad: u32, n_quads: u32) -> vec4<f32> {
+fn input_quad(place: Place, step: vec2<i32>, quad: u32, n_quads: u32) -> vec4<f32> {
+    let at = vec2(i32(place.i * params.stride), i32(place.j * params.stride)) + step;
     let extent = vec2(i32(params.in_height << params.up), i32(params.in_width << params.up));
     if any(at < vec2(0)) || any(at >= extent) {
         return vec4(0.0);
     }
-    let row = image + u32(at.x >> params.up) * params.in_width + u32(at.y >> params.up);
+    let row = place.image + u32(at.x >> params.up) * params.in_width + u32(at.y >> params.up);
     return x[row * n_quads + quad];
 }
 
@@ -52,57 +74,55 @@ fn masked_conv_backward_weight(@builtin(workgroup_id) group: vec3<u32>, @builtin
     if output >= params.n_out {
         return;
     }
-    let column = group.y * 16u + local.x;
-    let column_0 = min(column, n_columns - 1u);
-    let column_1 = min(column + 8u, n_columns - 1u);
-    let tap_0 = quotient(column_0, in_quads);
-    let tap_1 = quotient(column_1, in_quads);
-    let quad_0 = column_0 - tap_0 * in_quads;
-    let quad_1 = column_1 - tap_1 * in_quads;
+    let column = group.y * 8u * QUADS + local.x;
     let corner = vec2(i32(params.above), i32(params.left));
-    let step_0 = tap_step(tap_0) - corner;
-    let step_1 = tap_step(tap_1) - corner;
+    //#for q in 0..QUADS
+    let column{q} = min(column + {q}u * 8u, n_columns - 1u);
+    let tap{q} = quotient(column{q}, in_quads);
+    let quad{q} = column{q} - tap{q} * in_quads;
+    let step{q} = tap_step(tap{q}) - corner;
     //#for r in 0..ROWS
-    var acc{r}_0 = vec4(0.0);
-    var acc{r}_1 = vec4(0.0);
+    var acc{r}_{q} = vec4(0.0);
     //#end
-    //#for q in 0..ROWS/4
-    let output{q} = min(output / 4u + {q}u, out_quads - 1u);
+    //#end
+    //#for o in 0..ROWS/4
+    let output{o} = min(output / 4u + {o}u, out_quads - 1u);
     //#end
     let start = group.z * params.chunk_rows;
     let end = min(start + params.chunk_rows, n_rows);
-    // Position (i, j) of the row, kept up to date row by row.
-    var j = start % params.out_width;
-    var i = start / params.out_width % params.out_height;
-    var image = start / (params.out_width * params.out_height) * params.in_height * params.in_width;
-    for (var first = start; first < end; first += LANES) {
-        let own = min(first + local.x % LANES, n_rows - 1u) * out_quads;
-        //#for q in 0..ROWS/4
-        let own{q} = dy[own + output{q}];
+    let start_row = start / params.out_width;
+    let start_image = start_row / params.out_height * params.in_height * params.in_width;
+    var place = Place(start_image, start_row % params.out_height, start % params.out_width);
+    for (var first = start; first < end; first += 4u * LANES) {
+        //#for s in 0..4
+        let own{s} = first + 4u * (local.x % LANES) + {s}u;
+        //#for o in 0..ROWS/4
+        let own{o}_{s} = select(vec4(0.0), dy[min(own{s}, n_rows - 1u) * out_quads + output{o}], own{s} < end);
         //#end
-        for (var row = first; row < min(first + LANES, end); row++) {
-            let at = vec2(i32(i * params.stride), i32(j * params.stride));
-            let x_0 = input_quad(image, at + step_0, quad_0, in_quads);
-            let x_1 = input_quad(image, at + step_1, quad_1, in_quads);
-            //#for r in 0..ROWS
-            let dy{r} = broadcast(own{r/4}, row - first)[{r%4}];
-            acc{r}_0 += dy{r} * x_0;
-            acc{r}_1 += dy{r} * x_1;
+        //#end
+        for (var lane = 0u; lane < LANES && first + 4u * lane < end; lane++) {
+            //#for s in 0..4
+            //#for q in 0..QUADS
+            let x{s}_{q} = input_quad(place, step{q}, quad{q}, in_quads);
             //#end
-            j += 1u;
-            if j == params.out_width {
-                j = 0u;
-                i += 1u;
-            }
-            if i == params.out_height {
-                i = 0u;
-                image += params.in_height * params.in_width;
-            }
+            place = next(place);
+            //#end
+            //#for o in 0..ROWS/4
+            //#for s in 0..4
+            let dy{o}_{s} = broadcast(own{o}_{s}, lane);
+            //#end
+            //#end
+            //#for r in 0..ROWS
+            //#for q in 0..QUADS
+            acc{r}_{q} += dy{r/4}_0[{r%4}] * x0_{q} + dy{r/4}_1[{r%4}] * x1_{q} + dy{r/4}_2[{r%4}] * x2_{q} + dy{r/4}_3[{r%4}] * x3_{q};
+            //#end
+            //#end
         }
     }
     //#for r in 0..ROWS
-    store(group.z, output + {r}u, column, tap_0, 4u * quad_0, acc{r}_0);
-    store(group.z, output + {r}u, column + 8u, tap_1, 4u * quad_1, acc{r}_1);
+    //#for q in 0..QUADS
+    store(group.z, output + {r}u, column + {q}u * 8u, tap{q}, 4u * quad{q}, acc{r}_{q});
+    //#end
     //#end
 }
 

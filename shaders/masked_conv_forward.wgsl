@@ -2,7 +2,7 @@
 //
 // (i', j') is what tap t of position (i, j) looks at; see shared/conv_taps. An implicit matrix product: rows are the
 // positions of all images, columns the outputs, and the sum runs over (tap, channel); no patch is ever written to memory.
-// A workgroup owns 8 ROWS positions x 64 outputs; a thread ROWS positions x (4 + 4) outputs in registers.
+// A workgroup owns 8 ROWS positions x 32 QUADS outputs; a thread ROWS positions x QUADS times 4 outputs in registers.
 
 struct Params {
     batch: u32,
@@ -65,16 +65,20 @@ fn masked_conv_forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_i
     if row >= n_rows {
         return;
     }
-    let column = group.y * 64u + local.x * 4u;
-    //#for j in 0..8
-    let column{j} = min(column + {j}u / 4u * 32u + {j}u % 4u, params.n_out - 1u);
-    let visible{j} = i32(visible_at_last_tap(column{j}));
-    let weight{j} = column{j} * end;
+    let column = group.y * 32u * QUADS + local.x * 4u;
+    //#for q in 0..QUADS
+    //#for j in 0..4
+    let column{q}_{j} = min(column + {q}u * 32u + {j}u, params.n_out - 1u);
+    let visible{q}_{j} = i32(visible_at_last_tap(column{q}_{j}));
+    let weight{q}_{j} = column{q}_{j} * end;
+    //#end
+    let bias{q} = vec4(bias[column{q}_0], bias[column{q}_1], bias[column{q}_2], bias[column{q}_3]);
     //#end
     //#for r in 0..ROWS
     let place{r} = place_of(min(row + {r}u, n_rows - 1u));
-    var acc{r}_0 = vec4(bias[column0], bias[column1], bias[column2], bias[column3]);
-    var acc{r}_1 = vec4(bias[column4], bias[column5], bias[column6], bias[column7]);
+    //#for q in 0..QUADS
+    var acc{r}_{q} = bias{q};
+    //#end
     //#end
     for (var first = 0u; first < end; first += LANES) {
         let own = min(first + local.x % LANES, end - 1u);
@@ -88,19 +92,23 @@ fn masked_conv_forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_i
             // Negative before the last tap, where every channel is visible.
             let channel = 4 * (i32(k) - i32(last_tap));
             let channels = vec4(channel, channel + 1, channel + 2, channel + 3);
-            //#for j in 0..8
-            let w{j} = select(vec4(0.0), weight[weight{j} + k], channels < vec4(visible{j}));
+            //#for q in 0..QUADS
+            //#for j in 0..4
+            let w{q}_{j} = select(vec4(0.0), weight[weight{q}_{j} + k], channels < vec4(visible{q}_{j}));
+            //#end
             //#end
             //#for r in 0..ROWS
             let a{r} = broadcast(own{r}, k - first);
-            acc{r}_0 += vec4(dot(a{r}, w0), dot(a{r}, w1), dot(a{r}, w2), dot(a{r}, w3));
-            acc{r}_1 += vec4(dot(a{r}, w4), dot(a{r}, w5), dot(a{r}, w6), dot(a{r}, w7));
+            //#for q in 0..QUADS
+            acc{r}_{q} += vec4(dot(a{r}, w{q}_0), dot(a{r}, w{q}_1), dot(a{r}, w{q}_2), dot(a{r}, w{q}_3));
+            //#end
             //#end
         }
     }
     //#for r in 0..ROWS
-    store(row + {r}u, n_rows, column, acc{r}_0);
-    store(row + {r}u, n_rows, column + 32u, acc{r}_1);
+    //#for q in 0..QUADS
+    store(row + {r}u, n_rows, column + {q}u * 32u, acc{r}_{q});
+    //#end
     //#end
 }
 

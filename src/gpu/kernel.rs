@@ -50,14 +50,15 @@ pub struct Variant {
 }
 
 impl Variant {
-    /// The WGSL that the compiler sees, for values of the kernel's constants. `ROWS`, the rows of the tile that one
-    /// thread owns, is a constant too.
+    /// The WGSL that the compiler sees, for values of the kernel's constants. Two more constants say what one thread owns
+    /// of the tile: `ROWS`, and `QUADS`, vec4s of columns where eight threads stand side by side.
     ///
     /// # Errors
     /// What [`compose`](super::compose) refuses.
     pub fn compose(&self, spec: &KernelSpec, constants: &[u32]) -> Result<String, String> {
         let mut named: Vec<(&str, u32)> = spec.constants.iter().copied().zip(constants.iter().copied()).collect();
         named.push(("ROWS", self.tile[0].div_ceil(self.workgroup[1])));
+        named.push(("QUADS", self.tile[1].div_ceil(32)));
         let renamed: &[(&str, &str)] = match self.needs {
             Needs::Baseline => &[],
             Needs::CpuSubgroups => &[("broadcast", "broadcast_shuffle")],
