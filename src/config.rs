@@ -153,6 +153,13 @@ pub struct TrainConfig {
     pub bounds: [f32; 2],
     /// Samples a step.
     pub batch: usize,
+    /// Samples worked on together, a divisor of `batch`: gradients of the parts are added up. When absent, as many as
+    /// the adapter's limits and `memory` allow.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub micro_batch: Option<usize>,
+    /// MiB that training may take on the adapter; when absent, only its limits count.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory: Option<u64>,
     /// Steps in all.
     pub steps: u64,
     /// One (sample, dimension) row out of this many passes the score network in a step; 1 takes all.
@@ -309,6 +316,8 @@ impl Default for TrainConfig {
             objective: Objective::Dsm,
             bounds: [0.0, 1.0],
             batch: 128,
+            micro_batch: None,
+            memory: None,
             steps: 4000,
             row_stride: 1,
             learning_rate: 2e-3,
@@ -432,6 +441,8 @@ impl Config {
         require((0.0..1.0).contains(&noise.dropout), "noise.dropout", "must lie in [0, 1)")?;
         self.data.check()?;
         require(train.batch >= 1, "train.batch", "must be at least 1")?;
+        require(train.micro_batch.is_none_or(|n| n >= 1), "train.micro_batch", "must be at least 1")?;
+        require(train.memory.is_none_or(|n| n >= 1), "train.memory", "must be at least 1 (MiB)")?;
         require(train.steps >= 1, "train.steps", "must be at least 1")?;
         require(train.row_stride >= 1, "train.row_stride", "must be at least 1")?;
         require(positive(train.learning_rate), "train.learning_rate", "must be positive")?;
@@ -458,6 +469,8 @@ impl Config {
         let mut config = Self::default();
         config.data.size = Some(64);
         config.data.channels = Some(1);
+        config.train.micro_batch = Some(1);
+        config.train.memory = Some(1);
         config.model.score.mean = Some(0.0);
         config.model.score.sd = Some(1.0);
         config.model.score.range = Some([0.0, 1.0]);

@@ -68,6 +68,7 @@ pub mod files;
 pub mod gpu;
 pub mod image_grid;
 pub mod kernels;
+pub mod memory;
 pub mod metrics;
 pub mod nn;
 pub mod picture;

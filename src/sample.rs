@@ -6,7 +6,7 @@ use crate::config::{NoiseConfig, Objective};
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, GpuError, Kernel, MAX_ITERATIONS, Recorder, Tensor, pitch};
 use crate::kernels::{CopyColumns, SampleLangevin, SampleMultilevel};
-use crate::nn::Workspace;
+use crate::nn::{ArCsm, Workspace};
 use crate::trained::Trained;
 
 /// Grid points that the kernel has room for; the first level takes twice [`Sampler::MultiLevel`]'s points.
@@ -151,7 +151,7 @@ pub fn sample(gpu: &Gpu, trained: &Trained, request: &SampleRequest, progress: &
     let mut values = Vec::with_capacity(request.count * dimensions);
     while values.len() < request.count * dimensions {
         let first = values.len() / dimensions;
-        let n_samples = request.batch.clamp(1, request.count - first);
+        let n_samples = fitting_batch(gpu, trained, request).clamp(1, request.count - first);
         let run = SamplerRun::new(gpu, trained, request, first, n_samples)?;
         let done = |share: f64| (first as f64 + share * n_samples as f64) / request.count as f64;
         values.extend(run.draw(&mut |share| progress(done(share)))?);
@@ -163,6 +163,19 @@ pub fn sample(gpu: &Gpu, trained: &Trained, request: &SampleRequest, progress: &
         context_multiply_adds: passes * trained.model.context_net.multiply_adds(),
         score_evaluations: request.sampler.evaluations(),
     })
+}
+
+/// As many samples of a batch as the adapter can hold the state of.
+fn fitting_batch(gpu: &Gpu, trained: &Trained, request: &SampleRequest) -> usize {
+    let limit = gpu.adapter().max_binding_bytes;
+    let state = 4 * state_words(&trained.model) as u64;
+    let batch = request.batch.min((limit / state) as usize);
+    if request.full_passes { trained.model.fitting_batch(gpu, batch) } else { batch }
+}
+
+/// x, what the context network keeps, and context of a sample, and a place for the chain's y.
+fn state_words(model: &ArCsm) -> usize {
+    model.context_net.state_words() + pitch(model.context_net.context()) + 4
 }
 
 /// One batch of samples on its way through the dimensions.
@@ -204,9 +217,6 @@ impl<'a> SamplerRun<'a> {
         let context_table = model.context_net.append_tables(&model.table, &mut words);
         let sigma_table = words.len() as u32;
         words.extend(request.sampler.sigmas().iter().map(|sigma| sigma.to_bits()));
-        let context_at = model.context_net.state_words();
-        // x, hidden units and context of a sample, and a place for the chain's y.
-        let state_words = context_at + pitch(model.context_net.context()) + 4;
         let groups = match request.sampler {
             Sampler::MultiLevel { .. } => n_samples,
             Sampler::Langevin { .. } => n_samples.div_ceil(64),
@@ -215,7 +225,7 @@ impl<'a> SamplerRun<'a> {
             net: model.net.window(weights),
             context_net: model.context_net.window(weights),
             tables: gpu.upload("sampler_tables", &[words.len()], &words)?,
-            state: gpu.tensor("sampler_state", &[n_samples, state_words])?,
+            state: gpu.tensor("sampler_state", &[n_samples, state_words(model)])?,
             scratch: gpu.tensor("sampler_scratch", &[groups, model.net.stash_words()])?,
             workspace: request.full_passes.then(|| model.workspace(gpu, n_samples, 1, false)).transpose()?,
             gpu,
@@ -225,7 +235,7 @@ impl<'a> SamplerRun<'a> {
             n_samples,
             context_table,
             sigma_table,
-            context_at,
+            context_at: model.context_net.state_words(),
         };
         gpu.check_binding("ctx weights of the sampler", run.context_net.shape())?;
         Ok(run)

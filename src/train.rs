@@ -16,9 +16,10 @@ use crate::config::{Config, Objective};
 use crate::data::{self, Batches, Dataset, Loader, SampleShape, Samples, Statistics};
 use crate::error::{Error, Result};
 use crate::files;
-use crate::gpu::{Gpu, PendingRead};
+use crate::gpu::{Gpu, PendingRead, Recorder, Tensor};
+use crate::memory::MemoryPlan;
 use crate::metrics::Metrics;
-use crate::nn::{ArCsm, Batch, Noise, Optimiser, ParamBuffer, Workspace};
+use crate::nn::{ArCsm, Batch, Noise, Optimiser, ParamBuffer, Workspace, add_scaled};
 use crate::picture::{self, Picture};
 use crate::sample::SampleRequest;
 use crate::trained::Trained;
@@ -157,6 +158,16 @@ pub fn train(
     )
 }
 
+/// What training with these settings will take on the adapter.
+///
+/// # Errors
+/// Bad settings or data; a model too large for the adapter, with the numbers.
+pub fn memory_plan(gpu: &Gpu, config: &Config) -> Result<MemoryPlan> {
+    config.check()?;
+    let data = data::load(&config.data, config.train.seed)?;
+    MemoryPlan::of(gpu, &ArCsm::new(gpu, &config.model, data.shape)?, config)
+}
+
 /// Mean, standard deviation and range of the training data, where the settings leave them open.
 fn complete_from_data(config: &mut Config, samples: &Samples) -> Result<()> {
     let score = &mut config.model.score;
@@ -176,13 +187,24 @@ pub struct Trainer<'g> {
     pub trained: Trained,
     weights: ParamBuffer,
     optimiser: Optimiser,
+    /// For as many samples as are worked on together, as the validation's.
     workspace: Workspace,
     validation: Workspace,
+    parts: Option<Parts>,
     loader: Loader,
     best_loss: Option<f64>,
     pending: VecDeque<(u64, PendingRead)>,
     batch: Vec<f32>,
     pace: Pace,
+}
+
+/// What a batch needs that is worked on in parts.
+struct Parts {
+    count: usize,
+    /// Gradient of the part at work.
+    gradient: ParamBuffer,
+    /// (4): the loss of the whole batch in the first word.
+    loss: Tensor,
 }
 
 /// How long a step takes, so that a slow adapter gets it in several submissions.
@@ -223,8 +245,13 @@ impl<'g> Trainer<'g> {
     /// # Errors
     /// Sizes over the adapter's limits, with the numbers; a checkpoint of another model.
     pub fn new(gpu: &'g Gpu, config: Config, data: &Dataset, checkpoint: Option<&Checkpoint>) -> Result<Self> {
-        let (seed, batch) = (config.train.seed, config.train.batch);
+        let seed = config.train.seed;
         let model = ArCsm::new(gpu, &config.model, data.shape)?;
+        let MemoryPlan { micro_batch, parts, .. } = MemoryPlan::of(gpu, &model, &config)?;
+        let new_parts = || -> Result<Parts> {
+            let gradient = ParamBuffer::zeros(gpu, "part_gradient", &model.table)?;
+            Ok(Parts { count: parts, gradient, loss: gpu.tensor("batch_loss", &[4])? })
+        };
         let load = |label: &str, prefix: &str, from: &Checkpoint| {
             ParamBuffer::from_tensors(gpu, label, &model.table, &from.tensors, prefix)
         };
@@ -241,12 +268,13 @@ impl<'g> Trainer<'g> {
         let drawn = checkpoint.map_or(0, |checkpoint| checkpoint.samples_drawn);
         Ok(Self {
             gpu,
-            workspace: model.workspace(gpu, batch, config.train.row_stride, true)?,
-            validation: model.workspace(gpu, batch, 1, false)?,
+            workspace: model.workspace(gpu, micro_batch, config.train.row_stride, true)?,
+            validation: model.workspace(gpu, micro_batch, 1, false)?,
+            parts: if parts > 1 { Some(new_parts()?) } else { None },
             loader: Loader::start(Batches::at(data, &config, model.order.clone(), drawn))?,
             best_loss: checkpoint.and_then(|checkpoint| checkpoint.best_loss),
             pending: VecDeque::new(),
-            batch: vec![0.0; batch * data.shape.dimensions()],
+            batch: vec![0.0; micro_batch * data.shape.dimensions()],
             pace: Pace::default(),
             trained: Trained {
                 weights: optimiser.average.clone(),
@@ -266,23 +294,56 @@ impl<'g> Trainer<'g> {
     /// # Errors
     /// A failed adapter, a loss that is not finite, or data that cannot be read any more.
     pub fn step(&mut self) -> Result<Option<(u64, f64)>> {
-        let config = &self.trained.config;
         let step = self.trained.step + 1;
-        self.gpu.write(&self.workspace.x, &self.loader.next_batch()?)?;
-        let mut recorder = self.gpu.record("training_step");
-        self.trained.model.loss_and_gradient(
-            &mut recorder,
-            &Batch::of_step(config, step),
-            &self.weights,
-            &self.optimiser.gradient,
-            &self.workspace,
-        )?;
-        self.optimiser.step(&mut recorder, &config.train, step, &self.weights)?;
+        let batch = self.loader.next_batch()?;
+        let loss = match &self.parts {
+            None => {
+                let recorder = self.record_part(step, 0, &batch, &self.optimiser.gradient)?;
+                self.submit_step(step, recorder)?;
+                &self.workspace.score.loss
+            }
+            Some(parts) => {
+                self.step_in_parts(step, &batch, parts)?;
+                &parts.loss
+            }
+        };
+        self.pending.push_back((step, self.gpu.begin_read(&[loss])));
         self.pace.tick();
-        recorder.submit_in_pieces(self.pace.pieces(self.gpu.budget()))?;
-        self.pending.push_back((step, self.gpu.begin_read(&[&self.workspace.score.loss])));
         self.trained.step = step;
         if self.pending.len() > READ_DELAY { self.finish_oldest() } else { Ok(None) }
+    }
+
+    /// The gradient of the samples from `first_sample` on, as many as the workspace holds.
+    fn record_part(&self, step: u64, first_sample: usize, x: &[f32], gradient: &ParamBuffer) -> Result<Recorder<'g>> {
+        self.gpu.write(&self.workspace.x, x)?;
+        let batch = Batch::of_step(&self.trained.config, step, first_sample);
+        let mut recorder = self.gpu.record("training_step");
+        let model = &self.trained.model;
+        model.loss_and_gradient(&mut recorder, &batch, &self.weights, gradient, &self.workspace)?;
+        Ok(recorder)
+    }
+
+    /// A step whose batch is worked on part by part; the parts' gradients are added up in order.
+    fn step_in_parts(&self, step: u64, batch: &[f32], parts: &Parts) -> Result<()> {
+        let part_values = self.workspace.x.elements();
+        for (part, x) in batch.chunks(part_values).enumerate() {
+            let first_sample = part * self.workspace.x.shape()[0];
+            let mut recorder = self.record_part(step, first_sample, x, &parts.gradient)?;
+            self.optimiser.add_part(&mut recorder, &parts.gradient, parts.count, part == 0)?;
+            add_scaled(&mut recorder, &self.workspace.score.loss, parts.count, part == 0, &parts.loss)?;
+            match part + 1 == parts.count {
+                true => self.submit_step(step, recorder)?,
+                false => drop(recorder.submit_in_pieces(self.pace.pieces(self.gpu.budget()))?),
+            }
+        }
+        Ok(())
+    }
+
+    /// Appends the optimiser's step and submits.
+    fn submit_step(&self, step: u64, mut recorder: Recorder<'g>) -> Result<()> {
+        self.optimiser.step(&mut recorder, &self.trained.config.train, step, &self.weights)?;
+        recorder.submit_in_pieces(self.pace.pieces(self.gpu.budget()))?;
+        Ok(())
     }
 
     /// Waits for the loss of the oldest step that is still under way.
@@ -313,10 +374,11 @@ impl<'g> Trainer<'g> {
             limit => limit.min(samples.len()),
         };
         let mut sum = 0.0;
-        for first in (0..count).step_by(config.train.batch) {
-            let used = config.train.batch.min(count - first);
+        let batch = self.validation.x.shape()[0];
+        for first in (0..count).step_by(batch) {
+            let used = batch.min(count - first);
             // The last batch is filled up with its first sample, which is not counted again.
-            let indices: Vec<usize> = (0..config.train.batch).map(|i| first + if i < used { i } else { 0 }).collect();
+            let indices: Vec<usize> = (0..batch).map(|i| first + if i < used { i } else { 0 }).collect();
             samples.gather(&indices, &mut self.batch)?;
             sum += self.held_out_batch(first as u32, used)?;
         }

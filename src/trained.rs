@@ -88,7 +88,7 @@ impl Trained {
             return Err(Error::input("samples", problem, "Give (N, D) of each"));
         }
         let count = x.len() / dimensions;
-        let batch = BATCH.min(count);
+        let batch = self.model.fitting_batch(gpu, BATCH.min(count));
         let workspace = self.model.workspace(gpu, batch, 1, false)?;
         let mut scores = Scores::with_capacity(x.len());
         let (mut csm, mut dsm) = (0.0, 0.0);

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::{Session, Task, after_help};
 use crate::arrays::HostTensor;
 use crate::checkpoint::{Checkpoint, read_weights};
-use crate::config::{Config, Parametrisation};
+use crate::config::{Config, Network, Parametrisation};
 use crate::data::SampleShape;
 use crate::error::{Error, Result};
 use crate::files::check_writable;
@@ -21,7 +21,8 @@ const FIRST_WEIGHT: &str = "ctx.layers.0.weight";
 ///
 /// The safetensors file holds float32 or float64 tensors `ctx.layers.N.weight` (out, in), `ctx.layers.N.bias`,
 /// `net.lin.N.weight` and `net.lin.N.bias`. Hidden unit k of a context layer of H units must have the degree
-/// floor(k max(1, D-1) / H) + 1; weights that the masks forbid become zero. The config file's [model] says the rest.
+/// floor(k max(1, D-1) / H) + 1. The gated network has `ctx.first`, `ctx.blk.N` and `ctx.out`, weights (out, in, rows,
+/// columns); with it, --shape is needed. Weights that the masks forbid become zero. The config file's [model] says the rest.
 #[derive(Debug, clap::Args)]
 #[command(after_help = after_help!(
     "  arcsm import --weights model.safetensors --config model.toml --out model.ckpt\n  \
@@ -53,7 +54,7 @@ impl Task for Import {
         config.check()?;
         self.check_constants(&config)?;
         let tensors = read_weights(&self.weights)?;
-        let shape = self.shape(&tensors)?;
+        let shape = self.shape(&config, &tensors)?;
         let gpu = session.open_gpu()?;
         let model = ArCsm::new(&gpu, &config.model, shape)?;
         let weights = ParamBuffer::from_tensors(&gpu, "weights", &model.table, &tensors, &self.prefix)?;
@@ -87,7 +88,14 @@ impl Import {
         Err(Error::input(self.config.display().to_string(), problem, "Add the value that the other program used"))
     }
 
-    fn shape(&self, tensors: &BTreeMap<String, HostTensor>) -> Result<SampleShape> {
+    fn shape(&self, config: &Config, tensors: &BTreeMap<String, HostTensor>) -> Result<SampleShape> {
+        if config.model.network != Network::Made {
+            let missing = || {
+                let problem = "is missing, and convolutions do not tell the size of their images";
+                Error::input("--shape", problem, "Give --shape HEIGHTxWIDTHxCHANNELS")
+            };
+            return self.shape.ok_or_else(missing);
+        }
         let name = format!("{}{FIRST_WEIGHT}", self.prefix);
         let subject = self.weights.display().to_string();
         let Some(&[_, dimensions]) = tensors.get(&name).map(|tensor| tensor.shape.as_slice()) else {

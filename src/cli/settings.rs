@@ -126,6 +126,12 @@ pub(super) struct TrainingFlags {
     /// Samples a step
     #[arg(long, value_name = "B")]
     batch: Option<usize>,
+    /// Samples worked on together, a divisor of the batch [default: as many as fit]
+    #[arg(long, value_name = "N")]
+    micro_batch: Option<usize>,
+    /// MiB that training may take on the adapter; larger batches are worked on in parts
+    #[arg(long, value_name = "MIB")]
+    memory: Option<u64>,
     /// Seed of initialisation, shuffling and noise
     #[arg(long)]
     seed: Option<u64>,
@@ -209,6 +215,8 @@ impl TrainingFlags {
         let train = &mut config.train;
         set(&mut train.steps, &self.steps);
         set(&mut train.batch, &self.batch);
+        train.micro_batch = self.micro_batch.or(train.micro_batch);
+        train.memory = self.memory.or(train.memory);
         set(&mut train.seed, &self.seed);
         set(&mut train.objective, &self.objective);
         set(&mut train.learning_rate, &self.learning_rate);

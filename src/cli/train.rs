@@ -2,12 +2,16 @@
 
 use std::path::{Path, PathBuf};
 
-use super::console::{Progress, duration};
+use indicatif::HumanBytes;
+
+use super::console::{Progress, duration, table};
 use super::settings::{self, DataFlags, ModelFlags, NoiseFlags, TrainingFlags};
 use super::{Session, Task, after_help, command_line, stop_flag};
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::train::{Event, TrainPlan, train};
+use crate::memory::MemoryPlan;
+use crate::nn::Planned;
+use crate::train::{Event, TrainPlan, memory_plan, train};
 
 /// Learn a model from data
 ///
@@ -29,7 +33,7 @@ pub(super) struct Train {
     #[arg(long, value_name = "SPEC", required_unless_present_any = ["config", "resume", "print_config"])]
     data: Option<String>,
     /// Folder of the new run
-    #[arg(long, value_name = "RUN", required_unless_present_any = ["resume", "print_config"], conflicts_with = "resume")]
+    #[arg(long, value_name = "RUN", required_unless_present_any = ["resume", "print_config", "plan"], conflicts_with = "resume")]
     out: Option<PathBuf>,
     /// Settings in TOML form
     #[arg(long, value_name = "FILE.toml", conflicts_with = "resume")]
@@ -43,6 +47,9 @@ pub(super) struct Train {
     /// Print the settings in TOML form and do nothing
     #[arg(long)]
     print_config: bool,
+    /// Print what training would take on the adapter, tensor by tensor, and do nothing
+    #[arg(long)]
+    plan: bool,
     #[command(flatten)]
     reading: DataFlags,
     #[command(flatten)]
@@ -58,6 +65,10 @@ impl Task for Train {
         let config = self.settings()?;
         if self.print_config {
             return session.console.result(&config.to_toml(), &config);
+        }
+        if self.plan {
+            let plan = memory_plan(&session.open_gpu()?, &config)?;
+            return session.console.result(&plan_text(&plan), &plan);
         }
         let plan = TrainPlan {
             config,
@@ -111,6 +122,30 @@ impl Train {
         }
         Ok(config)
     }
+}
+
+fn plan_text(plan: &MemoryPlan) -> String {
+    let row = |part: &str, tensor: &Planned| {
+        let shape = format!("{:?}", tensor.shape);
+        [part.to_owned(), tensor.label.clone(), shape, HumanBytes(tensor.bytes()).to_string()]
+    };
+    let mut rows = vec![[
+        "weights".to_owned(),
+        "weights, gradients, moments, averages".into(),
+        String::new(),
+        HumanBytes(plan.weight_bytes).to_string(),
+    ]];
+    rows.extend(plan.training.iter().map(|tensor| row("training", tensor)));
+    rows.extend(plan.validation.iter().map(|tensor| row("held-out", tensor)));
+    format!(
+        "{}{} in all; {} part{} of {} samples a step; a tensor may take {}",
+        table(["part", "tensor", "shape", "size"], &rows),
+        HumanBytes(plan.total_bytes),
+        plan.parts,
+        if plan.parts == 1 { "" } else { "s" },
+        plan.micro_batch,
+        HumanBytes(plan.largest_tensor_allowed),
+    )
 }
 
 fn saved_settings(run: &Path) -> Result<Config> {

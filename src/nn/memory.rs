@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use crate::gpu::{Gpu, GpuError, Tensor, padded_bytes};
 
 /// A tensor to be.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Planned {
     /// Name of the tensor.
     pub label: String,

@@ -18,6 +18,7 @@ pub use made::{MadeNet, MadeWorkspace};
 pub use memory::Planned;
 pub use model::{ArCsm, Batch, Workspace};
 pub use optimiser::Optimiser;
+pub(crate) use optimiser::add_scaled;
 pub use order::Permutation;
 pub use params::{KernelShape, ParamBuffer, ParamTable, Slot, SlotId};
 pub use score_net::{Noise, ScoreNet, ScoreWorkspace};

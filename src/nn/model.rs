@@ -52,12 +52,13 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// The batch of one training step.
-    pub fn of_step(config: &Config, step: u64) -> Self {
+    /// The batch of one training step, or the part of it that begins with sample `first_sample`.
+    pub fn of_step(config: &Config, step: u64, first_sample: usize) -> Self {
+        let noise = Noise::of_step(&config.noise, config.train.objective, config.train.seed, step);
         Self {
             objective: config.train.objective,
             bounds: config.train.bounds,
-            noise: Noise::of_step(&config.noise, config.train.objective, config.train.seed, step),
+            noise: Noise { first_sample: first_sample as u32, ..noise },
             context_noise: config.noise.context,
             context_dropout: config.noise.dropout,
         }
@@ -104,6 +105,15 @@ impl ArCsm {
         let x = self.plan_of_x(batch).into_iter().take(if training { 2 } else { 1 });
         let score = self.net.plan(gpu, batch, self.dimensions(), row_stride);
         x.chain(self.context_net.plan(batch, training)).chain(score).collect()
+    }
+
+    /// As many samples of `wanted` as one workspace can hold on this adapter; at least 1.
+    pub fn fitting_batch(&self, gpu: &Gpu, wanted: usize) -> usize {
+        let fits = |batch: usize| {
+            let plan = self.plan(gpu, batch, 1, false);
+            plan.iter().all(|tensor| tensor.bytes() <= gpu.adapter().max_binding_bytes)
+        };
+        std::iter::successors(Some(wanted), |batch| Some(batch / 2)).find(|&n| n <= 1 || fits(n)).unwrap_or(1).max(1)
     }
 
     fn plan_of_x(&self, batch: usize) -> [Planned; 2] {

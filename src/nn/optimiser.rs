@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::config::TrainConfig;
 use crate::gpu::{Gpu, GpuError, Recorder, Tensor};
-use crate::kernels::{Adam, SquareSum, SumPartials};
+use crate::kernels::{Adam, AddScaled, SquareSum, SumPartials};
 use crate::nn::{ParamBuffer, ParamTable};
 use crate::schedule::{ema_decay, learning_rate};
 
@@ -48,6 +48,23 @@ impl Optimiser {
         }
         recorder.submit()?;
         Ok(optimiser)
+    }
+
+    /// Takes the gradient of one of `parts` equal parts of a batch into that of the whole; the `first` one overwrites it.
+    ///
+    /// # Errors
+    /// A kernel that does not compile.
+    pub fn add_part(
+        &self,
+        recorder: &mut Recorder<'_>,
+        part: &ParamBuffer,
+        parts: usize,
+        first: bool,
+    ) -> Result<(), GpuError> {
+        for (id, _) in part.table().slots() {
+            add_scaled(recorder, &part.words(id), parts, first, &self.gradient.words(id))?;
+        }
+        Ok(())
     }
 
     /// Step number `step` (from 1) on `weights`, with the gradient as it is by then. A gradient that is not finite
@@ -104,4 +121,24 @@ impl Optimiser {
         }
         Ok(())
     }
+}
+
+/// sums = terms / parts, or added to what is there; both flat.
+///
+/// # Errors
+/// A kernel that does not compile.
+pub(crate) fn add_scaled(
+    recorder: &mut Recorder<'_>,
+    terms: &Tensor,
+    parts: usize,
+    first: bool,
+    sums: &Tensor,
+) -> Result<(), GpuError> {
+    recorder.run(&AddScaled {
+        n_values: sums.words() as u32,
+        accumulate: u32::from(!first),
+        scale: 1.0 / parts as f32,
+        terms,
+        sums,
+    })
 }

@@ -1,0 +1,96 @@
+//! What training takes on the adapter, known before the first step, and into how many parts a batch has to be cut for it.
+
+use indicatif::HumanBytes;
+use serde::Serialize;
+
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::gpu::Gpu;
+use crate::nn::{ArCsm, Planned};
+
+/// Copies of the weights in training: themselves, gradient, two moments, moving average.
+const WEIGHT_COPIES: u64 = 5;
+
+/// The plan of one training run.
+#[derive(Debug, Clone, Serialize)]
+pub struct MemoryPlan {
+    /// Samples worked on together.
+    pub micro_batch: usize,
+    /// Parts of a batch, whose gradients are added up.
+    pub parts: usize,
+    /// Bytes of the weights, their gradients, moments and averages.
+    pub weight_bytes: u64,
+    /// Activations and their gradients.
+    pub training: Vec<Planned>,
+    /// Activations for held-out losses.
+    pub validation: Vec<Planned>,
+    /// Of everything.
+    pub total_bytes: u64,
+    /// The adapter's limit for a single tensor.
+    pub largest_tensor_allowed: u64,
+}
+
+impl MemoryPlan {
+    /// The plan with the fewest parts that fits the adapter's limits and `train.memory`; of `train.micro_batch` samples
+    /// each where that is set.
+    ///
+    /// # Errors
+    /// A micro-batch that does not divide the batch; a model too large even for single samples, with the numbers.
+    pub fn of(gpu: &Gpu, model: &ArCsm, config: &Config) -> Result<Self> {
+        let batch = config.train.batch;
+        if let Some(micro_batch) = config.train.micro_batch {
+            if !batch.is_multiple_of(micro_batch) {
+                let problem = format!("{micro_batch} does not divide the batch of {batch}");
+                return Err(Error::input("train.micro_batch", problem, "Use a divisor of train.batch"));
+            }
+            return Self::with_parts(gpu, model, config, batch / micro_batch).check(gpu, config);
+        }
+        let divisors = (1..=batch).filter(|parts| batch.is_multiple_of(*parts));
+        let mut plans = divisors.map(|parts| Self::with_parts(gpu, model, config, parts).check(gpu, config));
+        plans.find_map(Result::ok).map_or_else(|| Self::with_parts(gpu, model, config, batch).check(gpu, config), Ok)
+    }
+
+    fn with_parts(gpu: &Gpu, model: &ArCsm, config: &Config, parts: usize) -> Self {
+        let micro_batch = config.train.batch / parts;
+        let training = model.plan(gpu, micro_batch, config.train.row_stride, true);
+        let validation = model.plan(gpu, micro_batch, 1, false);
+        let weight_bytes = (WEIGHT_COPIES + u64::from(parts > 1)) * 4 * model.table.words() as u64;
+        let activations: u64 = training.iter().chain(&validation).map(Planned::bytes).sum();
+        Self {
+            micro_batch,
+            parts,
+            weight_bytes,
+            total_bytes: weight_bytes + activations,
+            training,
+            validation,
+            largest_tensor_allowed: gpu.adapter().max_binding_bytes,
+        }
+    }
+
+    fn check(self, gpu: &Gpu, config: &Config) -> Result<Self> {
+        let of = |what: &str| format!("{what}, with {} of {} samples at a time", self.micro_batch, config.train.batch);
+        let tensors = self.training.iter().chain(&self.validation);
+        let largest = tensors.max_by_key(|tensor| tensor.bytes()).expect("a plan has tensors");
+        if largest.bytes() > self.largest_tensor_allowed {
+            let problem = of(&format!(
+                "tensor `{}` {:?} takes {}, {} allows {}",
+                largest.label,
+                largest.shape,
+                HumanBytes(largest.bytes()),
+                gpu.adapter().name,
+                HumanBytes(self.largest_tensor_allowed)
+            ));
+            return Err(Error::input("train.batch", problem, "Use smaller batches or a smaller model"));
+        }
+        let limit = config.train.memory.map(|mebibytes| mebibytes << 20);
+        if limit.is_some_and(|limit| self.total_bytes > limit) {
+            let problem = of(&format!(
+                "training takes {}, {} allowed",
+                HumanBytes(self.total_bytes),
+                HumanBytes(limit.unwrap_or_default())
+            ));
+            return Err(Error::input("train.memory", problem, "Allow more, or use a smaller model"));
+        }
+        Ok(self)
+    }
+}
