@@ -372,7 +372,7 @@ impl<'a> SamplerRun<'a> {
             residual: constants.residual,
             gate: constants.gate,
             tile_iterations: net.forward_iterations(),
-            context_iterations: context_net.step_iterations(64),
+            context_iterations: context_net.step_iterations(self.n_samples.min(64) as u64),
             n_samples: self.n_samples as u32,
             dimensions: context_net.dimensions() as u32,
             context_width: context_net.context() as u32,

@@ -3,35 +3,44 @@
 // sample's state, where they were kept.
 //
 // The includer declares params, context_net (weights), tables, state, and the constants CONTEXT_ACTIVATION and GATE, and
-// includes activation and known_sum. Tables at params.context_table: image width, colour channels, then 24 words a layer:
+// includes activation and known_sum. Tables at params.context_table: image width, colour channels, then 26 words a layer:
 //   0 kind (0 convolution, 1 activation, 2 gate)   1 level of the output: sides are those of the image over 2^level
 //   2 grouped: each colour group in its turn, else all with the first   3 n_in   4 n_out
-//   5 input, 6 its pitch   7 output, 8 its pitch (words in the state; pitch 0: kept for the position at work only)
-//   9 in_height   10 in_width   11 out_width   12 half_width   convolution: 13 weight   14 bias (vec4s)   15 n_taps
-//   16 tap_width   17 above   18 left   19 stride   20 up   21 mask   22 accumulate   gate: 13 skip   14 its pitch
+//   5 input, 6 words from one of its columns to the next, 7 from row to row   8 output, 9 and 10 the same
+//     (words in the state; 0: kept for the row or the position at work only)
+//   11 ahead: columns to the right of the position at work   12 in_height   13 in_width   14 out_width   15 half_width
+//   convolution: 16 weight   17 bias (vec4s)   18 n_taps   19 tap_width   20 above   21 left   22 stride   23 up   24 mask
+//   25 accumulate   gate: 16 skip, 17 and 18 as 9 and 10
+// What sees the rows above only may be read to the right of the position at work, so it runs ahead of it.
 
-const LAYER_WORDS = 24u;
+const LAYER_WORDS = 26u;
+
+// Where the value at row i and column j is, for a place, a step of columns and a step of rows in the table.
+fn place_of(at: u32, i: u32, j: u32) -> u32 {
+    return tables[at] + j * tables[at + 1u] + i * tables[at + 2u];
+}
 
 // bias + taps of output o at position (i, j) of the output's grid.
 fn image_sum(t: u32, o: u32, base: u32, i: u32, j: u32, group: u32, groups: u32) -> f32 {
     let n_in = tables[t + 3u];
-    let n_taps = tables[t + 15u];
+    let n_taps = tables[t + 18u];
+    let tap_width = tables[t + 19u];
+    let stride = tables[t + 22u];
+    let up = tables[t + 23u];
+    let mask = tables[t + 24u];
     let n_quads = (n_in + 3u) / 4u;
-    let mask = tables[t + 21u];
-    let up = tables[t + 20u];
-    let extent = vec2(i32(tables[t + 9u] << up), i32(tables[t + 10u] << up));
-    let corner = vec2(i32(i * tables[t + 19u]) - i32(tables[t + 17u]), i32(j * tables[t + 19u]) - i32(tables[t + 18u]));
-    var sum = context_net[tables[t + 14u] + o / 4u][o % 4u];
+    let extent = vec2(i32(tables[t + 12u] << up), i32(tables[t + 13u] << up));
+    let corner = vec2(i32(i * stride) - i32(tables[t + 20u]), i32(j * stride) - i32(tables[t + 21u]));
+    var sum = context_net[tables[t + 17u] + o / 4u][o % 4u];
     for (var tap = 0u; tap < n_taps; tap++) {
-        let at = corner + vec2(i32(tap / tables[t + 16u]), i32(tap % tables[t + 16u]));
+        let at = corner + vec2(i32(tap / tap_width), i32(tap % tap_width));
         if all(at >= vec2(0)) && all(at < extent) {
             var visible = n_in;
             if mask > 0u && tap + 1u == n_taps {
                 visible = ((group + mask - 1u) * n_in + groups - 1u) / groups;
             }
-            let place = u32(at.x >> up) * tables[t + 10u] + u32(at.y >> up);
-            let input = base + tables[t + 5u] + place * tables[t + 6u];
-            sum += known_sum(tables[t + 13u] + (o * n_taps + tap) * n_quads, input, visible);
+            let input = base + place_of(t + 5u, u32(at.x) >> up, u32(at.y) >> up);
+            sum += known_sum(tables[t + 16u] + (o * n_taps + tap) * n_quads, input, visible);
         }
     }
     return sum;
@@ -49,29 +58,32 @@ fn image_advance(d: u32, first: u32, n_samples: u32, thread: u32) {
         let t = params.context_table + 2u + LAYER_WORDS * index;
         let level = tables[t + 1u];
         let grouped = tables[t + 2u] == 1u;
-        let half_width = tables[t + 12u];
+        let half_width = tables[t + 15u];
         var start = 0u;
         var end = half_width;
         if grouped {
             start = (group * half_width + groups - 1u) / groups;
             end = ((group + 1u) * half_width + groups - 1u) / groups;
         }
+        let n_units = (end - start) * (tables[t + 4u] / half_width);
         let i = row >> level;
         let j = column >> level;
         // A coarser grid has a position for the first of its pixels only.
         let is_due = (i << level) == row && (j << level) == column && (grouped || group == 0u);
-        let n_units = select(0u, (end - start) * (tables[t + 4u] / half_width), is_due);
-        let place = i * tables[t + 11u] + j;
-        for (var item = thread; item < n_samples * n_units; item += THREADS) {
+        let first_column = select(j + tables[t + 11u], 0u, j == 0u);
+        let end_column = min(j + tables[t + 11u] + 1u, tables[t + 14u]);
+        let n_columns = select(0u, end_column - first_column, is_due && first_column < end_column);
+        for (var item = thread; item < n_samples * n_columns * n_units; item += THREADS) {
             let unit = item % n_units;
             let o = start + unit % (end - start) + unit / (end - start) * half_width;
-            let base = (first + item / n_units) * params.state_words;
-            let here = base + tables[t + 5u] + place * tables[t + 6u];
-            var output = base + tables[t + 7u] + place * tables[t + 8u] + o;
+            let at = first_column + item / n_units % n_columns;
+            let base = (first + item / n_units / n_columns) * params.state_words;
+            let here = base + place_of(t + 5u, i, at);
+            var output = base + place_of(t + 8u, i, at) + o;
             var value = 0.0;
             if tables[t] == 0u {
-                value = image_sum(t, o, base, i, j, group, groups);
-                if tables[t + 22u] == 1u {
+                value = image_sum(t, o, base, i, at, group, groups);
+                if tables[t + 25u] == 1u {
                     value += state[output];
                 }
                 if index + 1u == params.n_context_layers {
@@ -80,7 +92,7 @@ fn image_advance(d: u32, first: u32, n_samples: u32, thread: u32) {
             } else if tables[t] == 1u {
                 value = phi(CONTEXT_ACTIVATION, state[here + o]);
             } else {
-                let skip = base + tables[t + 13u] + place * tables[t + 14u];
+                let skip = base + place_of(t + 16u, i, at);
                 value = state[skip + o] + phi(GATE, state[here + o]) * sigmoid(state[here + half_width + o]);
             }
             state[output] = value;

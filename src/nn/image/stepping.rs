@@ -5,7 +5,7 @@ use crate::gpu::pitch;
 use crate::nn::{Mask, ParamTable, Scale};
 
 /// Words of a layer in the table.
-const LAYER_WORDS: usize = 24;
+const LAYER_WORDS: usize = 26;
 /// Threads of the sampler variant that has the fewest.
 const THREADS: u64 = 32;
 
@@ -13,9 +13,18 @@ const THREADS: u64 = 32;
 #[derive(Debug, Clone, Copy)]
 struct Place {
     /// First word.
-    at: u32,
-    /// Words from one position to the next; 0 where only the position at work is kept.
-    pitch: u32,
+    at: usize,
+    /// Words from one column to the next; 0 where only the position at work is kept.
+    column: usize,
+    /// Words from one row to the next; 0 where only the row at work is kept.
+    row: usize,
+}
+
+impl Place {
+    /// In the order of the table.
+    fn words(self) -> [usize; 3] {
+        [self.at, self.column, self.row]
+    }
 }
 
 impl ImageNet {
@@ -29,22 +38,48 @@ impl ImageNet {
         [self.activation as u32, self.gate as u32]
     }
 
-    /// Words of a sample's state in a sampler: x, then every value that later positions read at all positions, and
-    /// every other one at one.
+    /// Words of a sample's state in a sampler: x, then every value that later positions read at all positions, those that
+    /// run ahead for a row, and every other one at one position.
     pub(crate) fn state_words(&self) -> usize {
         self.places().1
     }
 
     fn places(&self) -> (Vec<Place>, usize) {
+        let ahead = self.columns_ahead();
         let mut at = pitch(self.dimensions());
-        let mut places = vec![Place { at: 0, pitch: self.size[2] as u32 }];
+        let mut places = vec![Place { at: 0, column: self.size[2], row: self.size[1] * self.size[2] }];
         for node in (1..self.nodes.len()).map(NodeId) {
-            let width = pitch(self.nodes[node.0].channels);
-            let kept = self.is_read_elsewhere(node);
-            places.push(Place { at: at as u32, pitch: if kept { width as u32 } else { 0 } });
-            at += width * if kept { self.positions(node) } else { 1 };
+            let (width, [rows, columns]) = (pitch(self.nodes[node.0].channels), self.grid(self.nodes[node.0].level));
+            let (column, row, words) = match (self.is_read_elsewhere(node), ahead[node.0]) {
+                (true, _) => (width, columns * width, rows * columns * width),
+                (false, 0) => (0, 0, width),
+                (false, _) => (width, 0, columns * width),
+            };
+            places.push(Place { at, column, row });
+            at += words;
         }
         (places, at)
+    }
+
+    /// For every value, how many columns to the right of the position at work it must be there: convolutions of values
+    /// that see the rows above only look to the right, too. The pixels, which do not run ahead, are asked in rows above.
+    fn columns_ahead(&self) -> Vec<usize> {
+        let mut ahead = vec![0; self.nodes.len()];
+        for layer in self.layers.iter().rev() {
+            let of_output = ahead[layer.output().0];
+            let needed = match layer {
+                Layer::Convolve(Convolution { taps, .. }) => match taps.scale {
+                    Scale::Same => of_output + taps.reach(),
+                    Scale::Halve => 2 * of_output + taps.reach(),
+                    Scale::Double => (of_output + taps.reach()).div_ceil(2),
+                },
+                _ => of_output,
+            };
+            for input in layer.inputs().into_iter().flatten() {
+                ahead[input.0] = ahead[input.0].max(needed);
+            }
+        }
+        ahead
     }
 
     /// Whether a convolution reads the value at other positions than that at work.
@@ -66,7 +101,7 @@ impl ImageNet {
     /// Image size and layer table for `image_step.wgsl`, appended to `tables`; gives their place.
     pub(crate) fn append_tables(&self, table: &ParamTable, tables: &mut Vec<u32>) -> u32 {
         let start = tables.len() as u32;
-        let (places, _) = self.places();
+        let ((places, _), ahead) = (self.places(), self.columns_ahead());
         tables.extend([self.size[1] as u32, self.size[2] as u32]);
         for layer in &self.layers {
             let output = layer.output();
@@ -80,27 +115,27 @@ impl ImageNet {
             row[1] = self.nodes[output.0].level;
             row[2] = usize::from(self.is_grouped(output));
             (row[3], row[4]) = (n_in, n_out);
-            (row[5], row[6]) = (from.at as usize, from.pitch as usize);
-            (row[7], row[8]) = (to.at as usize, to.pitch as usize);
-            (row[9], row[10], row[11]) = (in_height, in_width, out_width);
-            row[12] = n_out;
+            row[5..8].copy_from_slice(&from.words());
+            row[8..11].copy_from_slice(&to.words());
+            row[11] = ahead[output.0];
+            (row[12], row[13], row[14]) = (in_height, in_width, out_width);
+            row[15] = n_out;
             match layer {
                 Layer::Convolve(conv) => {
                     let quad = |slot| table.slot(slot).offset / 4;
                     let taps = &conv.taps;
-                    row[12] = conv.half_width;
-                    (row[13], row[14]) = (quad(conv.weight), quad(conv.bias));
-                    (row[15], row[16]) = (taps.kernel.n_taps, taps.kernel.columns);
-                    (row[17], row[18]) = (taps.above, taps.left);
-                    row[19] = usize::from(taps.scale == Scale::Halve) + 1;
-                    row[20] = usize::from(taps.scale == Scale::Double);
-                    (row[21], row[22]) = (taps.mask as usize, usize::from(conv.accumulate));
+                    row[15] = conv.half_width;
+                    (row[16], row[17]) = (quad(conv.weight), quad(conv.bias));
+                    (row[18], row[19]) = (taps.kernel.n_taps, taps.kernel.columns);
+                    (row[20], row[21]) = (taps.above, taps.left);
+                    row[22] = usize::from(taps.scale == Scale::Halve) + 1;
+                    row[23] = usize::from(taps.scale == Scale::Double);
+                    (row[24], row[25]) = (taps.mask as usize, usize::from(conv.accumulate));
                 }
                 Layer::Activate { .. } => row[0] = 1,
                 Layer::Gate { .. } => {
-                    let skip = places[second.expect("a gate has a skip").0];
                     row[0] = 2;
-                    (row[13], row[14]) = (skip.at as usize, skip.pitch as usize);
+                    row[16..19].copy_from_slice(&places[second.expect("a gate has a skip").0].words());
                 }
             }
             tables.extend(row.map(|word| word as u32));
@@ -110,15 +145,18 @@ impl ImageNet {
 
     /// Loop iterations of one thread for one dimension of `n_samples` samples in a sampler, at most.
     pub(crate) fn step_iterations(&self, n_samples: u64) -> u64 {
+        let ahead = self.columns_ahead();
         let of_layer = |layer: &Layer| {
             let output = layer.output();
+            let [_, width] = self.grid(self.nodes[output.0].level);
+            let columns = width.min(ahead[output.0] + 1);
             let groups = if self.is_grouped(output) { self.size[2] } else { 1 };
             let units = self.nodes[output.0].channels.div_ceil(groups) + 2;
             let of_unit = match layer {
                 Layer::Convolve(conv) => conv.taps.kernel.n_taps * (self.nodes[conv.input.0].channels.div_ceil(4) + 1),
                 _ => 0,
             };
-            (n_samples * units as u64).div_ceil(THREADS) * (of_unit as u64 + 1) + 1
+            (n_samples * (columns * units) as u64).div_ceil(THREADS) * (of_unit as u64 + 1) + 1
         };
         self.layers.iter().map(of_layer).sum()
     }

@@ -77,13 +77,25 @@ impl Taps {
         Self { scale, ..self }
     }
 
-    /// For images of one colour channel the groups say all or nothing: no mask is left, or one tap fewer.
+    /// Columns to the right of the position that it sees in the position's own row.
+    pub(super) fn reach(&self) -> usize {
+        let last = self.kernel.n_taps - 1;
+        match last / self.kernel.columns == self.above {
+            true => (last % self.kernel.columns).saturating_sub(self.left),
+            false => 0,
+        }
+    }
+
+    /// For images of one colour channel the groups say all or nothing: no mask is left, or one tap fewer (unless it is the
+    /// only one).
     pub(super) fn simplified(mut self, groups: usize) -> Self {
-        if groups == 1 {
-            if self.mask == Mask::A {
+        match self.mask {
+            Mask::B if groups == 1 => self.mask = Mask::None,
+            Mask::A if groups == 1 && self.kernel.n_taps > 1 => {
                 self.kernel.n_taps -= 1;
+                self.mask = Mask::None;
             }
-            self.mask = Mask::None;
+            _ => {}
         }
         self
     }
