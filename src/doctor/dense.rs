@@ -51,7 +51,7 @@ pub(super) const ACTIVATION_FORWARD: Check = Check {
     faults: &[
         fault("activation_forward", "columns < vec4(params.n_out)", "columns <= vec4(params.n_out)"),
         fault("activation_forward", "exp(-min(abs(z), 87.0))", "exp(-z)"),
-        fault("activation_forward", "value += x[at]", "value += z[at]"),
+        fault("activation_forward", "value += x[index]", "value += z[index]"),
     ],
 };
 
@@ -68,7 +68,7 @@ pub(super) const ACTIVATION_BACKWARD: Check = Check {
 const SIZES: [[usize; 3]; 6] = [[1, 1, 1], [1, 6, 3], [9, 3, 38], [63, 130, 65], [64, 67, 127], [131, 64, 129]];
 
 /// Roundings that a term meets on its way into a sum of `n`: products and sums of vec4s, one after another.
-fn depth(n: usize) -> f64 {
+pub(super) fn depth(n: usize) -> f64 {
     n.div_ceil(4) as f64 + 5.0
 }
 
@@ -119,8 +119,7 @@ fn backward_input(gpu: &Gpu) -> Result<f64, Failure> {
         })?;
         let mut want = dense::masked_dense_backward_input(&dy.values, &weight.values, &visible);
         if accumulate == 1 {
-            want.value.iter_mut().zip(&before.values).for_each(|(sum, before)| *sum += before);
-            want.magnitude.iter_mut().zip(&before.values).for_each(|(sum, before)| *sum += before.abs());
+            want.add_all(&before.values);
         }
         trial.expect(&dx, &want.value, &want.tolerance(depth(n_out)))?;
     }
@@ -157,7 +156,7 @@ const CORNERS: [f64; 16] =
     [0.0, 1e-6, -1e-6, 0.2499, -0.2499, 0.2501, -0.2501, -1.0, 9.0, -9.0, 30.0, -30.0, 88.0, -88.0, 1e4, -1e4];
 
 /// (B, out): normal numbers five times as wide, and the corners.
-fn arguments(trial: &mut Trial<'_>, count: usize) -> Vec<f64> {
+pub(super) fn arguments(trial: &mut Trial<'_>, count: usize) -> Vec<f64> {
     let mut z: Vec<f64> = trial.normals(count).into_iter().map(|z| f64::from(5.0 * z as f32)).collect();
     z.iter_mut().rev().zip(CORNERS).for_each(|(z, corner)| *z = f64::from(corner as f32));
     z
@@ -165,7 +164,7 @@ fn arguments(trial: &mut Trial<'_>, count: usize) -> Vec<f64> {
 
 /// WGSL lets exp(z) be wrong by 3 + 2 |z| units, tanh takes exp(2 z), and a few operations follow; an error of the
 /// argument shows through the derivative; below e^-87 functions are cut off.
-fn elementwise_tolerance(z: f64, value: f64, derivative: f64) -> f64 {
+pub(super) fn elementwise_tolerance(z: f64, value: f64, derivative: f64) -> f64 {
     roundings(16.0 + 4.0 * z.abs().min(87.0)) * (value.abs() + (z * derivative).abs()) + 1e-37 * (1.0 + z.abs())
 }
 

@@ -4,6 +4,7 @@
 //! (the tests plant them); open the adapter with [`GpuOptions::poison`](crate::gpu::GpuOptions) so that reads of what
 //! nobody wrote and writes past a tensor's end show as well.
 
+mod conv;
 mod dense;
 mod model;
 mod optimiser;
@@ -65,10 +66,18 @@ pub const CHECKS: &[Check] = &[
     dense::BACKWARD_WEIGHT,
     dense::ACTIVATION_FORWARD,
     dense::ACTIVATION_BACKWARD,
+    conv::FORWARD,
+    conv::BACKWARD_INPUT,
+    conv::BACKWARD_WEIGHT,
+    conv::GATE_FORWARD,
+    conv::GATE_BACKWARD,
+    conv::DROPOUT,
     reduction::COLUMN_SUM,
     reduction::SUM_PARTIALS,
     reduction::SQUARE_SUM,
     reduction::COPY_COLUMNS,
+    reduction::REPACK_ROWS,
+    reduction::ADD_SCALED,
     random::PERTURB_ROWS,
     random::CORRUPT_CONTEXT,
     random::RANDOM_WORDS,

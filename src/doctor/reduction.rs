@@ -1,7 +1,7 @@
 //! Sums in a fixed order, and copies.
 
 use crate::gpu::{Gpu, Kernel};
-use crate::kernels::{ColumnSum, CopyColumns, SquareSum, SumPartials};
+use crate::kernels::{AddScaled, ColumnSum, CopyColumns, RepackRows, SquareSum, SumPartials};
 use crate::reference::dense;
 
 use super::trial::{Trial, roundings};
@@ -12,7 +12,7 @@ pub(super) const COLUMN_SUM: Check = Check {
     run: column_sum,
     faults: &[
         fault("column_sum", "row * n_quads", "row * params.columns / 4u"),
-        fault("column_sum", "row = 0u", "row = 1u"),
+        fault("column_sum", "row = start; row <", "row = start + 1u; row <"),
     ],
 };
 
@@ -40,6 +40,28 @@ pub(super) const COPY_COLUMNS: Check = Check {
     faults: &[
         fault("copy_columns", "params.source_at + id.x", "id.x"),
         fault("copy_columns", "(params.destination_columns + 3u) / 4u * 4u", "params.destination_columns"),
+    ],
+};
+
+pub(super) const REPACK_ROWS: Check = Check {
+    kernel: RepackRows::SPEC,
+    run: repack_rows,
+    faults: &[
+        fault("repack_rows", "(params.source_columns + 3u) / 4u * 4u", "params.source_columns"),
+        fault("repack_rows", "column + 1u < params.columns", "column + 1u <= params.columns"),
+        fault("repack_rows", "row * params.columns + column", "4u * index"),
+        fault("repack_rows", "group.y * 1024u + group.x", "group.x"),
+    ],
+};
+
+pub(super) const ADD_SCALED: Check = Check {
+    kernel: AddScaled::SPEC,
+    run: add_scaled,
+    faults: &[
+        fault("add_scaled", "sum += sums[index]", "sum = sums[index]"),
+        fault("add_scaled", "params.scale * terms[index]", "terms[index]"),
+        fault("add_scaled", "params.accumulate == 1u", "true"),
+        fault("add_scaled", "group.y * 1024u + group.x", "group.x"),
     ],
 };
 
@@ -131,6 +153,44 @@ fn copy_columns(gpu: &Gpu) -> Result<f64, Failure> {
             to[destination_at..][..columns].copy_from_slice(&from[source_at..][..columns]);
         }
         trial.expect(&destination.tensor, &want, &vec![0.0; want.len()])?;
+    }
+    trial.verdict()
+}
+
+fn repack_rows(gpu: &Gpu) -> Result<f64, Failure> {
+    let mut trial = Trial::new(gpu);
+    // The last one needs more than 1024 workgroups, a two-dimensional grid.
+    let sizes = [[1, 1, 1, 1], [2, 45, 30, 3], [30, 3, 2, 45], [6, 10, 15, 4], [5, 38, 19, 10], [41, 1601, 65_641, 1]];
+    for [source_rows, source_columns, rows, columns] in sizes {
+        let source = trial.data("source", &[source_rows, source_columns])?;
+        let destination = gpu.tensor("destination", &[rows, columns])?;
+        trial.run(&RepackRows {
+            source_rows: source_rows as u32,
+            source_columns: source_columns as u32,
+            rows: rows as u32,
+            columns: columns as u32,
+            source: &source.tensor,
+            destination: &destination,
+        })?;
+        trial.expect(&destination, &source.values, &vec![0.0; rows * columns])?;
+    }
+    trial.verdict()
+}
+
+fn add_scaled(gpu: &Gpu) -> Result<f64, Failure> {
+    let mut trial = Trial::new(gpu);
+    // The last one needs more than 1024 workgroups, a two-dimensional grid.
+    for (n_values, accumulate, scale) in [(1, 1, 0.75), (255, 0, 1.5), (258, 1, 0.3f32), (262_150, 0, 3.0)] {
+        let terms = trial.data("terms", &[n_values])?;
+        let before = trial.data("sums", &[n_values])?;
+        let sums = if accumulate == 1 { before.tensor } else { gpu.tensor("sums", &[n_values])? };
+        trial.run(&AddScaled { n_values: n_values as u32, accumulate, scale, terms: &terms.tensor, sums: &sums })?;
+        let of_value = |(term, before): (&f64, &f64)| {
+            let (term, before) = (f64::from(scale) * term, f64::from(accumulate) * before);
+            (term + before, roundings(1.0) * (term.abs() + before.abs()))
+        };
+        let (want, tolerance): (Vec<f64>, Vec<f64>) = terms.values.iter().zip(&before.values).map(of_value).unzip();
+        trial.expect(&sums, &want, &tolerance)?;
     }
     trial.verdict()
 }

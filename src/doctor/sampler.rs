@@ -3,12 +3,12 @@
 //! Each dimension is compared given the dimensions before it as the adapter drew them, so that errors do not add up.
 //! How the work is cut into dispatches must not change a bit.
 
-use crate::config::{Activation, Parametrisation};
+use crate::config::{Activation, Network, Parametrisation};
 use crate::gpu::{Gpu, GpuError, Kernel, Tensor, pitch};
 use crate::kernels::{SampleLangevin, SampleMultilevel};
 use crate::reference::sampler::{Langevin, MultiLevel, langevin as langevin_twin, multilevel as multilevel_twin};
 
-use super::model::{MEAN, RandomModel, SD, Shape};
+use super::model::{Contexts, MEAN, RandomModel, SD, Shape};
 use super::trial::Trial;
 use super::{Check, Failure, fault};
 
@@ -22,6 +22,12 @@ pub(super) const MULTILEVEL: Check = Check {
         fault("sample_multilevel", "y + above * above * scores[0]", "y"),
         fault("sample_multilevel", "params.incremental == 1u", "true"),
         fault("sample_multilevel", "cell + 2u < n_points", "cell + 66u < n_points"),
+        // Of the image networks.
+        fault("sample_multilevel", "(group + mask - 1u) * n_in", "(group + 1u) * n_in"),
+        fault("sample_multilevel", "let i = row >> level", "let i = row"),
+        fault("sample_multilevel", "j * tables[at + 1u] + i * tables[at + 2u]", "j * tables[at + 1u]"),
+        fault("sample_multilevel", "unit / (end - start) * half_width", "0u"),
+        fault("sample_multilevel", "tables[t + 25u] == 1u", "false"),
     ],
 };
 
@@ -32,35 +38,71 @@ pub(super) const LANGEVIN: Check = Check {
         fault("sample_langevin", "min(n / params.steps, params.n_levels - 1u)", "n / (params.steps + 1u)"),
         fault("sample_langevin", "sqrt(params.step_size) * sigma", "params.step_size * sigma"),
         fault("sample_langevin", "params.first_sample + sample, d, n", "sample, d, n"),
+        // Of the image networks.
+        fault("sample_langevin", "min(j + tables[t + 11u] + 1u", "min(j + 1u"),
+        fault("sample_langevin", "tables[t + 12u] << up", "tables[t + 12u]"),
+        fault("sample_langevin", "i32(i * stride)", "i32(i)"),
+        fault("sample_langevin", "state[skip + o]", "state[skip]"),
+        fault("sample_langevin", "phi(GATE, state[here + o])", "state[here + o]"),
+        fault(
+            "sample_langevin",
+            "(first + item / n_units / n_columns) * params.state_words",
+            "first * params.state_words",
+        ),
     ],
 };
 
 const SEED: u64 = 0x0fed_cba9_8765_4321;
 const FIRST_SAMPLE: u32 = 11;
-const DIMENSIONS: usize = 5;
 /// Exact in f32, descending.
 const SIGMAS: [f64; 3] = [1.0, 0.375, 0.125];
 const RANGE: [f32; 2] = [-0.75, 1.25];
 
-const SHAPES: [Shape; 2] = [
+const SHAPES: [Shape; 4] = [
     Shape {
-        dimensions: DIMENSIONS,
+        contexts: Contexts::Made { dimensions: 5, hidden: &[5, 5], residual: true },
         context: 3,
-        made_hidden: &[DIMENSIONS, DIMENSIONS],
-        made_activation: Activation::Relu,
-        residual: true,
+        context_activation: Activation::Relu,
         hidden: &[10, 37],
         activation: Activation::Silu,
         parametrisation: Parametrisation::Edm,
     },
     Shape {
-        dimensions: DIMENSIONS,
+        contexts: Contexts::Made { dimensions: 5, hidden: &[6, 70], residual: false },
         context: 4,
-        made_hidden: &[6, 70],
-        made_activation: Activation::Elu,
-        residual: false,
+        context_activation: Activation::Elu,
         hidden: &[12],
         activation: Activation::Tanh,
+        parametrisation: Parametrisation::Edm,
+    },
+    Shape {
+        contexts: Contexts::Image {
+            network: Network::Gated,
+            height: 4,
+            width: 3,
+            channels: 3,
+            filters: 5,
+            downsamplings: 0,
+        },
+        context: 3,
+        context_activation: Activation::Elu,
+        hidden: &[12],
+        activation: Activation::Silu,
+        parametrisation: Parametrisation::Edm,
+    },
+    Shape {
+        contexts: Contexts::Image {
+            network: Network::PixelCnn,
+            height: 4,
+            width: 4,
+            channels: 3,
+            filters: 5,
+            downsamplings: 1,
+        },
+        context: 2,
+        context_activation: Activation::Silu,
+        hidden: &[12],
+        activation: Activation::Silu,
         parametrisation: Parametrisation::Edm,
     },
 ];
@@ -111,20 +153,15 @@ impl Setup {
         move |y, sigma| self.random.twin.net.evaluate(&context, y, sigma).0
     }
 
-    /// The context of one dimension of a sample.
-    fn context(&self, sample: &[f64], d: usize) -> Vec<f64> {
-        let net = &self.random.twin.context;
-        net.contexts(sample)[d * net.width()..][..net.width()].to_vec()
-    }
-
     /// Holds every drawn dimension against `draw(score, sample, dimension)`.
     fn expect(&self, trial: &mut Trial<'_>, state: &Tensor, tolerance: f64, draw: &Draw<'_>) -> Result<(), Failure> {
         let got = self.drawn(trial.gpu, state)?;
         let mut want = Vec::with_capacity(got.len());
-        for (sample, x) in got.chunks_exact(DIMENSIONS).enumerate() {
+        let net = &self.random.twin.context;
+        for (sample, x) in got.chunks_exact(net.dimensions()).enumerate() {
             let x: Vec<f64> = x.iter().copied().map(f64::from).collect();
-            for d in 0..DIMENSIONS {
-                want.push(draw(&self.score(self.context(&x, d)), FIRST_SAMPLE + sample as u32, d as u32));
+            for (d, context) in net.contexts(&x).chunks_exact(net.width()).enumerate() {
+                want.push(draw(&self.score(context.to_vec()), FIRST_SAMPLE + sample as u32, d as u32));
             }
         }
         trial.expect_values("samples", &got, &want, &vec![tolerance; want.len()])
@@ -151,7 +188,8 @@ impl Setup {
     /// The samples in a state, (n, D).
     fn drawn(&self, gpu: &Gpu, state: &Tensor) -> Result<Vec<f32>, GpuError> {
         let words: Vec<f32> = gpu.read(state)?;
-        Ok(words.chunks_exact(self.state_words).flat_map(|state| &state[..DIMENSIONS]).copied().collect())
+        let dimensions = self.random.model.dimensions();
+        Ok(words.chunks_exact(self.state_words).flat_map(|state| &state[..dimensions]).copied().collect())
     }
 
     fn expect_same(&self, trial: &Trial<'_>, whole: &Tensor, cut: &Tensor) -> Result<(), Failure> {
@@ -172,7 +210,9 @@ const MULTILEVEL_TOLERANCE: f64 = 1e-4;
 fn multilevel(gpu: &Gpu) -> Result<f64, Failure> {
     let mut trial = Trial::new(gpu);
     // The second has as many points as a workgroup's memory holds.
-    for (shape, points, n_samples) in [(SHAPES[0], 40, 3), (SHAPES[1], 128, 2)] {
+    for (shape, points, n_samples) in [(SHAPES[0], 40, 3), (SHAPES[1], 128, 2), (SHAPES[2], 24, 2), (SHAPES[3], 24, 2)]
+    {
+        let end = shape.dimensions();
         let setup = Setup::new(&mut trial, &shape)?;
         let settings =
             MultiLevel { sigmas: SIGMAS.to_vec(), points, low: f64::from(RANGE[0]), high: f64::from(RANGE[1]) };
@@ -180,9 +220,9 @@ fn multilevel(gpu: &Gpu) -> Result<f64, Failure> {
             multilevel_twin(score, &settings, &settings.uniforms(SEED, sample, d)).x
         };
         let (whole, cut) = (setup.state(gpu, n_samples)?, setup.state(gpu, n_samples)?);
-        run_multilevel(&trial, &setup, &shape, points, true, &whole, &[0, DIMENSIONS])?;
+        run_multilevel(&trial, &setup, &shape, points, true, &whole, &[0, end])?;
         setup.expect(&mut trial, &whole, MULTILEVEL_TOLERANCE, &draw)?;
-        run_multilevel(&trial, &setup, &shape, points, true, &cut, &[0, 1, 4, DIMENSIONS])?;
+        run_multilevel(&trial, &setup, &shape, points, true, &cut, &[0, 1, 4, end])?;
         setup.expect_same(&trial, &whole, &cut)?;
         setup.expect_of_given_context(&mut trial, MULTILEVEL_TOLERANCE, &draw, |trial, state, d| {
             run_multilevel(trial, &setup, &shape, points, false, state, &[d, d + 1])
@@ -216,7 +256,7 @@ fn run_multilevel(
             tile_iterations: model.net.forward_iterations(),
             context_iterations: model.context_net.step_iterations(1),
             n_samples: n_samples as u32,
-            dimensions: DIMENSIONS as u32,
+            dimensions: shape.dimensions() as u32,
             context_width: shape.context as u32,
             first_dimension: range[0] as u32,
             end_dimension: range[1] as u32,
@@ -256,7 +296,9 @@ const LANGEVIN_TOLERANCE: f64 = 2e-4;
 fn langevin(gpu: &Gpu) -> Result<f64, Failure> {
     let mut trial = Trial::new(gpu);
     // The last has nearly as many loop iterations as a dispatch may have: the declared bound must be true.
-    for (shape, steps, n_samples) in [(SHAPES[0], 4, 67), (SHAPES[1], 3, 1), (SHAPES[1], 60, 2)] {
+    for (shape, steps, n_samples) in
+        [(SHAPES[0], 4, 67), (SHAPES[1], 3, 1), (SHAPES[1], 60, 2), (SHAPES[2], 1, 3), (SHAPES[3], 1, 2)]
+    {
         let setup = Setup::new(&mut trial, &shape)?;
         let settings =
             Langevin { sigmas: SIGMAS.to_vec(), steps, step_size: 0.25, mean: f64::from(MEAN), sd: f64::from(SD) };
@@ -264,7 +306,7 @@ fn langevin(gpu: &Gpu) -> Result<f64, Failure> {
             langevin_twin(score, &settings, &settings.normals(SEED, sample, d))
         };
         let evaluations = SIGMAS.len() * steps + 1;
-        let end = DIMENSIONS * evaluations;
+        let end = shape.dimensions() * evaluations;
         let (whole, cut) = (setup.state(gpu, n_samples)?, setup.state(gpu, n_samples)?);
         run_langevin(&trial, &setup, &shape, &settings, true, &whole, &[0, end])?;
         setup.expect(&mut trial, &whole, LANGEVIN_TOLERANCE, &draw)?;
@@ -301,9 +343,9 @@ fn run_langevin(
             gate: constants.gate,
             residual: constants.residual,
             tile_iterations: model.net.forward_iterations(),
-            context_iterations: model.context_net.step_iterations(64),
+            context_iterations: model.context_net.step_iterations(n_samples.min(64) as u64),
             n_samples: n_samples as u32,
-            dimensions: DIMENSIONS as u32,
+            dimensions: shape.dimensions() as u32,
             context_width: shape.context as u32,
             first_evaluation: range[0] as u32,
             end_evaluation: range[1] as u32,

@@ -5,7 +5,7 @@ use crate::gpu::{Gpu, GpuError, Kernel, Tensor, pitch};
 use crate::kernels::{ScoreForward, ScoreTrain};
 use crate::reference::score_net::{Loss, Row};
 
-use super::model::{MEAN, RandomModel, SD, Shape};
+use super::model::{Contexts, MEAN, RandomModel, SD, Shape};
 use super::trial::{Data, Trial, relative_to_largest};
 use super::{Check, Failure, fault};
 
@@ -45,16 +45,8 @@ const fn shape(
     activation: Activation,
     parametrisation: Parametrisation,
 ) -> Shape {
-    Shape {
-        dimensions,
-        context,
-        hidden,
-        activation,
-        parametrisation,
-        made_hidden: &[1],
-        made_activation: Activation::Relu,
-        residual: false,
-    }
+    let contexts = Contexts::Made { dimensions, hidden: &[1], residual: false };
+    Shape { contexts, context, context_activation: Activation::Relu, hidden, activation, parametrisation }
 }
 
 /// Rows of a batch with everything that a kernel is given.
@@ -81,7 +73,7 @@ impl Rows {
         Ok(Self {
             batch,
             tensor: trial.gpu.upload("rows", &[places.len(), 4], &words)?,
-            context: trial.data("context", &[batch, shape.dimensions * shape.context])?,
+            context: trial.data("context", &[batch, shape.dimensions() * shape.context])?,
             places,
             x_tilde,
             sigma,
@@ -108,7 +100,7 @@ fn forward(gpu: &Gpu) -> Result<f64, Failure> {
     for (batch, n_groups, shape) in cases {
         let random = RandomModel::new(&mut trial, &shape)?;
         let net = &random.model.net;
-        let places: Vec<usize> = (0..batch * shape.dimensions).rev().collect();
+        let places: Vec<usize> = (0..batch * shape.dimensions()).rev().collect();
         let rows = Rows::random(&mut trial, &shape, batch, places)?;
         let n_rows = rows.places.len();
         let tables = trial.words("tables", &net.table_words(&random.model.table))?;
@@ -120,7 +112,7 @@ fn forward(gpu: &Gpu) -> Result<f64, Failure> {
             tile_iterations: net.forward_iterations(),
             n_rows: n_rows as u32,
             batch: batch as u32,
-            dimensions: shape.dimensions as u32,
+            dimensions: shape.dimensions() as u32,
             context_width: shape.context as u32,
             n_layers: net.n_layers() as u32,
             n_net: window.words() as u32,
@@ -163,7 +155,7 @@ fn train(gpu: &Gpu) -> Result<f64, Failure> {
     ];
     for (batch, n_groups, row_stride, objective, shape) in cases {
         let random = RandomModel::new(&mut trial, &shape)?;
-        let n_all = batch * shape.dimensions;
+        let n_all = batch * shape.dimensions();
         let place = |first: usize| first + first * 7 % row_stride.min(n_all - first);
         let rows = Rows::random(&mut trial, &shape, batch, (0..n_all).step_by(row_stride).map(place).collect())?;
         train_case(&mut trial, &random, &rows, &shape, n_groups, row_stride, objective)?;
@@ -188,7 +180,7 @@ fn train_case(
     let tables = trial.words("tables", &net.table_words(&random.model.table))?;
     let scratch_words = net.stash_words() + window.words() + 4;
     let scratch = gpu.tensor("scratch", &[n_groups as usize, scratch_words])?;
-    let width = shape.dimensions * shape.context;
+    let width = shape.dimensions() * shape.context;
     let dcontext = trial.floats("dcontext", &[rows.batch, width], &vec![0.0; rows.batch * width])?;
     trial.run(&ScoreTrain {
         activation: shape.activation as u32,
@@ -198,7 +190,7 @@ fn train_case(
         tile_iterations: net.training_iterations(),
         n_rows: rows.places.len() as u32,
         batch: rows.batch as u32,
-        dimensions: shape.dimensions as u32,
+        dimensions: shape.dimensions() as u32,
         context_width: shape.context as u32,
         row_stride: row_stride as u32,
         n_layers: net.n_layers() as u32,
@@ -254,7 +246,7 @@ fn train_case(
 
 /// The twin computes x~ from x; the kernels are given x~.
 fn twin_row<'a>(rows: &'a Rows, shape: &Shape, row_stride: usize, loss: &Loss, r: usize) -> Row<'a> {
-    let n_all = rows.batch * shape.dimensions;
+    let n_all = rows.batch * shape.dimensions();
     let weight = row_stride.min(n_all - r * row_stride) as f64 / rows.batch as f64;
     let (sigma, eps) = (rows.sigma[r], rows.eps[r]);
     let mut row = Row { context: rows.context_of(r, shape.context), x: rows.x_tilde[r], sigma, eps, weight };

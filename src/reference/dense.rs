@@ -53,6 +53,11 @@ impl Approx {
         self.magnitude[at] += term.abs();
     }
 
+    /// Adds one more term to every sum.
+    pub fn add_all(&mut self, terms: &[f64]) {
+        (0..terms.len()).for_each(|at| self.add(at, terms[at]));
+    }
+
     /// Tolerances of an f32 result: `factor` roundings of every term, and the smallest normal number for sums
     /// that a flush to zero may have touched. `factor` is about the depth of the summation tree.
     pub fn tolerance(&self, factor: f64) -> Vec<f64> {

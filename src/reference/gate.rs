@@ -24,8 +24,8 @@ pub fn gate_backward(phi: Activation, ab: &[f64], dh: &[f64], features: usize) -
     dab
 }
 
-/// The pairs (a, b), row by row.
-fn halves(ab: &[f64], features: usize) -> impl Iterator<Item = (&f64, &f64)> {
+/// The pairs (a, b) of ab (rows, 2 F), row by row.
+pub fn halves(ab: &[f64], features: usize) -> impl Iterator<Item = (&f64, &f64)> {
     ab.chunks_exact(2 * features).flat_map(move |row| row[..features].iter().zip(&row[features..]))
 }
 
