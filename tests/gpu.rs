@@ -8,6 +8,8 @@ mod checks;
 mod failures;
 #[path = "gpu/golden.rs"]
 mod golden;
+#[path = "gpu/images.rs"]
+mod images;
 #[path = "gpu/model.rs"]
 mod model;
 #[path = "gpu/training.rs"]

@@ -1,7 +1,7 @@
 //! What cannot work gives an error that names the cause: no panic, no stale numbers.
 
 use arcsm::gpu::{Fault, GpuError, GpuOptions, Tensor};
-use arcsm::kernels::{ActivationForward, ColumnSum};
+use arcsm::kernels::{ColumnSum, CopyColumns};
 
 use crate::{open, shared};
 
@@ -98,11 +98,19 @@ fn loops_and_grids_stop_at_the_limits() {
     let error = gpu.record("loops").run(&too_many).expect_err("70,000 iterations").to_string();
     assert!(error.contains("column_sum") && error.contains("70000 loop iterations"), "{error}");
 
-    let z = ones(65_536);
-    let h = gpu.tensor("h", &[65_536, 1]).expect("memory");
-    let wide = ActivationForward { activation: 0, batch: 65_536, n_in: 1, n_out: 1, residual: 0, z: &z, x: &z, h: &h };
-    let error = gpu.record("grid").run(&wide).expect_err("65,536 workgroups").to_string();
-    assert!(error.contains("activation_forward") && error.contains("[1, 65536, 1] workgroups"), "{error}");
+    let (source, destination) = (ones(65_536), ones(65_536));
+    let tall = CopyColumns {
+        rows: 65_536,
+        columns: 1,
+        source_columns: 1,
+        source_at: 0,
+        destination_columns: 1,
+        destination_at: 0,
+        source: &source,
+        destination: &destination,
+    };
+    let error = gpu.record("grid").run(&tall).expect_err("65,536 workgroups").to_string();
+    assert!(error.contains("copy_columns") && error.contains("[1, 65536, 1] workgroups"), "{error}");
 }
 
 #[test]

@@ -154,7 +154,7 @@ impl<'g> Bench<'g> {
 
 /// |got - want| <= tolerance |want|, in the Euclidean norm.
 #[track_caller]
-fn assert_near(label: &str, got: &[f32], want: &[f64], tolerance: f64) {
+pub(super) fn assert_near(label: &str, got: &[f32], want: &[f64], tolerance: f64) {
     assert_eq!(got.len(), want.len(), "{label}");
     let norm = |terms: &mut dyn Iterator<Item = f64>| terms.map(|term| term * term).sum::<f64>().sqrt();
     let error = norm(&mut got.iter().zip(want).map(|(&got, want)| f64::from(got) - want));
@@ -164,9 +164,9 @@ fn assert_near(label: &str, got: &[f32], want: &[f64], tolerance: f64) {
 }
 
 /// Single precision through at most four layers, measured against the whole tensor.
-const FORWARD: f64 = 1e-5;
+pub(super) const FORWARD: f64 = 1e-5;
 /// Gradients pass all of them twice, second derivatives included.
-const BACKWARD: f64 = 1e-4;
+pub(super) const BACKWARD: f64 = 1e-4;
 
 #[test]
 fn golden_contexts_scores_losses_and_gradients() {

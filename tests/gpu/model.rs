@@ -8,7 +8,7 @@ use arcsm::random::{normal_pair, random_bits, stream};
 
 use crate::shared;
 
-fn normals(count: usize, seed: u64) -> Vec<f32> {
+pub(super) fn normals(count: usize, seed: u64) -> Vec<f32> {
     let bits = |i| random_bits(seed, stream::DATA, i as u32, 0, 0);
     (0..count).map(|i| normal_pair(bits(i)[0], bits(i)[1]).0 as f32).collect()
 }
@@ -37,10 +37,16 @@ const DIMENSIONS: usize = 7;
 
 /// Contexts and scores of every (sample, dimension) in the data's order: rows of (K + 1) words. Each dimension is asked
 /// at the same x~ and sigma whatever x is.
-fn answers(gpu: &Gpu, model: &ArCsm, weights: &ParamBuffer, workspace: &Workspace, x: &[f32]) -> Vec<Vec<u32>> {
-    let samples = x.len() / DIMENSIONS;
+pub(super) fn answers(
+    gpu: &Gpu,
+    model: &ArCsm,
+    weights: &ParamBuffer,
+    workspace: &Workspace,
+    x: &[f32],
+) -> Vec<Vec<u32>> {
+    let dimensions = model.dimensions();
     let rows: Vec<u32> = (0..x.len())
-        .flat_map(|row| [row as u32, (0.1 * (row % DIMENSIONS) as f32).to_bits(), 0.3_f32.to_bits(), 0])
+        .flat_map(|row| [row as u32, (0.1 * (row % dimensions) as f32).to_bits(), 0.3_f32.to_bits(), 0])
         .collect();
     gpu.write(&workspace.x, &model.order.to_model(x, 1)).expect("written");
     gpu.write(&workspace.score.rows, &rows).expect("written");
@@ -49,7 +55,7 @@ fn answers(gpu: &Gpu, model: &ArCsm, weights: &ParamBuffer, workspace: &Workspac
     recorder.submit().expect("submitted");
     let contexts: Vec<f32> = gpu.read(workspace.context_net.context()).expect("read");
     let scores: Vec<f32> = gpu.read(&workspace.score.result).expect("read");
-    let width = contexts.len() / (samples * DIMENSIONS);
+    let width = contexts.len() / x.len();
     let scores: Vec<f32> = scores.chunks_exact(4).map(|row| row[0]).collect();
     let contexts = model.order.to_data(&contexts, width);
     let scores = model.order.to_data(&scores, 1);
