@@ -10,10 +10,11 @@ use serde::Serialize;
 
 use crate::config::{Config, Objective};
 use crate::data::{Dataset, SampleShape, Samples};
-use crate::error::Result;
-use crate::gpu::{AdapterSummary, Gpu};
+use crate::error::{Error, Result};
+use crate::gpu::{AdapterSummary, Gpu, Recorder};
 use crate::kernels::{MaskedDenseBackwardWeight, MaskedDenseForward};
-use crate::nn::{ArCsm, Degrees, ParamBuffer};
+use crate::memory::MemoryPlan;
+use crate::nn::{ArCsm, ContextNet, ConvPass, Degrees, ParamBuffer};
 use crate::random::{normal_pair, random_bits, stream, uniform};
 use crate::sample::{SampleRequest, Sampler, sample};
 use crate::train::Trainer;
@@ -169,6 +170,46 @@ pub fn gemm_backward_weight(gpu: &Gpu, config: &Config, dimensions: usize, proto
         Ok(Record::new("gemm-backward-weight", layer.sizes(l, batch), seconds, layer.flop(batch), None))
     };
     layers(config, dimensions).into_iter().enumerate().map(time_layer).collect()
+}
+
+/// All passes of one convolution of each size in the context network.
+///
+/// # Errors
+/// Settings without convolutions, sizes over the adapter's limits, a failed adapter.
+pub fn convolutions(gpu: &Gpu, config: &Config, shape: SampleShape, protocol: Protocol) -> Result<Vec<Record>> {
+    let model = ArCsm::new(gpu, &config.model, shape)?;
+    let ContextNet::Image(net) = &model.context_net else {
+        return Err(Error::input("model.network", "has no convolutions", "Use `gated` or `pixelcnn`"));
+    };
+    let plan = MemoryPlan::of(gpu, &model, config)?;
+    let workspace = net.workspace(gpu, plan.micro_batch, true)?;
+    let weights = ParamBuffer::initial(gpu, "weights", &model.table, config.train.seed)?;
+    let gradient = ParamBuffer::zeros(gpu, "gradient", &model.table)?;
+    let mut records = Vec::new();
+    for conv in net.convolution_sizes() {
+        let passes = [
+            ("conv-forward", ConvPass::Forward),
+            ("conv-backward-input", ConvPass::BackwardInput),
+            ("conv-backward-weight", ConvPass::BackwardWeight),
+        ];
+        for (name, pass) in passes {
+            if conv.reads_image && pass == ConvPass::BackwardInput {
+                continue;
+            }
+            let seconds = protocol.time(|n| {
+                let mut recorder = gpu.record("bench");
+                let record = |recorder: &mut Recorder<'_>| {
+                    net.record_convolution(recorder, conv.index, pass, &weights, &gradient, &workspace)
+                };
+                (0..n).try_for_each(|_| record(&mut recorder))?;
+                Ok(gpu.wait_for(&recorder.submit()?)?)
+            })?;
+            let sizes = format!("{} batch {}", conv.sizes, plan.micro_batch);
+            let flop = 2 * plan.micro_batch as u64 * conv.multiply_adds;
+            records.push(Record::new(name, sizes, seconds, flop, None));
+        }
+    }
+    Ok(records)
 }
 
 /// Whole training steps as `arcsm train` makes them: data, forward, backward, optimiser.

@@ -10,7 +10,8 @@
 //! J = E sum_d [ 1/2 s_d^2 + ds_d/dx_d ]                      composite score matching: no normalising constant
 //! ```
 //!
-//! A *context network* gives c = f(x), c_d from x_<d alone; a small *score network* shared by all dimensions gives
+//! A *context network* gives c = f(x), c_d from x_<d alone: masked dense layers for any data, masked convolutions for
+//! images. A small *score network* shared by all dimensions gives
 //! s_d = g(c_d, x~_d, sigma) for x~_d = x_d + sigma eps. As c_d does not depend on x_d, the slope ds_d/dx~_d is that of
 //! the small network alone: a tangent carried beside every value gives it for all d at once,
 //!
@@ -21,7 +22,8 @@
 //! ```
 //!
 //! Samples are drawn dimension after dimension, each from its own conditional. Hidden units are sorted by degree, and a
-//! unit of degree m is final once x_1 .. x_m are known: all dimensions together cost one pass of the context network.
+//! unit of degree m is final once x_1 .. x_m are known; a convolution is computed at each position as soon as the pixels
+//! before it are. All dimensions together cost one pass of the context network.
 //!
 //! # The layers
 //!
@@ -32,7 +34,7 @@
 //! ```
 //!
 //! A layer uses only what stands to its right; only [`gpu`] names wgpu and naga; [`mod@reference`] knows nothing of either.
-//! `data`, `checkpoint`, `arrays`, `files`, `metrics`, `image_grid`, `plot` and `picture` are the files on either side.
+//! `data`, `memory`, `checkpoint`, `arrays`, `files`, `metrics`, `image_grid`, `plot` and `picture` are the files on either side.
 //!
 //! # Ten lines
 //!

@@ -152,7 +152,8 @@ pub fn sample(gpu: &Gpu, trained: &Trained, request: &SampleRequest, progress: &
     while values.len() < request.count * dimensions {
         let first = values.len() / dimensions;
         let n_samples = fitting_batch(gpu, trained, request).clamp(1, request.count - first);
-        let run = SamplerRun::new(gpu, trained, request, first, n_samples)?;
+        let run = SamplerRun::fitting(gpu, trained, request, first, n_samples)?;
+        let n_samples = run.n_samples;
         let done = |share: f64| (first as f64 + share * n_samples as f64) / request.count as f64;
         values.extend(run.draw(&mut |share| progress(done(share)))?);
     }
@@ -205,6 +206,25 @@ struct Span {
 }
 
 impl<'a> SamplerRun<'a> {
+    /// For `n_samples`, or for so many of them that one unit of work stays within the bound of loop iterations.
+    fn fitting(
+        gpu: &'a Gpu,
+        trained: &'a Trained,
+        request: &'a SampleRequest,
+        first_sample: usize,
+        mut n_samples: usize,
+    ) -> Result<Self, GpuError> {
+        loop {
+            let run = Self::new(gpu, trained, request, first_sample, n_samples)?;
+            let is_bounded = gpu.adapter().software;
+            if !is_bounded || n_samples == 1 || run.iterations(Span { first: 0, end: 1 }) <= MAX_ITERATIONS {
+                return Ok(run);
+            }
+            // A workgroup of the chain owns 64 samples: only fewer of them make its loops shorter.
+            n_samples = (n_samples / 2).min(32);
+        }
+    }
+
     fn new(
         gpu: &'a Gpu,
         trained: &'a Trained,

@@ -562,6 +562,65 @@ fn fifty_kills_leave_a_readable_checkpoint() {
     assert!(reached > 50, "the kills must have hit training, which got to step {reached} only");
 }
 
+// ---- image networks ---------------------------------------------------------------------------------------------
+
+#[test]
+fn convolutions_refuse_data_that_do_not_fit_them() {
+    let here = folder();
+    refuses(
+        &mut arcsm(here.path(), "train --data digits --network gated --order random --out run"),
+        2,
+        &["model.order", "neighbours"],
+    );
+    refuses(&mut arcsm(here.path(), "train --data digits --network gated --kernel 4 --out run"), 2, &["1, 3, 5 or 7"]);
+    if !has_adapter() {
+        return;
+    }
+    for (words, expected) in [
+        ("--data digits --network pixelcnn --downsamplings 4", ["4 halvings do not divide 8x8", "at most 3"]),
+        ("--data toy:moons --network gated", ["gated needs images", "samples are"]),
+        ("--data digits --network gated --batch 16 --micro-batch 5", ["train.micro_batch", "5 does not divide"]),
+        ("--data digits --network gated --memory 1", ["train.memory", "1 of 128 samples at a time"]),
+    ] {
+        refuses(&mut arcsm(here.path(), &format!("train {words} --out run")), 2, &expected);
+        assert!(!here.path().join("run").exists(), "{words} left a folder");
+    }
+}
+
+#[test]
+fn the_memory_plan_is_told_before_anything_is_made() {
+    if !has_adapter() {
+        return;
+    }
+    let here = folder();
+    let plan =
+        |words: &str| json_of(&mut arcsm(here.path(), &format!("train --data digits --network gated --plan {words}")));
+    let (whole, parts) = (plan("--batch 16"), plan("--batch 16 --memory 8"));
+    assert_eq!((&whole["parts"], &whole["micro_batch"]), (&1.into(), &16.into()));
+    assert_eq!(parts["parts"].as_u64().expect("a number") * parts["micro_batch"].as_u64().expect("a number"), 16);
+    assert!(parts["parts"].as_u64() > Some(1) && parts["total_bytes"].as_u64() <= Some(8 << 20), "{parts}");
+    let labels = whole["training"].as_array().expect("tensors").iter().map(|tensor| &tensor["label"]);
+    assert!(labels.into_iter().any(|label| label == "ctx.blk.4, gated"), "{whole}");
+}
+
+#[test]
+fn an_image_network_trains_scores_and_samples_from_the_command_line() {
+    if !has_adapter() {
+        return;
+    }
+    let here = folder();
+    let sizes = "--filters 8 --blocks 1 --downsamplings 1 --context 4 --score-hidden 16,16 --batch 8 --steps 4";
+    succeeds(&mut arcsm(here.path(), &format!("train --data digits --network pixelcnn {sizes} --out run")));
+    let last = "run/checkpoints/last.safetensors";
+    let drawn =
+        json_of(&mut arcsm(here.path(), &format!("sample --checkpoint {last} --count 4 --out s.png --npy s.npy")));
+    assert!(here.path().join("s.png").exists() && here.path().join("s.npy").exists(), "{drawn}");
+    let score = |input: &str| format!("score --checkpoint {last} --input {input} --out s.npz");
+    succeeds(&mut arcsm(here.path(), &score("s.npy")));
+    write_npy(&here.path().join("wide.npy"), &HostTensor::new([1, 4, 16, 1], vec![0.5; 64])).expect("written");
+    refuses(&mut arcsm(here.path(), &score("wide.npy")), 2, &["wide.npy", "[1, 4, 16, 1]", "8x8"]);
+}
+
 // ---- an outsider's numbers --------------------------------------------------------------------------------------
 
 /// The golden vectors.
@@ -575,14 +634,19 @@ fn imported_golden_weights_score_as_their_own_implementation() {
         return;
     }
     let golden = golden();
-    for name in ["made_d6_osig_tanh", "made_d6_plain_softplus"] {
+    let cases = [
+        ("made_d6_osig_tanh", "", 6),
+        ("made_d6_plain_softplus", "", 6),
+        ("conv_5x5x1_plain_softplus", "--shape 5x5x1", 25),
+    ];
+    for (name, shape, dimensions) in cases {
         let here = folder();
         let weights = golden.join(format!("{name}.safetensors"));
         let tensors = read_weights(&weights).expect("golden");
         let text = fs::read_to_string(golden.join(format!("{name}.json"))).expect("golden");
         fs::write(here.path().join("m.toml"), model_settings(&text)).expect("written");
-        let words = format!("import --config m.toml --prefix w0. --out m.ckpt --weights {}", weights.display());
-        assert_eq!(json_of(&mut arcsm(here.path(), &words))["dimensions"], 6);
+        let words = format!("import --config m.toml --prefix w0. --out m.ckpt {shape} --weights {}", weights.display());
+        assert_eq!(json_of(&mut arcsm(here.path(), &words))["dimensions"], dimensions);
         let write = |file: &str, tensor: &str| {
             write_npy(&here.path().join(file), &tensors[tensor]).expect("written");
         };
@@ -607,10 +671,21 @@ fn imported_golden_weights_score_as_their_own_implementation() {
 /// The settings of a golden model, with mean 0.25 and standard deviation 0.5 as its layout says.
 fn model_settings(json: &str) -> String {
     let about: Value = serde_json::from_str(json).expect("golden");
+    let network = match about.get("hidden") {
+        Some(hidden) => format!("hidden = {hidden}"),
+        None => "network = \"gated\"".into(),
+    };
+    let conv = match about.get("k1") {
+        Some(first) => format!(
+            "[model.conv]\nfirst_kernel = {first}\nkernel = {}\nfilters = {}\nblocks = {}\n",
+            about["k"], about["F"], about["blocks"]
+        ),
+        None => String::new(),
+    };
     format!(
-        "[model]\nhidden = {}\nactivation = {}\ncontext = {}\n\
+        "[model]\n{network}\nactivation = {}\ncontext = {}\n{conv}\
          [model.score]\nhidden = {}\nactivation = {}\nparametrisation = {}\nmean = 0.25\nsd = 0.5\n",
-        about["hidden"], about["ctx_act"], about["C"], about["score_hidden"], about["score_act"], about["param"]
+        about["ctx_act"], about["C"], about["score_hidden"], about["score_act"], about["param"]
     )
 }
 

@@ -5,7 +5,7 @@ use serde_json::json;
 use super::console::table;
 use super::{Session, Task, after_help};
 use crate::bench::{self, Environment, Protocol, Record, SampleCase};
-use crate::config::{Config, Objective};
+use crate::config::{Config, Network, Objective};
 use crate::data::SampleShape;
 use crate::error::Result;
 use crate::sample::Sampler;
@@ -17,6 +17,7 @@ use crate::sample::Sampler;
 #[command(after_help = after_help!(
     "  arcsm-bench                                     all cases at MNIST's size\n  \
        arcsm-bench train-step --row-stride 4 -o md     a table for benches/results\n  \
+       arcsm-bench convolutions train-step --model mnist-gated\n  \
        arcsm-bench sample-mlq --full-passes --count 16 --model digits"
 ))]
 pub(super) struct Bench {
@@ -24,7 +25,7 @@ pub(super) struct Bench {
     #[arg(value_enum)]
     cases: Vec<Case>,
     /// Whose sizes and settings
-    #[arg(long, value_enum, default_value = "mnist")]
+    #[arg(long, value_enum, default_value = "mnist-made")]
     model: Model,
     /// Samples a step [default: the model's]
     #[arg(long, value_name = "B")]
@@ -58,6 +59,8 @@ enum Case {
     GemmForward,
     /// Masked dense layers, weight gradient
     GemmBackwardWeight,
+    /// Masked convolutions, all three passes
+    Convolutions,
     /// Whole training steps
     TrainStep,
     /// Multi-level quadrature
@@ -66,12 +69,45 @@ enum Case {
     SampleLangevin,
 }
 
+/// Recipes of `configs/`, with the images that they are for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Model {
-    /// 28x28, configs/mnist.toml
-    Mnist,
-    /// 8x8, configs/digits.toml
+    /// 8x8
     Digits,
+    /// 28x28, masked dense layers
+    MnistMade,
+    /// 28x28, masked convolutions
+    MnistGated,
+    /// 28x28, two streams of convolutions
+    MnistPixelcnn,
+    /// 32x32x3, masked dense layers
+    #[value(name = "cifar10-made")]
+    CifarMade,
+    /// 32x32x3, masked convolutions
+    #[value(name = "cifar10-gated")]
+    CifarGated,
+    /// 32x32x3, two streams of convolutions
+    #[value(name = "cifar10-pixelcnn")]
+    CifarPixelcnn,
+    /// 64x64, two streams of convolutions with two halvings
+    #[value(name = "faces-64")]
+    Faces,
+}
+
+impl Model {
+    /// Name of the recipe, side and channels of the images.
+    fn recipe(self) -> (&'static str, usize, usize) {
+        match self {
+            Self::Digits => ("digits", 8, 1),
+            Self::MnistMade => ("mnist-made", 28, 1),
+            Self::MnistGated => ("mnist-gated", 28, 1),
+            Self::MnistPixelcnn => ("mnist-pixelcnn", 28, 1),
+            Self::CifarMade => ("cifar10-made", 32, 3),
+            Self::CifarGated => ("cifar10-gated", 32, 3),
+            Self::CifarPixelcnn => ("cifar10-pixelcnn", 32, 3),
+            Self::Faces => ("faces-64", 64, 1),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -99,7 +135,11 @@ impl Task for Bench {
                 bench::sampling(&gpu, &config, shape, &case, protocol)
             };
             let dimensions = shape.dimensions();
+            let is_made = config.model.network == Network::Made;
             match case {
+                Case::GemmForward | Case::GemmBackwardWeight if !is_made => {}
+                Case::Convolutions if is_made => {}
+                Case::Convolutions => records.extend(bench::convolutions(&gpu, &config, shape, protocol)?),
                 Case::GemmForward => records.extend(bench::gemm_forward(&gpu, &config, dimensions, protocol)?),
                 Case::GemmBackwardWeight => {
                     records.extend(bench::gemm_backward_weight(&gpu, &config, dimensions, protocol)?);
@@ -124,16 +164,13 @@ impl Task for Bench {
 
 impl Bench {
     fn settings(&self) -> Result<(Config, SampleShape)> {
-        let (spec, side) = match self.model {
-            Model::Mnist => ("mnist", 28),
-            Model::Digits => ("digits", 8),
-        };
-        let mut config = super::settings::base(None, Some(spec))?;
+        let (name, side, channels) = self.model.recipe();
+        let mut config = super::settings::built_in(name).expect("every model is a recipe")?;
         config.train.batch = self.batch.unwrap_or(config.train.batch);
         config.train.objective = self.objective.unwrap_or(config.train.objective);
         config.train.row_stride = self.row_stride.unwrap_or(config.train.row_stride);
         config.check()?;
-        Ok((config, SampleShape::Image { height: side, width: side, channels: 1 }))
+        Ok((config, SampleShape::Image { height: side, width: side, channels }))
     }
 }
 

@@ -7,6 +7,7 @@ use serde_json::json;
 use super::{Session, Task, after_help};
 use crate::arrays::{HostTensor, read_npy, write_npz};
 use crate::config::{Config, Objective};
+use crate::data::SampleShape;
 use crate::error::{Error, Result};
 use crate::files::check_writable;
 use crate::random::{normal_pair, random_bits, stream};
@@ -55,8 +56,14 @@ impl Task for Score {
         let trained = Trained::load(&gpu, &self.checkpoint)?;
         let dimensions = trained.model.dimensions();
         let count = x.shape.first().copied().unwrap_or(0);
-        if count == 0 || x.values.len() != count * dimensions {
-            let problem = format!("has shape {:?}, the model takes (N, {dimensions})", x.shape);
+        let fits = match (&x.shape[..], trained.shape) {
+            ([_, height, width, rest @ ..], SampleShape::Image { height: rows, width: columns, channels }) => {
+                (*height, *width, rest.iter().product::<usize>()) == (rows, columns, channels)
+            }
+            _ => x.values.len() == count * dimensions,
+        };
+        if count == 0 || !fits {
+            let problem = format!("has shape {:?}, the model takes (N, {dimensions}): {}", x.shape, trained.shape);
             return Err(Error::input(self.input.display().to_string(), problem, "Give samples of the model's data"));
         }
         let sigma = sigma.unwrap_or_else(|| Sigma::Same(default_sigma(&trained.config)));

@@ -5,26 +5,44 @@ use std::path::Path;
 use crate::config::{Activation, Broken, Config, Network, Objective, Order, Parametrisation};
 use crate::error::Result;
 
-/// Recipes that were seen to work, by the kind of data.
-const BUILT_IN: [(&str, &str); 6] = [
+/// Recipes, by the names of their files in `configs/`.
+const BUILT_IN: [(&str, &str); 10] = [
     ("digits", include_str!("../../configs/digits.toml")),
-    ("mnist", include_str!("../../configs/mnist.toml")),
-    ("cifar10", include_str!("../../configs/cifar10-made.toml")),
-    ("images", include_str!("../../configs/faces-64.toml")),
-    ("toy", include_str!("../../configs/toy-2d.toml")),
+    ("mnist-made", include_str!("../../configs/mnist-made.toml")),
+    ("mnist-gated", include_str!("../../configs/mnist-gated.toml")),
+    ("mnist-pixelcnn", include_str!("../../configs/mnist-pixelcnn.toml")),
+    ("cifar10-made", include_str!("../../configs/cifar10-made.toml")),
+    ("cifar10-gated", include_str!("../../configs/cifar10-gated.toml")),
+    ("cifar10-pixelcnn", include_str!("../../configs/cifar10-pixelcnn.toml")),
+    ("faces-64", include_str!("../../configs/faces-64.toml")),
+    ("toy-2d", include_str!("../../configs/toy-2d.toml")),
     ("gaussian", include_str!("../../configs/gaussian.toml")),
 ];
+/// The one that is taken for each kind of data where nothing is said.
+const OF_DATA: [(&str, &str); 6] = [
+    ("digits", "digits"),
+    ("mnist", "mnist-gated"),
+    ("cifar10", "cifar10-gated"),
+    ("images", "faces-64"),
+    ("toy", "toy-2d"),
+    ("gaussian", "gaussian"),
+];
 
-/// The settings of a file, or those that are built in for the data, or the defaults.
+/// The settings of a file or of a recipe of that name, or those that are built in for the data, or the defaults.
 pub(super) fn base(file: Option<&Path>, spec: Option<&str>) -> Result<Config> {
     if let Some(file) = file {
-        return Config::from_file(file);
+        let name = file.to_str().filter(|_| !file.exists());
+        return name.and_then(built_in).unwrap_or_else(|| Config::from_file(file));
     }
     let kind = spec.and_then(|spec| spec.split(':').next());
-    match BUILT_IN.iter().find(|(name, _)| Some(*name) == kind) {
-        Some((name, text)) => Config::from_toml(text, &format!("the built-in settings for {name}")),
-        None => Ok(Config::default()),
-    }
+    let recipe = OF_DATA.iter().find(|(of_kind, _)| Some(*of_kind) == kind).and_then(|(_, name)| built_in(name));
+    recipe.unwrap_or_else(|| Ok(Config::default()))
+}
+
+/// A recipe by its name.
+pub(super) fn built_in(name: &str) -> Option<Result<Config>> {
+    let (_, text) = BUILT_IN.iter().find(|(known, _)| *known == name)?;
+    Some(Config::from_toml(text, &format!("the built-in recipe {name}")))
 }
 
 #[derive(Debug, clap::Args)]
@@ -243,12 +261,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn built_in_settings_are_usable_and_belong_to_their_data() {
-        for (kind, _) in BUILT_IN {
+    fn recipes_are_usable_and_belong_to_their_data() {
+        for (name, _) in BUILT_IN {
+            built_in(name).expect("listed").expect("well-formed").check().expect("usable");
+        }
+        for (kind, _) in OF_DATA {
             let config = base(None, Some(&format!("{kind}:x"))).expect("well-formed");
-            config.check().expect("usable");
             assert_eq!(config.data.spec.split(':').next(), Some(kind));
         }
         assert_eq!(base(None, Some("npy:x.npy")).expect("defaults"), Config::default());
+        assert_eq!(base(Some(Path::new("mnist-made")), None).expect("a recipe").model.hidden, [512, 512]);
+        assert!(base(Some(Path::new("mnist-maid")), None).is_err());
+    }
+
+    #[test]
+    fn every_file_of_configs_is_built_in() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs");
+        for entry in std::fs::read_dir(folder).expect("configs are there") {
+            let path = entry.expect("readable").path();
+            let text = std::fs::read_to_string(&path).expect("UTF-8");
+            let stem = path.file_stem().and_then(|stem| stem.to_str()).expect("a name");
+            assert!(BUILT_IN.contains(&(stem, text.as_str())), "{stem}");
+        }
     }
 }

@@ -24,6 +24,7 @@ use crate::train::{Event, TrainPlan, memory_plan, train};
        arcsm train --data mnist:data/mnist --out runs/mnist --steps 8000 --row-stride 4\n  \
        arcsm train --data images:photos --size 32 --flip --broken skip --out runs/photos\n  \
        arcsm train --data toy:spirals --out runs/spirals --objective csm\n  \
+       arcsm train --config mnist-pixelcnn --data mnist:data/mnist --plan\n  \
        arcsm train --data csv:table.csv --print-config > table.toml\n  \
        arcsm train --resume runs/mnist"
 ))]
@@ -35,8 +36,9 @@ pub(super) struct Train {
     /// Folder of the new run
     #[arg(long, value_name = "RUN", required_unless_present_any = ["resume", "print_config", "plan"], conflicts_with = "resume")]
     out: Option<PathBuf>,
-    /// Settings in TOML form
-    #[arg(long, value_name = "FILE.toml", conflicts_with = "resume")]
+    /// Settings in TOML form, or the name of a recipe: digits, mnist-made, mnist-gated, mnist-pixelcnn, cifar10-made,
+    /// cifar10-gated, cifar10-pixelcnn, faces-64, toy-2d, gaussian
+    #[arg(long, value_name = "FILE.toml|NAME", conflicts_with = "resume")]
     config: Option<PathBuf>,
     /// Go on with this run from its last checkpoint, bit for bit
     #[arg(long, value_name = "RUN", conflicts_with = "force")]

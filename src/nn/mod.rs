@@ -13,7 +13,7 @@ mod score_net;
 
 pub use context::{ContextNet, ContextWorkspace};
 pub use degrees::Degrees;
-pub use image::{ImageNet, ImageWorkspace, Mask, Scale, Taps};
+pub use image::{ConvPass, ConvSizes, ImageNet, ImageWorkspace, Mask, Scale, Taps};
 pub use made::{MadeNet, MadeWorkspace};
 pub use memory::Planned;
 pub use model::{ArCsm, Batch, Workspace};

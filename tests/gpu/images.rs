@@ -229,7 +229,7 @@ fn the_same_step_on_images_gives_the_same_bits() {
             let gradient = ParamBuffer::zeros(gpu, "gradient", &model.table).expect("memory");
             gpu.write(&workspace.x, &normals(BATCH * model.dimensions(), 2)).expect("written");
             let mut recorder = gpu.record("step");
-            let batch = Batch::of_step(&settings, step);
+            let batch = Batch::of_step(&settings, step, 0);
             model.loss_and_gradient(&mut recorder, &batch, &weights, &gradient, &workspace).expect("recorded");
             recorder.submit().expect("submitted");
             let gradients = model.table.slots().map(|(id, slot)| {

@@ -332,21 +332,11 @@ impl ImageNet {
         workspace: &ImageWorkspace,
         training: Option<&Noise>,
     ) -> Result<(), GpuError> {
-        let batch = workspace.batch;
-        let value = |node: &NodeId| &workspace.values[node.0];
+        let value = |node: &NodeId| workspace.value(*node);
         repack(recorder, x, value(&NodeId(0)))?;
         for layer in &self.layers {
             match layer {
-                Layer::Convolve(conv) => {
-                    let (weight, bias) = (weights.tensor(conv.weight), weights.tensor(conv.bias));
-                    recorder.run(&conv_kernel!(MaskedConvForward, self, conv, batch, {
-                        accumulate: u32::from(conv.accumulate),
-                        x: value(&conv.input),
-                        weight: &weight,
-                        bias: &bias,
-                        y: value(&conv.output),
-                    }))?;
-                }
+                Layer::Convolve(conv) => self.convolve(recorder, conv, weights, workspace)?,
                 Layer::Activate { input, output, first_drop_place } => {
                     let [rows, width] = [0, 1].map(|axis| value(input).shape()[axis] as u32);
                     recorder.run(&ActivationForward {
@@ -412,8 +402,7 @@ impl ImageNet {
         workspace: &ImageWorkspace,
         training: Option<&Noise>,
     ) -> Result<(), GpuError> {
-        let value = |node: &NodeId| &workspace.values[node.0];
-        let adjoint = |node: &NodeId| workspace.gradients[node.0].as_ref().expect("training workspaces have gradients");
+        let (value, adjoint) = (|node: &NodeId| workspace.value(*node), |node: &NodeId| workspace.adjoint(*node));
         if !self.context_is_packed() {
             repack(recorder, &workspace.dcontext, adjoint(&self.output()))?;
         }
@@ -423,16 +412,9 @@ impl ImageNet {
         for layer in self.layers.iter().rev() {
             match layer {
                 Layer::Convolve(conv) => {
-                    let dy = adjoint(&conv.output);
-                    self.weight_gradient(recorder, conv, gradient, dy, value(&conv.input), workspace)?;
+                    self.weight_gradient(recorder, conv, gradient, workspace)?;
                     if conv.input != NodeId(0) {
-                        let weight = weights.tensor(conv.weight);
-                        recorder.run(&conv_kernel!(MaskedConvBackwardInput, self, conv, workspace.batch, {
-                            accumulate: accumulate(&conv.input),
-                            dy: dy,
-                            weight: &weight,
-                            dx: adjoint(&conv.input),
-                        }))?;
+                        self.input_gradient(recorder, conv, weights, workspace, accumulate(&conv.input))?;
                     }
                 }
                 Layer::Activate { input, output, first_drop_place } => {
@@ -463,16 +445,49 @@ impl ImageNet {
         Ok(())
     }
 
+    fn convolve(
+        &self,
+        recorder: &mut Recorder<'_>,
+        conv: &Convolution,
+        weights: &ParamBuffer,
+        workspace: &ImageWorkspace,
+    ) -> Result<(), GpuError> {
+        let (weight, bias) = (weights.tensor(conv.weight), weights.tensor(conv.bias));
+        recorder.run(&conv_kernel!(MaskedConvForward, self, conv, workspace.batch, {
+            accumulate: u32::from(conv.accumulate),
+            x: workspace.value(conv.input),
+            weight: &weight,
+            bias: &bias,
+            y: workspace.value(conv.output),
+        }))
+    }
+
+    fn input_gradient(
+        &self,
+        recorder: &mut Recorder<'_>,
+        conv: &Convolution,
+        weights: &ParamBuffer,
+        workspace: &ImageWorkspace,
+        accumulate: u32,
+    ) -> Result<(), GpuError> {
+        let weight = weights.tensor(conv.weight);
+        recorder.run(&conv_kernel!(MaskedConvBackwardInput, self, conv, workspace.batch, {
+            accumulate: accumulate,
+            dy: workspace.adjoint(conv.output),
+            weight: &weight,
+            dx: workspace.adjoint(conv.input),
+        }))
+    }
+
     /// Gradients by a convolution's weight and bias: parts over chunks of positions, added up in order.
     fn weight_gradient(
         &self,
         recorder: &mut Recorder<'_>,
         conv: &Convolution,
         gradient: &ParamBuffer,
-        dy: &Tensor,
-        x: &Tensor,
         workspace: &ImageWorkspace,
     ) -> Result<(), GpuError> {
+        let (dy, x) = (workspace.adjoint(conv.output), workspace.value(conv.input));
         let partials = workspace.partials.as_ref().expect("training workspaces have room for parts");
         let (chunk_rows, n_chunks) = self.chunks(conv, workspace.batch);
         let weight = gradient.tensor(conv.weight);
@@ -525,6 +540,87 @@ impl ImageNet {
             partials: &parts.reshaped(&[n_chunks, words]),
             sums,
         })
+    }
+}
+
+impl ImageWorkspace {
+    fn value(&self, node: NodeId) -> &Tensor {
+        &self.values[node.0]
+    }
+
+    fn adjoint(&self, node: NodeId) -> &Tensor {
+        self.gradients[node.0].as_ref().expect("training workspaces have gradients")
+    }
+}
+
+/// One of the three computations of a convolution.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConvPass {
+    /// y from x.
+    Forward,
+    /// dx from dy.
+    BackwardInput,
+    /// Gradients by weight and bias from dy and x.
+    BackwardWeight,
+}
+
+/// Size of a convolution, for benchmarks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConvSizes {
+    /// Its number among the network's convolutions.
+    pub index: usize,
+    /// Positions, channels and taps in words.
+    pub sizes: String,
+    /// Multiply-adds that the mask leaves, for one image.
+    pub multiply_adds: u64,
+    /// Whether it reads the image, through which no gradient is taken.
+    pub reads_image: bool,
+}
+
+/// Single convolutions, for benchmarks.
+impl ImageNet {
+    /// One convolution of each size.
+    pub fn convolution_sizes(&self) -> Vec<ConvSizes> {
+        let mut seen = Vec::<ConvSizes>::new();
+        for (index, conv) in self.convolutions().enumerate() {
+            let [height, width] = self.grid(self.nodes[conv.output.0].level);
+            let (n_in, n_out) = (self.nodes[conv.input.0].channels, self.nodes[conv.output.0].channels);
+            let scale = match conv.taps.scale {
+                Scale::Same => "",
+                Scale::Halve => " halved to",
+                Scale::Double => " doubled to",
+            };
+            let sizes = format!("{n_in} -> {n_out}, {} taps,{scale} {height}x{width}", conv.taps.kernel.n_taps);
+            if seen.iter().all(|other| other.sizes != sizes) {
+                let multiply_adds = (height * width) as u64 * conv.weights_of_position;
+                seen.push(ConvSizes { index, sizes, multiply_adds, reads_image: conv.input == NodeId(0) });
+            }
+        }
+        seen
+    }
+
+    /// One pass of one convolution on whatever the workspace holds.
+    ///
+    /// # Errors
+    /// A kernel that does not compile.
+    ///
+    /// # Panics
+    /// When there is no such convolution, or the workspace is not one for training: broken invariants of the caller.
+    pub fn record_convolution(
+        &self,
+        recorder: &mut Recorder<'_>,
+        index: usize,
+        pass: ConvPass,
+        weights: &ParamBuffer,
+        gradient: &ParamBuffer,
+        workspace: &ImageWorkspace,
+    ) -> Result<(), GpuError> {
+        let conv = self.convolutions().nth(index).expect("a convolution of this network");
+        match pass {
+            ConvPass::Forward => self.convolve(recorder, conv, weights, workspace),
+            ConvPass::BackwardInput => self.input_gradient(recorder, conv, weights, workspace, 0),
+            ConvPass::BackwardWeight => self.weight_gradient(recorder, conv, gradient, workspace),
+        }
     }
 }
 
