@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use crate::config::Config;
+use crate::config::{Config, Network};
 use crate::data::{self, Dataset, SampleShape};
 use crate::error::Result;
 use crate::files;
@@ -18,7 +18,10 @@ use crate::sample::{SampleRequest, sample};
 use crate::train::{Event, TrainPlan, TrainReport, Trainer, train};
 use crate::trained::Trained;
 
+/// Masked convolutions; the recipe of the other convolutional network, too, but for its kind.
 const CONFIG: &str = include_str!("../configs/digits.toml");
+/// Masked dense layers.
+const MADE_CONFIG: &str = include_str!("../configs/digits-made.toml");
 /// Noise level of the denoising, in units of the pixel range (Meng et al. 2020, section 5.3).
 const SIGMA: f32 = 0.6;
 /// Share of the time that the generative model gets; the denoiser gets the rest.
@@ -54,7 +57,7 @@ pub struct DemoReport {
     pub seconds: f64,
 }
 
-/// Trains for about `seconds`, then draws samples, the loss curve and denoised digits into `out`.
+/// Trains a model with a context network of the given kind for about `seconds`, then draws samples, the loss curve and denoised digits into `out`.
 ///
 /// # Errors
 /// A folder that holds a demo already (without `force`) or cannot be written, and whatever [`train`] reports.
@@ -63,11 +66,12 @@ pub fn demo(
     out: &Path,
     force: bool,
     seconds: f64,
+    network: Network,
     stop: &AtomicBool,
     observe: &mut dyn FnMut(Event<'_>),
 ) -> Result<DemoReport> {
     let start = Instant::now();
-    let config = Config::from_toml(CONFIG, "configs/digits.toml")?;
+    let config = recipe(network)?;
     let data = data::load(&config.data, config.train.seed)?;
     let plan = |name: &str, config: Config, seconds: f64| TrainPlan {
         config,
@@ -105,6 +109,15 @@ pub fn demo(
     };
     write_report(&out.join("report.json"), &report)?;
     Ok(report)
+}
+
+fn recipe(network: Network) -> Result<Config> {
+    if network == Network::Made {
+        return Config::from_toml(MADE_CONFIG, "configs/digits-made.toml");
+    }
+    let mut config = Config::from_toml(CONFIG, "configs/digits.toml")?;
+    config.model.network = network;
+    Ok(config)
 }
 
 fn step_seconds(report: &TrainReport) -> f64 {

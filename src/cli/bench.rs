@@ -78,8 +78,11 @@ enum Model {
     MnistMade,
     /// 28x28, masked convolutions
     MnistGated,
-    /// 28x28, two streams of convolutions
+    /// 28x28, two streams of convolutions with two halvings
     MnistPixelcnn,
+    /// 28x28, two streams of convolutions, 5 blocks of 40 filters
+    #[value(name = "mnist-pixelcnn-5x40")]
+    MnistPixelcnn5x40,
     /// 32x32x3, masked dense layers
     #[value(name = "cifar10-made")]
     CifarMade,
@@ -102,6 +105,7 @@ impl Model {
             Self::MnistMade => ("mnist-made", 28, 1),
             Self::MnistGated => ("mnist-gated", 28, 1),
             Self::MnistPixelcnn => ("mnist-pixelcnn", 28, 1),
+            Self::MnistPixelcnn5x40 => ("mnist-pixelcnn-5x40", 28, 1),
             Self::CifarMade => ("cifar10-made", 32, 3),
             Self::CifarGated => ("cifar10-gated", 32, 3),
             Self::CifarPixelcnn => ("cifar10-pixelcnn", 32, 3),

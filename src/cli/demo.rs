@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::{Session, Task, after_help, stop_flag, train};
+use crate::config::Network;
 use crate::demo::demo;
 use crate::error::{Error, Result};
 
@@ -12,7 +13,8 @@ use crate::error::{Error, Result};
 #[derive(Debug, clap::Args)]
 #[command(after_help = after_help!(
     "  arcsm demo\n  \
-       arcsm demo --out /tmp/digits --seconds 30"
+       arcsm demo --out /tmp/digits --seconds 30\n  \
+       arcsm demo --network made"
 ))]
 pub(super) struct Demo {
     /// Folder for the pictures
@@ -24,6 +26,9 @@ pub(super) struct Demo {
     /// Time for training
     #[arg(long, default_value_t = 90.0)]
     seconds: f64,
+    /// Kind of the context network
+    #[arg(long, value_enum, default_value = "gated")]
+    network: Network,
 }
 
 impl Task for Demo {
@@ -34,8 +39,9 @@ impl Task for Demo {
         let gpu = session.open_gpu()?;
         let stop = stop_flag()?;
         let mut progress = session.console.progress();
-        let report =
-            demo(&gpu, &self.out, self.force, self.seconds, &stop, &mut |event| train::show(&mut progress, &event));
+        let report = demo(&gpu, &self.out, self.force, self.seconds, self.network, &stop, &mut |event| {
+            train::show(&mut progress, &event);
+        });
         progress.finish();
         let report = report?;
         let pictures: Vec<String> = report.pictures.iter().map(|path| path.display().to_string()).collect();

@@ -3,14 +3,16 @@
 use std::path::Path;
 
 use crate::config::{Activation, Broken, Config, Network, Objective, Order, Parametrisation};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Recipes, by the names of their files in `configs/`.
-const BUILT_IN: [(&str, &str); 10] = [
+const BUILT_IN: [(&str, &str); 12] = [
     ("digits", include_str!("../../configs/digits.toml")),
+    ("digits-made", include_str!("../../configs/digits-made.toml")),
     ("mnist-made", include_str!("../../configs/mnist-made.toml")),
     ("mnist-gated", include_str!("../../configs/mnist-gated.toml")),
     ("mnist-pixelcnn", include_str!("../../configs/mnist-pixelcnn.toml")),
+    ("mnist-pixelcnn-5x40", include_str!("../../configs/mnist-pixelcnn-5x40.toml")),
     ("cifar10-made", include_str!("../../configs/cifar10-made.toml")),
     ("cifar10-gated", include_str!("../../configs/cifar10-gated.toml")),
     ("cifar10-pixelcnn", include_str!("../../configs/cifar10-pixelcnn.toml")),
@@ -18,25 +20,31 @@ const BUILT_IN: [(&str, &str); 10] = [
     ("toy-2d", include_str!("../../configs/toy-2d.toml")),
     ("gaussian", include_str!("../../configs/gaussian.toml")),
 ];
-/// The one that is taken for each kind of data where nothing is said.
-const OF_DATA: [(&str, &str); 6] = [
-    ("digits", "digits"),
-    ("mnist", "mnist-gated"),
-    ("cifar10", "cifar10-gated"),
-    ("images", "faces-64"),
-    ("toy", "toy-2d"),
-    ("gaussian", "gaussian"),
+/// For each kind of data the recipes to choose from, the one that is taken where nothing is said first.
+const OF_DATA: [(&str, &[&str]); 6] = [
+    ("digits", &["digits", "digits-made"]),
+    ("mnist", &["mnist-pixelcnn", "mnist-gated", "mnist-made"]),
+    ("cifar10", &["cifar10-gated", "cifar10-made", "cifar10-pixelcnn"]),
+    ("images", &["faces-64"]),
+    ("toy", &["toy-2d"]),
+    ("gaussian", &["gaussian"]),
 ];
 
-/// The settings of a file or of a recipe of that name, or those that are built in for the data, or the defaults.
-pub(super) fn base(file: Option<&Path>, spec: Option<&str>) -> Result<Config> {
+/// The settings of a file or of a recipe of that name, or those that are built in for the data and the kind of network
+/// that the flags ask for, or the defaults.
+pub(super) fn base(file: Option<&Path>, spec: Option<&str>, flags: &ModelFlags) -> Result<Config> {
     if let Some(file) = file {
         let name = file.to_str().filter(|_| !file.exists());
         return name.and_then(built_in).unwrap_or_else(|| Config::from_file(file));
     }
     let kind = spec.and_then(|spec| spec.split(':').next());
-    let recipe = OF_DATA.iter().find(|(of_kind, _)| Some(*of_kind) == kind).and_then(|(_, name)| built_in(name));
-    recipe.unwrap_or_else(|| Ok(Config::default()))
+    let Some((_, names)) = OF_DATA.iter().find(|(of_kind, _)| Some(*of_kind) == kind) else {
+        return Ok(Config::default());
+    };
+    let recipes = names.iter().filter_map(|name| built_in(name)).collect::<Result<Vec<Config>>>()?;
+    let wanted = flags.wanted_network();
+    let fitting = recipes.iter().find(|config| wanted.is_none_or(|network| config.model.network == network));
+    Ok(fitting.unwrap_or(&recipes[0]).clone())
 }
 
 /// A recipe by its name.
@@ -65,7 +73,7 @@ pub(super) struct DataFlags {
     data_memory: Option<u64>,
 }
 
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 #[command(next_help_heading = "Model")]
 pub(super) struct ModelFlags {
     /// Kind of the context network
@@ -197,12 +205,46 @@ impl DataFlags {
 }
 
 impl ModelFlags {
-    pub(super) fn apply(&self, config: &mut Config) {
+    /// The kind of context network that the flags name or imply.
+    fn wanted_network(&self) -> Option<Network> {
+        self.network.or_else(|| self.dense_flag().map(|_| Network::Made))
+    }
+
+    /// A given flag that only masked dense layers have.
+    fn dense_flag(&self) -> Option<&'static str> {
+        let given = [("--hidden", self.hidden.is_some()), ("--residual", self.residual.is_some())];
+        given.into_iter().find(|(_, given)| *given).map(|(flag, _)| flag)
+    }
+
+    /// A given flag that only convolutions have.
+    fn conv_flag(&self) -> Option<&'static str> {
+        let given = [
+            ("--filters", self.filters.is_some()),
+            ("--blocks", self.blocks.is_some()),
+            ("--first-kernel", self.first_kernel.is_some()),
+            ("--kernel", self.kernel.is_some()),
+            ("--downsamplings", self.downsamplings.is_some()),
+            ("--dropout", self.dropout.is_some()),
+        ];
+        given.into_iter().find(|(_, given)| *given).map(|(flag, _)| flag)
+    }
+
+    /// Overrides the model's settings.
+    ///
+    /// # Errors
+    /// A flag that the kind of network has no use for.
+    pub(super) fn apply(&self, config: &mut Config) -> Result<()> {
+        set(&mut config.model.network, &self.wanted_network());
         let model = &mut config.model;
+        let network = format!("{:?}", model.network).to_lowercase();
+        let unused = if model.network == Network::Made { self.conv_flag() } else { self.dense_flag() };
+        if let Some(flag) = unused {
+            let problem = format!("means nothing to the context network `{network}`");
+            return Err(Error::input(flag, problem, "Leave it out, or choose another --network"));
+        }
         set(&mut model.score.hidden, &self.score_hidden);
         set(&mut model.score.activation, &self.score_activation);
         set(&mut model.score.parametrisation, &self.parametrisation);
-        set(&mut model.network, &self.network);
         set(&mut model.hidden, &self.hidden);
         set(&mut model.residual, &self.residual);
         set(&mut model.activation, &self.activation);
@@ -215,6 +257,7 @@ impl ModelFlags {
         set(&mut model.conv.dropout, &self.dropout);
         set(&mut model.order, &self.order);
         set(&mut model.order_seed, &self.order_seed);
+        Ok(())
     }
 }
 
@@ -265,13 +308,30 @@ mod tests {
         for (name, _) in BUILT_IN {
             built_in(name).expect("listed").expect("well-formed").check().expect("usable");
         }
-        for (kind, _) in OF_DATA {
-            let config = base(None, Some(&format!("{kind}:x"))).expect("well-formed");
+        let base_of = |spec: &str, flags: &ModelFlags| base(None, Some(spec), flags).expect("well-formed");
+        for (kind, names) in OF_DATA {
+            assert!(names.iter().all(|name| built_in(name).is_some()), "{names:?}");
+            let config = base_of(&format!("{kind}:x"), &ModelFlags::default());
             assert_eq!(config.data.spec.split(':').next(), Some(kind));
         }
-        assert_eq!(base(None, Some("npy:x.npy")).expect("defaults"), Config::default());
-        assert_eq!(base(Some(Path::new("mnist-made")), None).expect("a recipe").model.hidden, [512, 512]);
-        assert!(base(Some(Path::new("mnist-maid")), None).is_err());
+        assert_eq!(base_of("npy:x.npy", &ModelFlags::default()), Config::default());
+        let named = |name: &str| base(Some(Path::new(name)), None, &ModelFlags::default());
+        assert_eq!(named("mnist-made").expect("a recipe").model.hidden, [512, 512]);
+        assert!(named("mnist-maid").is_err());
+    }
+
+    #[test]
+    fn flags_choose_the_recipe_and_must_mean_something_to_it() {
+        let dense = ModelFlags { hidden: Some(vec![7]), ..ModelFlags::default() };
+        let mut config = base(None, Some("mnist:x"), &dense).expect("well-formed");
+        assert_eq!(config, built_in("mnist-made").expect("listed").expect("well-formed"));
+        dense.apply(&mut config).expect("made has hidden layers");
+        assert_eq!((config.model.network, config.model.hidden), (Network::Made, vec![7]));
+        let both = ModelFlags { network: Some(Network::Gated), ..dense };
+        let error = both.apply(&mut Config::default()).expect_err("gated has no hidden widths");
+        assert!(error.to_string().contains("--hidden") && error.exit_status() == 2, "{error}");
+        let filters = ModelFlags { filters: Some(3), ..ModelFlags::default() };
+        assert!(filters.apply(&mut Config::default()).is_err(), "made has no filters");
     }
 
     #[test]

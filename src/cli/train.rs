@@ -36,8 +36,8 @@ pub(super) struct Train {
     /// Folder of the new run
     #[arg(long, value_name = "RUN", required_unless_present_any = ["resume", "print_config", "plan"], conflicts_with = "resume")]
     out: Option<PathBuf>,
-    /// Settings in TOML form, or the name of a recipe: digits, mnist-made, mnist-gated, mnist-pixelcnn, cifar10-made,
-    /// cifar10-gated, cifar10-pixelcnn, faces-64, toy-2d, gaussian
+    /// Settings in TOML form, or the name of a recipe: digits, digits-made, mnist-made, mnist-gated, mnist-pixelcnn,
+    /// mnist-pixelcnn-5x40, cifar10-made, cifar10-gated, cifar10-pixelcnn, faces-64, toy-2d, gaussian
     #[arg(long, value_name = "FILE.toml|NAME", conflicts_with = "resume")]
     config: Option<PathBuf>,
     /// Go on with this run from its last checkpoint, bit for bit
@@ -105,14 +105,14 @@ impl Train {
     fn settings(&self) -> Result<Config> {
         let mut config = match &self.resume {
             Some(run) => saved_settings(run)?,
-            None => settings::base(self.config.as_deref(), self.data.as_deref())?,
+            None => settings::base(self.config.as_deref(), self.data.as_deref(), &self.model)?,
         };
         let saved = config.clone();
         if let Some(spec) = &self.data {
             config.data.spec.clone_from(spec);
         }
         self.reading.apply(&mut config);
-        self.model.apply(&mut config);
+        self.model.apply(&mut config)?;
         self.noise.apply(&mut config);
         self.training.apply(&mut config);
         config.check()?;
