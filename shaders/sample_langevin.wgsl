@@ -48,7 +48,6 @@ struct Params {
 //#include activation
 //#include parametrisation
 //#include score_net
-//#include known_sum
 //#include made_step
 //#include image_step
 //#include context_step

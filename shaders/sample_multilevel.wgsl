@@ -54,7 +54,6 @@ var<workgroup> highest: f32;
 //#include activation
 //#include parametrisation
 //#include score_net
-//#include known_sum
 //#include made_step
 //#include image_step
 //#include context_step

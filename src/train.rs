@@ -331,9 +331,10 @@ impl<'g> Trainer<'g> {
             let mut recorder = self.record_part(step, first_sample, x, &parts.gradient)?;
             self.optimiser.add_part(&mut recorder, &parts.gradient, parts.count, part == 0)?;
             add_scaled(&mut recorder, &self.workspace.score.loss, parts.count, part == 0, &parts.loss)?;
-            match part + 1 == parts.count {
-                true => self.submit_step(step, recorder)?,
-                false => drop(recorder.submit_in_pieces(self.pace.pieces(self.gpu.budget()))?),
+            if part + 1 == parts.count {
+                self.submit_step(step, recorder)?;
+            } else {
+                recorder.submit_in_pieces(self.pace.pieces(self.gpu.budget()))?;
             }
         }
         Ok(())

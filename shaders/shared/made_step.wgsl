@@ -2,9 +2,20 @@
 // unit is computed once in a whole pass over the dimensions.
 //
 // The includer declares params, context_net (weights), tables, state, and the constants CONTEXT_ACTIVATION and RESIDUAL, and
-// includes activation and known_sum. A sample's state, in words: [x | hidden layers | context | y]. Layer table at params.context_table,
+// includes activation. A sample's state, in words: [x | hidden layers | context | y]. Layer table at params.context_table,
 // 8 words a layer: n_in, n_out, weight, bias (offsets in context_net, vec4s), input, output (offsets in the state, words),
 // input starts, output starts (offsets in tables: the first unit of degree m or more, m = 0 .. D + 1).
+
+fn known_sum(weight: u32, input: u32, visible: u32) -> f32 {
+    var sum = 0.0;
+    for (var k = 0u; 4u * k < visible; k++) {
+        let i = 4u * k;
+        let at = input + i;
+        let x = vec4(state[at], state[at + 1u], state[at + 2u], state[at + 3u]);
+        sum += dot(context_net[weight + k], select(vec4(0.0), x, vec4(i, i + 1u, i + 2u, i + 3u) < vec4(visible)));
+    }
+    return sum;
+}
 
 // Hidden units of degree d, then the context of dimension d (counted from 0), for samples first .. first + n_samples.
 // Every thread of the workgroup must call it; ends with a barrier.

@@ -46,7 +46,7 @@ pub(super) const LANGEVIN: Check = Check {
         fault("sample_langevin", "phi(GATE, state[here + o])", "state[here + o]"),
         fault(
             "sample_langevin",
-            "(first + item / n_units / n_columns) * params.state_words",
+            "(first + item / n_blocks / n_columns) * params.state_words",
             "first * params.state_words",
         ),
     ],

@@ -17,7 +17,6 @@ const SHARED: &[(&str, &str)] = &[
     ("parametrisation", include_str!("../../shaders/shared/parametrisation.wgsl")),
     ("score_rows", include_str!("../../shaders/shared/score_rows.wgsl")),
     ("image_step", include_str!("../../shaders/shared/image_step.wgsl")),
-    ("known_sum", include_str!("../../shaders/shared/known_sum.wgsl")),
     ("made_step", include_str!("../../shaders/shared/made_step.wgsl")),
     ("sampler", include_str!("../../shaders/shared/sampler.wgsl")),
 ];

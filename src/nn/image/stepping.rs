@@ -153,10 +153,14 @@ impl ImageNet {
             let groups = if self.is_grouped(output) { self.size[2] } else { 1 };
             let units = self.nodes[output.0].channels.div_ceil(groups) + 2;
             let of_unit = match layer {
-                Layer::Convolve(conv) => conv.taps.kernel.n_taps * (self.nodes[conv.input.0].channels.div_ceil(4) + 1),
+                // Each vec4 of the input once, and once more for every load, which may not be shared.
+                Layer::Convolve(conv) => {
+                    conv.taps.kernel.n_taps * (2 * self.nodes[conv.input.0].channels.div_ceil(4) + 1)
+                }
                 _ => 0,
             };
-            (n_samples * (columns * units) as u64).div_ceil(THREADS) * (of_unit as u64 + 1) + 1
+            let blocks = n_samples * (columns * units.div_ceil(8)) as u64;
+            blocks.div_ceil(THREADS / 8) * (of_unit as u64 + 1) + 1
         };
         self.layers.iter().map(of_layer).sum()
     }
