@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashSet};
 use std::path::Path;
 
+use arcsm::config::Activation;
 use arcsm::doctor::CHECKS;
 use arcsm::gpu::reflect::mismatches;
 use arcsm::gpu::{Access, Binding, Gpu, Kernel, KernelSpec, Needs, Scalar, Variant};
@@ -18,13 +19,7 @@ fn constant_sets(spec: &KernelSpec) -> Vec<Vec<u32>> {
         "TANGENT" => u32::from(set % 4 != 1),
         "RESIDUAL" => set % 2,
         "IS_IMAGE_NET" => (set + 1) % 2,
-        "GATE" => {
-            if set % 2 == 0 {
-                4
-            } else {
-                0
-            }
-        }
+        "GATE" => [Activation::Tanh, Activation::Identity][set as usize % 2] as u32,
         unknown => panic!("give the constant {unknown} values to be tested with"),
     };
     let sets = if spec.constants.is_empty() { 1 } else { 6 };
