@@ -87,6 +87,7 @@ pub enum Network {
     /// Masked convolutions with gated residual blocks (van den Oord et al. 2016), for images.
     Gated,
     /// Two streams of shifted convolutions without a blind spot (Salimans et al., "PixelCNN++", 2017), for images.
+    #[value(name = "pixelcnn")]
     PixelCnn,
 }
 

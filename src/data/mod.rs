@@ -736,6 +736,9 @@ mod tests {
             names.extend(path.file_stem().map(|stem| stem.to_string_lossy().into_owned()));
         }
         names.sort();
-        assert_eq!(names, ["cifar10-made", "digits", "faces-64", "gaussian", "mnist", "toy-2d"]);
+        let images = ["mnist-gated", "mnist-made", "mnist-pixelcnn", "mnist-pixelcnn-5x40"];
+        let colour = ["cifar10-gated", "cifar10-made", "cifar10-pixelcnn"];
+        let others = ["digits", "digits-made", "faces-64", "gaussian"];
+        assert_eq!(names, [&colour[..], &others, &images, &["toy-2d"]].concat());
     }
 }

@@ -6,8 +6,6 @@ use crate::nn::{Mask, ParamTable, Scale};
 
 /// Words of a layer in the table.
 const LAYER_WORDS: usize = 26;
-/// Threads of the sampler variant that has the fewest.
-const THREADS: u64 = 32;
 
 /// A value's place in a sample's state.
 #[derive(Debug, Clone, Copy)]
@@ -152,15 +150,15 @@ impl ImageNet {
             let columns = width.min(ahead[output.0] + 1);
             let groups = if self.is_grouped(output) { self.size[2] } else { 1 };
             let units = self.nodes[output.0].channels.div_ceil(groups) + 2;
-            let of_unit = match layer {
-                // Each vec4 of the input once, and once more for every load, which may not be shared.
-                Layer::Convolve(conv) => {
-                    conv.taps.kernel.n_taps * (2 * self.nodes[conv.input.0].channels.div_ceil(4) + 1)
-                }
-                _ => 0,
-            };
             let blocks = n_samples * (columns * units.div_ceil(8)) as u64;
-            blocks.div_ceil(THREADS / 8) * (of_unit as u64 + 1) + 1
+            let (n_taps, quads) = match layer {
+                Layer::Convolve(conv) => (conv.taps.kernel.n_taps, self.nodes[conv.input.0].channels.div_ceil(4)),
+                _ => (0, 0),
+            };
+            // Where loads are shared by eight, four rows of threads share the blocks; else eight rows do.
+            let shared = blocks.div_ceil(4) * (n_taps * (quads + quads.div_ceil(8) + 1) + 1) as u64;
+            let alone = blocks.div_ceil(8) * (n_taps * (2 * quads + 1) + 1) as u64;
+            shared.max(alone) + 1
         };
         self.layers.iter().map(of_layer).sum()
     }
