@@ -41,7 +41,7 @@ pub struct DemoReport {
     pub adapter: String,
     /// Training of the generative model.
     pub training: TrainReport,
-    /// Training of the denoiser, the same model with noisy contexts and sigma = 0.6 only.
+    /// Training of the denoiser, of masked dense layers, with noisy contexts and sigma = 0.6 only.
     pub denoiser_training: TrainReport,
     /// Wall time of all training steps, s.
     pub training_seconds: f64,
@@ -82,10 +82,10 @@ pub fn demo(
         max_seconds: Some(seconds),
     };
     let for_model = seconds * GENERATIVE_SHARE;
-    let generative = fit_to_time(gpu, config.clone(), &data, for_model)?;
+    let generative = fit_to_time(gpu, config, &data, for_model)?;
     let training = train(gpu, &plan("run", generative, for_model), stop, observe)?;
     let for_denoiser = seconds - for_model;
-    let denoiser = fit_to_time(gpu, denoiser_config(config), &data, for_denoiser)?;
+    let denoiser = fit_to_time(gpu, denoiser_config(recipe(Network::Made)?), &data, for_denoiser)?;
     let denoiser_training = train(gpu, &plan("denoiser", denoiser, for_denoiser), stop, observe)?;
 
     let trained = Trained::load(gpu, &training.checkpoint)?;
@@ -124,7 +124,8 @@ fn step_seconds(report: &TrainReport) -> f64 {
     report.steps as f64 * report.seconds_per_step
 }
 
-/// Trained on noisy contexts at one level: then x~ + sigma^2 s estimates E[x_d | x~_1 .. x~_d].
+/// Dense layers see the whole image at once, which helps most when little of it can be trusted. Trained on noisy contexts
+/// at one level: then x~ + sigma^2 s estimates E[x_d | x~_1 .. x~_d].
 fn denoiser_config(mut config: Config) -> Config {
     config.noise.sigma_min = SIGMA;
     config.noise.sigma_max = SIGMA;

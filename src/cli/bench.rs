@@ -67,6 +67,8 @@ enum Case {
     SampleMlq,
     /// Annealed Langevin dynamics
     SampleLangevin,
+    /// Quadrature at its coarsest, 17 evaluations a value: what is left is the context network's work
+    SampleContexts,
 }
 
 /// Recipes of `configs/`, with the images that they are for.
@@ -151,6 +153,10 @@ impl Task for Bench {
                 Case::TrainStep => records.push(bench::train_step(&gpu, &config, shape, protocol)?),
                 Case::SampleMlq => {
                     records.push(sampling(Sampler::multilevel_default(&config.noise, config.train.objective))?);
+                }
+                Case::SampleContexts => {
+                    let coarsest = Sampler::MultiLevel { sigmas: vec![config.noise.sigma_max], points: 8 };
+                    records.push(sampling(coarsest)?);
                 }
                 Case::SampleLangevin => records.push(sampling(Sampler::langevin_default(&config.noise))?),
             }
