@@ -148,10 +148,11 @@ pub fn sample(gpu: &Gpu, trained: &Trained, request: &SampleRequest, progress: &
     request.sampler.check(trained.config.train.objective)?;
     let start = Instant::now();
     let dimensions = trained.model.dimensions();
+    let batch = fitting_batch(gpu, trained, request);
     let mut values = Vec::with_capacity(request.count * dimensions);
     while values.len() < request.count * dimensions {
         let first = values.len() / dimensions;
-        let n_samples = fitting_batch(gpu, trained, request).clamp(1, request.count - first);
+        let n_samples = batch.clamp(1, request.count - first);
         let run = SamplerRun::fitting(gpu, trained, request, first, n_samples)?;
         let n_samples = run.n_samples;
         let done = |share: f64| (first as f64 + share * n_samples as f64) / request.count as f64;

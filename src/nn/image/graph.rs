@@ -21,7 +21,7 @@ pub(super) struct Graph<'t> {
     size: [usize; 2],
 }
 
-/// Positions of the two streams of a PixelCNN++.
+/// Values of the two streams of a PixelCNN++.
 #[derive(Debug, Clone, Copy)]
 struct Streams {
     /// Sees the rows above.

@@ -234,24 +234,18 @@ impl ImageNet {
             // The pixels have none.
             gradients[1..].iter_mut().zip(assigned).for_each(|(place, buffer)| *place = Some(first + buffer));
         }
+        let mut add = |label: &str, shape: &[usize]| {
+            plan.push(Planned::new(label, shape));
+            plan.len() - 1
+        };
         let width = self.dimensions() * self.context;
-        let [context, dcontext, partials] = [plan.len(), plan.len() + 1, plan.len() + 2];
-        if !self.context_is_packed() {
-            plan.extend(["context", "dcontext"].map(|label| Planned::new(label, &[batch, width])));
-        }
-        if training {
+        let context = (!self.context_is_packed()).then(|| add("context", &[batch, width]));
+        let dcontext = context.map(|context| if training { add("dcontext", &[batch, width]) } else { context });
+        let partials = training.then(|| {
             let words = self.convolutions().map(|conv| self.partial_words(conv, batch)).max().unwrap_or(4);
-            plan.push(Planned::new("partial gradients", &[words]));
-        }
-        let packed = self.context_is_packed();
-        Layout {
-            plan,
-            values,
-            gradients,
-            context: (!packed).then_some(context),
-            dcontext: (!packed).then_some(dcontext),
-            partials: training.then_some(if packed { context } else { partials }),
-        }
+            add("partial gradients", &[words])
+        });
+        Layout { plan, values, gradients, context, dcontext, partials }
     }
 
     /// From the layer that makes a value to the last one that reads it.

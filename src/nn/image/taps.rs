@@ -48,8 +48,8 @@ impl Taps {
         Self { kernel, above: side / 2, left: side / 2, mask, scale: Scale::Same }
     }
 
-    /// 2 x 3: the own row, and `shift` rows above it the same; nothing to the own row's right is hidden, so this is for
-    /// values that see only rows above.
+    /// 2 x 3: the position and its neighbours to the left and right, and the three above these: for values that see only
+    /// the rows above their own.
     pub fn down() -> Self {
         let kernel = KernelShape { n_taps: 6, rows: 2, columns: 3 };
         Self { kernel, above: 1, left: 1, mask: Mask::None, scale: Scale::Same }
