@@ -3,10 +3,11 @@
 //   x = y + sigma_L^2 s(y, sigma_L)
 //
 // Runs the evaluations first_evaluation .. end_evaluation of the flat sequence (dimension, step); a dimension takes
-// n_levels * T + 1 of them. A workgroup of 8 x 64 / ROWS threads owns 64 samples, the tile of score_net. State stays in memory
-// between dispatches, so the draw does not depend on how the sequence is cut.
+// n_levels * T + 1 of them. A workgroup owns group_samples samples, at most 64, two a thread: the lines of
+// score_net's tile. State stays in memory between dispatches, so the draw does not depend on how the sequence is cut.
 
 const TANGENT = 0u;
+const KEEP = 0u;
 
 struct Params {
     n_samples: u32,
@@ -26,6 +27,7 @@ struct Params {
     incremental: u32,
     context_at: u32,
     state_words: u32,
+    group_samples: u32,
     n_groups: u32,
     scratch_words: u32,
     n_net: u32,
@@ -40,7 +42,7 @@ struct Params {
 @group(0) @binding(1) var<storage, read> net: array<vec4<f32>>; // (n_net)
 @group(0) @binding(2) var<storage, read> context_net: array<vec4<f32>>; // (n_context_net)
 @group(0) @binding(3) var<storage, read> tables: array<u32>; // (n_tables)
-@group(0) @binding(4) var<storage, read_write> state: array<f32>; // (n_samples, state_words)
+@group(0) @binding(4) var<storage, read_write> state: array<vec4<f32>>; // (n_samples, state_words)
 @group(0) @binding(5) var<storage, read_write> scratch: array<vec4<f32>>; // (n_groups, scratch_words)
 
 //#include philox
@@ -48,6 +50,8 @@ struct Params {
 //#include activation
 //#include parametrisation
 //#include score_net
+//#include quotient
+//#include state
 //#include made_step
 //#include image_step
 //#include context_step
@@ -63,46 +67,50 @@ fn chain_at(sample: u32) -> u32 {
     return sample * params.state_words + params.context_at + 4u * quads(params.context_width);
 }
 
-@compute @workgroup_size(8, 64u / ROWS)
+// Step n of a sample's dimension d from y and the drift sigma^2 s; the last one gives x.
+fn move_on(sample: u32, d: u32, n: u32, y: f32, sigma: f32, drift: f32) {
+    if n == params.n_levels * params.steps {
+        set_state(sample * params.state_words + d, y + drift);
+    } else {
+        let noise = sqrt(params.step_size) * sigma * normal(sample, d, n + 1u);
+        set_state(chain_at(sample), y + 0.5 * params.step_size * drift + noise);
+    }
+}
+
+@compute @workgroup_size(8, TILE_LINES / 16u)
 fn sample_langevin(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
     let thread = local.y * 8u + local.x;
-    let first = group.x * TILE_LINES;
-    let n_rows = min(TILE_LINES, params.n_samples - first);
+    let first = group.x * params.group_samples;
+    let n_samples = min(params.group_samples, params.n_samples - first);
     let base = group.x * (params.scratch_words / 4u);
-    let layer = score_layer(0u);
-    let n_quads = quads(layer.n_in);
     let evaluations = params.n_levels * params.steps + 1u;
+    let even = first + min(2u * thread, n_samples - 1u);
+    let odd = first + min(2u * thread + 1u, n_samples - 1u);
     for (var e = params.first_evaluation; e < params.end_evaluation; e++) {
         let d = e / evaluations;
         let n = e % evaluations;
         let sigma = level_sigma(min(n / params.steps, params.n_levels - 1u));
-        if n == 0u && params.incremental == 1u {
-            context_advance(d, first, n_rows, thread);
-        }
-        // The context columns stay from the evaluation before.
-        let first_quad = select(params.context_width / 4u, 0u, n == 0u || e == params.first_evaluation);
-        for (var row = thread; row < n_rows; row += THREADS) {
-            let sample = first + row;
-            if n == 0u {
-                state[chain_at(sample)] =
-                    params.mean + sqrt(params.sd * params.sd + sigma * sigma) * normal(sample, d, 0u);
+        if n == 0u {
+            if params.incremental == 1u {
+                context_advance(d, first, n_samples, thread);
             }
-            for (var quad = first_quad; quad < n_quads; quad++) {
-                scratch[base + layer.input + row * n_quads + quad] = point_quad(sample, quad, state[chain_at(sample)], sigma);
+            let spread = sqrt(params.sd * params.sd + sigma * sigma);
+            if 2u * thread < n_samples {
+                set_state(chain_at(even), params.mean + spread * normal(even, d, 0u));
+                set_state(chain_at(odd), params.mean + spread * normal(odd, d, 0u));
             }
         }
-        storageBarrier();
-        workgroupBarrier();
-        score_hidden_layers(base, params.n_layers, local.xy, n_rows);
-        for (var row = thread; row < n_rows; row += THREADS) {
-            let sample = first + row;
-            let y = state[chain_at(sample)];
-            let drift = sigma * sigma * point_score(base, row, y, sigma);
-            if n + 1u == evaluations {
-                state[sample * params.state_words + d] = y + drift;
-            } else {
-                let noise = sqrt(params.step_size) * sigma * normal(sample, d, n + 1u);
-                state[chain_at(sample)] = y + 0.5 * params.step_size * drift + noise;
+        // Threads of one row go together: they share what they load.
+        if local.y * 16u < n_samples {
+            let y = vec2(state_word(chain_at(even)), state_word(chain_at(odd)));
+            // The context columns stay from the evaluation before.
+            let first_quad = select(params.context_width / 4u, 0u, n == 0u || e == params.first_evaluation);
+            let drift = sigma * sigma * point_scores(base, vec2(even, odd), y, sigma, first_quad, local.x, 2u * thread);
+            if 2u * thread < n_samples {
+                move_on(even, d, n, y.x, sigma, drift.x);
+            }
+            if 2u * thread + 1u < n_samples {
+                move_on(odd, d, n, y.y, sigma, drift.y);
             }
         }
         storageBarrier();

@@ -4,10 +4,13 @@
 // integral of the score (trapezoid). Level l: y' from p_sigma_l(y') N(y; y', tau^2), tau^2 = sigma_{l-1}^2 - sigma_l^2,
 // on G points of y +- 3.5 tau. Last: x = y + sigma_L^2 s(y, sigma_L). All points of a level are evaluated together.
 //
-// A workgroup of 8 x 64 / ROWS threads owns one sample; a tile of score_net is 64 points. State stays in memory between
-// dispatches, so the draw does not depend on how the dimensions are cut into dispatches.
+// A workgroup owns SAMPLES samples, at most 8; their points fill the tiles of score_net, and each chain is
+// followed by a thread of its own. State stays in memory between dispatches, so the draw does not depend on how the
+// dimensions are cut into dispatches.
 
 const TANGENT = 0u;
+const KEEP = 0u;
+const MAX_POINTS = 256u;
 
 struct Params {
     n_samples: u32,
@@ -27,6 +30,7 @@ struct Params {
     incremental: u32,
     context_at: u32,
     state_words: u32,
+    n_groups: u32,
     scratch_words: u32,
     n_net: u32,
     n_context_net: u32,
@@ -41,127 +45,126 @@ struct Params {
 @group(0) @binding(1) var<storage, read> net: array<vec4<f32>>; // (n_net)
 @group(0) @binding(2) var<storage, read> context_net: array<vec4<f32>>; // (n_context_net)
 @group(0) @binding(3) var<storage, read> tables: array<u32>; // (n_tables)
-@group(0) @binding(4) var<storage, read_write> state: array<f32>; // (n_samples, state_words)
-@group(0) @binding(5) var<storage, read_write> scratch: array<vec4<f32>>; // (n_samples, scratch_words)
+@group(0) @binding(4) var<storage, read_write> state: array<vec4<f32>>; // (n_samples, state_words)
+@group(0) @binding(5) var<storage, read_write> scratch: array<vec4<f32>>; // (n_groups, scratch_words)
 
-var<workgroup> scores: array<f32, 256>;
-var<workgroup> density: array<f32, 256>;
-var<workgroup> drawn: f32;
-var<workgroup> highest: f32;
+// Of every sample: scores of its points, then energies, then densities; and the place of its first point.
+var<workgroup> points_of: array<f32, SAMPLES * MAX_POINTS>;
+var<workgroup> starts: array<f32, SAMPLES>;
 
 //#include philox
 //#include broadcast
 //#include activation
 //#include parametrisation
 //#include score_net
+//#include quotient
+//#include state
 //#include made_step
 //#include image_step
 //#include context_step
 //#include sampler
-// scores[p] = s(start + p step, sigma) for p < n_points. Ends with a barrier.
-fn evaluate_points(sample: u32, base: u32, start: f32, step: f32, n_points: u32, sigma: f32, local: vec2<u32>) {
-    let thread = local.y * 8u + local.x;
-    let layer = score_layer(0u);
-    let n_quads = quads(layer.n_in);
-    for (var first = 0u; first < n_points; first += TILE_LINES) {
-        let n_rows = min(TILE_LINES, n_points - first);
-        for (var item = thread; item < n_rows * n_quads; item += THREADS) {
-            let y = start + f32(first + item / n_quads) * step;
-            scratch[base + layer.input + item] = point_quad(sample, item % n_quads, y, sigma);
-        }
-        storageBarrier();
-        workgroupBarrier();
-        score_hidden_layers(base, params.n_layers, local, n_rows);
-        for (var row = thread; row < n_rows; row += THREADS) {
-            scores[first + row] = point_score(base, row, start + f32(first + row) * step, sigma);
-        }
-        storageBarrier();
-        workgroupBarrier();
+// points_of[.., p] = s(start + p step, sigma) for p < n_points of each of the samples from `first` on.
+fn evaluate_points(base: u32, first: u32, n_samples: u32, step: f32, n_points: u32, sigma: f32, local: vec2<u32>) {
+    let line = 2u * (local.y * 8u + local.x);
+    let n_lines = n_samples * n_points;
+    // Threads of one row leave together: they share what they load.
+    for (var tile = local.y * 16u; tile < n_lines; tile += TILE_LINES) {
+        let even = min(tile + 2u * local.x, n_lines - 1u);
+        let odd = min(even + 1u, n_lines - 1u);
+        let sample = vec2(even / n_points, odd / n_points);
+        let point = vec2(even % n_points, odd % n_points);
+        let y = vec2(starts[sample.x], starts[sample.y]) + vec2<f32>(point) * step;
+        let s = point_scores(base, first + sample, y, sigma, 0u, local.x, line);
+        points_of[sample.x * MAX_POINTS + point.x] = s.x;
+        points_of[sample.y * MAX_POINTS + point.y] = s.y;
     }
 }
 
-// density[p] = exp(integral of the score - (point - centre)^2 inverse_variance / 2), scaled to a maximum of 1.
-fn integrate(start: f32, step: f32, n_points: u32, centre: f32, inverse_variance: f32, thread: u32) {
-    if thread == 0u {
-        var energy = 0.0;
-        var top = -3.0e38;
-        for (var p = 0u; p < n_points; p++) {
-            if p > 0u {
-                energy += 0.5 * (scores[p - 1u] + scores[p]) * step;
-            }
-            let offset = start + f32(p) * step - centre;
-            density[p] = energy - 0.5 * offset * offset * inverse_variance;
-            top = max(top, density[p]);
+// Density exp(integral of the score - (point - centre)^2 inverse_variance / 2) on a sample's points from its scores there,
+// and the value where its distribution function, piecewise quadratic, is u.
+fn draw_point(at: u32, start: f32, step: f32, n_points: u32, centre: f32, inverse_variance: f32, u: f32) -> f32 {
+    var energy = 0.0;
+    var top = -3.0e38;
+    var score = points_of[at];
+    for (var p = 0u; p < n_points; p++) {
+        let left = score;
+        score = points_of[at + p];
+        energy += select(0.0, 0.5 * (left + score) * step, p > 0u);
+        let offset = start + f32(p) * step - centre;
+        let log_density = energy - 0.5 * offset * offset * inverse_variance;
+        points_of[at + p] = log_density;
+        top = max(top, log_density);
+    }
+    var total = 0.0;
+    var density = 0.0;
+    for (var p = 0u; p < n_points; p++) {
+        let left = density;
+        density = exp(max(points_of[at + p] - top, -87.0));
+        points_of[at + p] = density;
+        total += select(0.0, 0.5 * (left + density), p > 0u);
+    }
+    var rest = u * total;
+    var cell = 0u;
+    for (; cell + 2u < n_points; cell++) {
+        let mass = 0.5 * (points_of[at + cell] + points_of[at + cell + 1u]);
+        if rest < mass {
+            break;
         }
-        highest = top;
+        rest -= mass;
     }
-    workgroupBarrier();
-    for (var p = thread; p < n_points; p += THREADS) {
-        density[p] = exp(max(density[p] - highest, -87.0));
-    }
-    workgroupBarrier();
+    let left = points_of[at + cell];
+    let root = sqrt(max(left * left + 2.0 * (points_of[at + cell + 1u] - left) * rest, 0.0));
+    let t = clamp(2.0 * rest / max(left + root, 1e-30), 0.0, 1.0);
+    return start + (f32(cell) + t) * step;
 }
 
-// Inverse CDF of the piecewise linear density, into `drawn`. Ends with a barrier.
-fn invert(start: f32, step: f32, n_points: u32, u: f32, thread: u32) {
-    if thread == 0u {
-        var total = 0.0;
-        for (var p = 0u; p + 1u < n_points; p++) {
-            total += 0.5 * (density[p] + density[p + 1u]);
-        }
-        var rest = u * total;
-        var cell = 0u;
-        for (; cell + 2u < n_points; cell++) {
-            let mass = 0.5 * (density[cell] + density[cell + 1u]);
-            if rest < mass {
-                break;
-            }
-            rest -= mass;
-        }
-        let left = density[cell];
-        let root = sqrt(max(left * left + 2.0 * (density[cell + 1u] - left) * rest, 0.0));
-        let t = clamp(2.0 * rest / max(left + root, 1e-30), 0.0, 1.0);
-        drawn = start + (f32(cell) + t) * step;
-    }
-    workgroupBarrier();
-}
-
-@compute @workgroup_size(8, 64u / ROWS)
+@compute @workgroup_size(8, TILE_LINES / 16u)
 fn sample_multilevel(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
-    let sample = group.x;
+    let first = group.x * SAMPLES;
+    let n_samples = min(SAMPLES, params.n_samples - first);
     let thread = local.y * 8u + local.x;
-    let base = sample * (params.scratch_words / 4u);
+    let base = group.x * (params.scratch_words / 4u);
+    let seed = vec2(params.seed_low, params.seed_high);
     for (var d = params.first_dimension; d < params.end_dimension; d++) {
         if params.incremental == 1u {
-            context_advance(d, sample, 1u, thread);
+            context_advance(d, first, n_samples, thread);
         }
         var y = 0.0;
-        var above = 0.0;
-        for (var level = 0u; level < params.n_levels; level++) {
-            let sigma = level_sigma(level);
+        // After the levels one more evaluation, at y itself.
+        for (var level = 0u; level <= params.n_levels; level++) {
+            let sigma = level_sigma(min(level, params.n_levels - 1u));
+            let above = level_sigma(max(level, 1u) - 1u);
             var n_points = 2u * params.points;
             var start = params.low - 4.0 * sigma;
             var span = params.high - params.low + 8.0 * sigma;
             var inverse_variance = 0.0;
-            if level > 0u {
+            if level == params.n_levels {
+                n_points = 1u;
+                start = y;
+                span = 0.0;
+            } else if level > 0u {
                 let variance = above * above - sigma * sigma;
                 n_points = params.points;
                 span = 7.0 * sqrt(variance);
                 start = y - 0.5 * span;
                 inverse_variance = 1.0 / variance;
             }
-            let step = span / f32(n_points - 1u);
-            evaluate_points(sample, base, start, step, n_points, sigma, local.xy);
-            integrate(start, step, n_points, y, inverse_variance, thread);
-            let seed = vec2(params.seed_low, params.seed_high);
-            let bits = random_bits(seed, STREAM_MULTILEVEL, params.first_sample + sample, d, level);
-            invert(start, step, n_points, uniform_from(bits.x), thread);
-            y = drawn;
-            above = sigma;
-        }
-        evaluate_points(sample, base, y, 0.0, 1u, above, local.xy);
-        if thread == 0u {
-            state[sample * params.state_words + d] = y + above * above * scores[0];
+            let step = span / f32(max(n_points, 2u) - 1u);
+            if thread < n_samples {
+                starts[thread] = start;
+            }
+            workgroupBarrier();
+            evaluate_points(base, first, n_samples, step, n_points, sigma, local.xy);
+            workgroupBarrier();
+            if thread < n_samples {
+                let bits = random_bits(seed, STREAM_MULTILEVEL, params.first_sample + first + thread, d, level);
+                let at = thread * MAX_POINTS;
+                if level == params.n_levels {
+                    set_state((first + thread) * params.state_words + d, y + sigma * sigma * points_of[at]);
+                } else {
+                    y = draw_point(at, start, step, n_points, y, inverse_variance, uniform_from(bits.x));
+                }
+            }
         }
         storageBarrier();
         workgroupBarrier();

@@ -1,9 +1,10 @@
 // s and ds/dx~ of the shared score network, for every row (sample and dimension, x~, sigma, eps)
 //
-// A workgroup of 8 x 64 / ROWS threads owns tiles of 32 rows, each a pair of value and tangent (score_net), and strides over
-// the rows; its activations live in its own part of scratch.
+// A workgroup of 8 x 4 threads owns tiles of 32 rows, a thread each, a pair of value and tangent (score_net), and strides
+// over the rows; its activations live in its own part of scratch.
 
 const TANGENT = 1u;
+const KEEP = 0u;
 
 struct Params {
     n_rows: u32,
@@ -32,20 +33,16 @@ struct Params {
 //#include parametrisation
 //#include score_net
 //#include score_rows
-@compute @workgroup_size(8, 64u / ROWS)
+@compute @workgroup_size(8, TILE_LINES / 16u)
 fn score_forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
     let thread = local.y * 8u + local.x;
     let base = group.x * (params.scratch_words / 4u);
     for (var first = group.x * ROWS_PER_TILE; first < params.n_rows; first += params.n_groups * ROWS_PER_TILE) {
         let n_rows = min(ROWS_PER_TILE, params.n_rows - first);
-        write_inputs(base, first, n_rows, thread);
-        storageBarrier();
-        workgroupBarrier();
-        score_hidden_layers(base, params.n_layers, local.xy, VIRTUAL * n_rows);
-        for (var index = thread; index < n_rows; index += THREADS) {
-            result[first + index] = vec4(score_and_slope(base, first, index), 0.0, 0.0);
+        write_inputs(base, first, n_rows, 2u * thread);
+        let f = score_output(base, params.n_layers, local.x, 2u * thread);
+        if thread < n_rows {
+            result[first + thread] = vec4(score_and_slope(rows[first + thread], f.x, f.y), 0.0, 0.0);
         }
-        storageBarrier();
-        workgroupBarrier();
     }
 }

@@ -7,8 +7,12 @@
 // from ds = (dJ/ds) and ds' = (dJ/ds'), J averaged over the batch. Writes dJ/dcontext of the row, and per workgroup the
 // weight gradient and loss of its rows (sum_partials adds the workgroups up in order).
 //
-// A workgroup of 8 x 64 / ROWS threads owns tiles of 64 lines (score_net) and strides over the rows. dz and dt overwrite z and t
-// in place; their padding is zero because that of the weights is. Its part of scratch: [activations | gradient, laid out as net | loss].
+// A workgroup of 8 x 4 threads owns tiles of 64 lines, two a thread (score_net), and strides over the rows. Layer by layer a
+// thread carries its own lines back, and all of them together sum the weight gradient over the tile's lines. dz and dt
+// overwrite z and t in place; their padding is zero because that of the weights is. Its part of scratch:
+// [activations | gradient, laid out as net | loss].
+
+const KEEP = 1u;
 
 struct Params {
     n_rows: u32,
@@ -36,9 +40,9 @@ struct Params {
 @group(0) @binding(5) var<storage, read_write> scratch: array<vec4<f32>>; // (n_groups, scratch_words)
 @group(0) @binding(6) var<storage, read_write> dcontext: array<f32>; // (batch, dimensions * context_width)
 
-// dJ/df of each line of the tile, and the loss of each row.
-var<workgroup> seeds: array<f32, 64>;
-var<workgroup> losses: array<f32, 64>;
+// dJ/df of each line of the tile, and the loss of each thread's rows.
+var<workgroup> seeds: array<f32, TILE_LINES>;
+var<workgroup> losses: array<f32, THREADS>;
 
 //#include broadcast
 //#include activation
@@ -77,35 +81,35 @@ fn row_weight(index: u32) -> f32 {
     return f32(min(params.row_stride, n_all - index * params.row_stride)) / f32(params.batch);
 }
 
-// Loss of each row, and the seeds dJ/df, dJ/df' of its lines; lines past the end get zero.
-fn write_seeds(base: u32, first: u32, n_rows: u32, thread: u32) {
-    for (var line = thread; line < TILE_LINES; line += THREADS) {
-        losses[line] = 0.0;
-        seeds[line] = 0.0;
+// The loss of a thread's rows, and the seeds dJ/df, dJ/df' of its lines from the network's output on them.
+fn seeds_of(first: u32, n_rows: u32, thread: u32, f: vec2<f32>) -> vec2<f32> {
+    if TANGENT == 1u {
+        let terms = row_terms(first, n_rows, thread, f.x, f.y);
+        losses[thread] = terms.x;
+        return terms.yz;
     }
-    workgroupBarrier();
-    for (var index = thread; index < n_rows; index += THREADS) {
-        let row = rows[first + index];
-        let value = score_and_slope(base, first, index);
-        let terms = row_weight(first + index) * objective(value.x, value.y, row);
-        let gain = score_gain(bitcast<f32>(row.z), params.sd);
-        losses[index] = terms.x;
-        seeds[VIRTUAL * index] = terms.y * gain;
-        if TANGENT == 1u {
-            seeds[2u * index + 1u] = terms.z * gain;
-        }
-    }
-    workgroupBarrier();
+    let even = row_terms(first, n_rows, 2u * thread, f.x, 0.0);
+    let odd = row_terms(first, n_rows, 2u * thread + 1u, f.y, 0.0);
+    losses[thread] = even.x + odd.x;
+    return vec2(even.y, odd.y);
+}
+
+// (loss, dJ/df, dJ/df') of the tile's row number `index`; zero past the end.
+fn row_terms(first: u32, n_rows: u32, index: u32, f: f32, f_tangent: f32) -> vec3<f32> {
+    let row = rows[first + min(index, n_rows - 1u)];
+    let value = score_and_slope(row, f, f_tangent);
+    let gain = score_gain(bitcast<f32>(row.z), params.sd);
+    let terms = row_weight(first + index) * objective(value.x, value.y, row) * vec3(1.0, gain, gain);
+    return select(vec3(0.0), terms, vec3(index < n_rows));
 }
 
 // dW, db of the output layer, summed over the tile in order, and the loss.
 fn output_gradient(base: u32, layer: Layer, thread: u32) {
-    let n_quads = quads(layer.n_in);
     let gradient = base + params.gradient_at / 4u;
-    for (var k = thread; k < n_quads; k += THREADS) {
+    for (var k = thread; k < quads(layer.n_in); k += THREADS) {
         var sum = scratch[gradient + layer.weight + k];
         for (var line = 0u; line < TILE_LINES; line++) {
-            sum += seeds[line] * scratch[base + layer.input + line * n_quads + k];
+            sum += seeds[line] * scratch[tile_at(base + layer.input, k, line)];
         }
         scratch[gradient + layer.weight + k] = sum;
     }
@@ -113,9 +117,11 @@ fn output_gradient(base: u32, layer: Layer, thread: u32) {
         var bias = 0.0;
         var loss = 0.0;
         for (var line = 0u; line < TILE_LINES; line++) {
-            loss += losses[line];
             if line % VIRTUAL == 0u {
                 bias += seeds[line];
+            }
+            if line < THREADS {
+                loss += losses[line];
             }
         }
         scratch[gradient + layer.bias].x += bias;
@@ -123,158 +129,171 @@ fn output_gradient(base: u32, layer: Layer, thread: u32) {
     }
 }
 
-// Turns dh, dh' of a pair of lines into dz, dt, in place of z, t.
-fn through_activation(at: u32, out_quads: u32, dh_even: vec4<f32>, dh_odd: vec4<f32>) {
-    let even = scratch[at];
-    let odd = scratch[at + out_quads];
-    let first = phi_first_4(ACTIVATION, even);
+// Turns dh, dh' of a thread's lines into dz, dt, in place of z, t.
+fn through_activation(z: u32, quad: u32, line: u32, dh: Pair) {
+    let at = load_pair(z, quad, line);
+    let first = phi_first_4(ACTIVATION, at.even);
     if TANGENT == 1u {
-        scratch[at] = dh_even * first + dh_odd * phi_second_4(ACTIVATION, even) * odd;
-        scratch[at + out_quads] = dh_odd * first;
+        let even = dh.even * first + dh.odd * phi_second_4(ACTIVATION, at.even) * at.odd;
+        store_pair(z, quad, line, Pair(even, dh.odd * first));
     } else {
-        scratch[at] = dh_even * first;
-        scratch[at + out_quads] = dh_odd * phi_first_4(ACTIVATION, odd);
+        store_pair(z, quad, line, Pair(dh.even * first, dh.odd * phi_first_4(ACTIVATION, at.odd)));
     }
 }
 
 // dz, dt of the last hidden layer from the seeds.
-fn last_hidden_backward(base: u32, output: Layer, hidden: Layer, thread: u32) {
-    let n_quads = quads(output.n_in);
-    for (var item = thread; item < TILE_LINES / 2u * n_quads; item += THREADS) {
-        let line = item / n_quads * 2u;
-        let w = net[output.weight + item % n_quads];
-        through_activation(base + hidden.z + line * n_quads + item % n_quads, n_quads, seeds[line] * w, seeds[line + 1u] * w);
+fn last_hidden_backward(base: u32, output: Layer, hidden: Layer, line: u32, seed: vec2<f32>) {
+    for (var quad = 0u; quad < quads(output.n_in); quad++) {
+        let w = net[output.weight + quad];
+        through_activation(base + hidden.z, quad, line, Pair(seed.x * w, seed.y * w));
     }
 }
 
-// dW += dz^T h_in over the tile's lines, for the ROWS outputs from local.y * ROWS on of every 64, and inputs
-// local.x * 4 .. + 4 of every 32.
-fn weight_gradient(base: u32, layer: Layer, local: vec2<u32>, n_lines: u32) {
+// dW += dz^T h_in and db += dz over the tile's lines: for the 16 inputs from 16 local.y on of every 64, and the output
+// quads local.x and local.x + 8 of every 16. Lane l of LANES neighbours loads the inputs of line l for all of them.
+fn weight_gradient(base: u32, layer: Layer, local: vec2<u32>) {
     let in_quads = quads(layer.n_in);
     let out_quads = quads(layer.n_out);
-    let gradient = base + params.gradient_at / 4u + layer.weight;
-    for (var row = local.y * ROWS; row < layer.n_out; row += 64u) {
-        //#for q in 0..ROWS/4
-        let row{q} = base + layer.z + min(row / 4u + {q}u, out_quads - 1u);
+    for (var block = 4u * local.y; block < in_quads; block += 16u) {
+        //#for q in 0..4
+        let input{q} = min(block + {q}u, in_quads - 1u);
         //#end
-        for (var tile = 0u; tile < in_quads; tile += TILE_COLUMNS / 4u) {
-            let quad = tile + local.x;
-            //#for h in 0..16/ROWS
-            let quad{h} = base + layer.input + min(quad + {h}u * 8u, in_quads - 1u);
-            //#for r in 0..ROWS
+        for (var tile = 0u; tile < out_quads; tile += 16u) {
+            //#for h in 0..2
+            let quad{h} = tile + local.x + {h}u * 8u;
+            let dz_at{h} = tile_at(base + layer.z, min(quad{h}, out_quads - 1u), 0u);
+            var bias{h} = vec4(0.0);
+            //#for r in 0..16
             var acc{r}_{h} = vec4(0.0);
             //#end
             //#end
-            for (var first = 0u; first < n_lines; first += LANES) {
-                let own = min(first + local.x % LANES, n_lines - 1u) * out_quads;
-                //#for q in 0..ROWS/4
-                let own{q} = scratch[row{q} + own];
+            for (var first = 0u; first < TILE_LINES; first += 8u) {
+                //#for q in 0..4
+                let own{q} = scratch[tile_at(base + layer.input, input{q}, first + local.x)];
                 //#end
-                for (var line = first; line < min(first + LANES, n_lines); line++) {
-                    //#for h in 0..16/ROWS
-                    let h{h} = scratch[quad{h} + line * in_quads];
-                    //#end
-                    //#for q in 0..ROWS/4
-                    let dz{q} = broadcast(own{q}, line - first);
-                    //#end
-                    //#for r in 0..ROWS
-                    //#for h in 0..16/ROWS
-                    acc{r}_{h} += dz{r/4}[{r%4}] * h{h};
-                    //#end
-                    //#end
+                //#for l in 0..8
+                //#for h in 0..2
+                let dz{l}_{h} = scratch[dz_at{h} + first + {l}u];
+                //#end
+                //#for q in 0..4
+                let x{l}_{q} = shared_input(own{q}, {l}u, tile_at(base + layer.input, input{q}, first + {l}u));
+                //#end
+                //#end
+                //#for h in 0..2
+                bias{h} += dz0_{h} + dz2_{h} + dz4_{h} + dz6_{h};
+                if TANGENT == 0u {
+                    bias{h} += dz1_{h} + dz3_{h} + dz5_{h} + dz7_{h};
                 }
+                //#for r in 0..16
+                acc{r}_{h} += x0_{r/4}[{r%4}] * dz0_{h} + x1_{r/4}[{r%4}] * dz1_{h} + x2_{r/4}[{r%4}] * dz2_{h}
+                    + x3_{r/4}[{r%4}] * dz3_{h} + x4_{r/4}[{r%4}] * dz4_{h} + x5_{r/4}[{r%4}] * dz5_{h}
+                    + x6_{r/4}[{r%4}] * dz6_{h} + x7_{r/4}[{r%4}] * dz7_{h};
+                //#end
+                //#end
             }
-            //#for h in 0..16/ROWS
-            if quad + {h}u * 8u < in_quads {
-                //#for r in 0..ROWS
-                if row + {r}u < layer.n_out {
-                    scratch[gradient + (row + {r}u) * in_quads + quad + {h}u * 8u] += acc{r}_{h};
+            //#for h in 0..2
+            if quad{h} < out_quads {
+                //#for q in 0..4
+                if block + {q}u < in_quads {
+                    add_gradient(base, layer, quad{h}, block + {q}u, acc{4q}_{h}, acc{4q+1}_{h}, acc{4q+2}_{h}, acc{4q+3}_{h});
                 }
                 //#end
+                if block == 0u {
+                    scratch[base + params.gradient_at / 4u + layer.bias + quad{h}] += bias{h};
+                }
             }
             //#end
         }
     }
 }
 
-// db += sum of dz over the value lines.
-fn bias_gradient(base: u32, layer: Layer, thread: u32, n_lines: u32) {
-    let out_quads = quads(layer.n_out);
-    let gradient = base + params.gradient_at / 4u + layer.bias;
-    for (var k = thread; k < out_quads; k += THREADS) {
-        var sum = scratch[gradient + k];
-        for (var line = 0u; line < n_lines; line += VIRTUAL) {
-            sum += scratch[base + layer.z + line * out_quads + k];
-        }
-        scratch[gradient + k] = sum;
+// An input quad of a line: lane l of LANES neighbours has it as its own, or nobody has.
+fn shared_input(own: vec4<f32>, l: u32, at: u32) -> vec4<f32> {
+    if LANES > 1u {
+        return broadcast(own, l);
     }
+    return scratch[at];
 }
 
-// dh_in = W^T dz on both lines of each pair; for hidden inputs straight through the activation below, for the network's
-// input into dcontext.
-fn input_gradient(base: u32, index: u32, local: vec2<u32>, first_row: u32, n_rows: u32) {
+// Four outputs by four inputs; `by_input` holds the outputs of each input.
+fn add_gradient(
+    base: u32, layer: Layer, out_quad: u32, in_quad: u32, by_0: vec4<f32>, by_1: vec4<f32>, by_2: vec4<f32>, by_3: vec4<f32>,
+) {
+    let in_quads = quads(layer.n_in);
+    let at = base + params.gradient_at / 4u + layer.weight + 4u * out_quad * in_quads + in_quad;
+    //#for j in 0..4
+    if 4u * out_quad + {j}u < layer.n_out {
+        scratch[at + {j}u * in_quads] += vec4(by_0[{j}], by_1[{j}], by_2[{j}], by_3[{j}]);
+    }
+    //#end
+}
+
+// dh_in = W^T dz on a thread's lines, eight inputs at a time; for hidden inputs straight through the activation below, for
+// the network's input into dcontext.
+fn input_gradient(base: u32, index: u32, lane: u32, line: u32, first_row: u32, n_rows: u32) {
     let layer = score_layer(index);
     let in_quads = quads(layer.n_in);
     let out_quads = quads(layer.n_out);
-    let line = local.y * ROWS;
-    if line >= VIRTUAL * n_rows {
-        return;
-    }
-    let dz = base + layer.z + line * out_quads;
-    for (var tile = 0u; tile < in_quads; tile += TILE_COLUMNS / 4u) {
-        let column = tile + local.x;
-        //#for h in 0..16/ROWS
-        let column{h} = min(column + {h}u * 8u, in_quads - 1u);
-        //#for r in 0..ROWS
-        var acc{r}_{h} = vec4(0.0);
+    let needed_quads = select(in_quads, quads(params.context_width), index == 0u);
+    //#for k in 0..QUADS_1
+    var dz{k} = load_inside(base + layer.z, {k}u, out_quads, line);
+    //#end
+    for (var quad = 0u; quad < needed_quads; quad += 2u) {
+        let quad1 = min(quad + 1u, in_quads - 1u);
+        //#for h in 0..2
+        var even{h} = vec4(0.0);
+        var odd{h} = vec4(0.0);
         //#end
-        //#end
-        for (var first = 0u; first < out_quads; first += LANES) {
-            let own = dz + min(first + local.x % LANES, out_quads - 1u);
-            //#for r in 0..ROWS
-            let own{r} = scratch[own + {r}u * out_quads];
+        for (var chunk = 0u; chunk < out_quads; chunk += QUADS_1) {
+            //#for w in 0..WIDE
+            //#for k in 0..QUADS_1
+            dz{k} = load_inside(base + layer.z, chunk + {k}u, out_quads, line);
             //#end
-            for (var k = first; k < min(first + LANES, out_quads); k++) {
-                //#for r in 0..ROWS
-                let a{r} = broadcast(own{r}, k - first);
-                //#end
-                //#for h in 0..16/ROWS
-                //#for j in 0..4
-                let w{h}_{j} = net[layer.weight + min(4u * k + {j}u, layer.n_out - 1u) * in_quads + column{h}];
-                //#end
-                //#for r in 0..ROWS
-                acc{r}_{h} += a{r}.x * w{h}_0 + a{r}.y * w{h}_1 + a{r}.z * w{h}_2 + a{r}.w * w{h}_3;
-                //#end
-                //#end
-            }
+            //#end
+            let first = 4u * chunk;
+            //#for m in 0..QUADS_1/2
+            let own_row{m} = layer.weight + min(first + {m}u * 8u + lane, layer.n_out - 1u) * in_quads;
+            let own{m}_0 = net[own_row{m} + quad];
+            let own{m}_1 = net[own_row{m} + quad1];
+            //#for j in 0..4
+            let row{m}_{j} = layer.weight + min(first + {m}u * 8u + {j}u, layer.n_out - 1u) * in_quads;
+            let low{m}_{j}_0 = shared_weight(own{m}_0, {j}u, row{m}_{j} + quad);
+            even0 += low{m}_{j}_0 * dz{2m}.even[{j}];
+            odd0 += low{m}_{j}_0 * dz{2m}.odd[{j}];
+            let low{m}_{j}_1 = shared_weight(own{m}_1, {j}u, row{m}_{j} + quad1);
+            even1 += low{m}_{j}_1 * dz{2m}.even[{j}];
+            odd1 += low{m}_{j}_1 * dz{2m}.odd[{j}];
+            //#end
+            //#for j in 0..4
+            let next_row{m}_{j} = layer.weight + min(first + {m}u * 8u + 4u + {j}u, layer.n_out - 1u) * in_quads;
+            let high{m}_{j}_0 = shared_weight(own{m}_0, 4u + {j}u, next_row{m}_{j} + quad);
+            even0 += high{m}_{j}_0 * dz{2m+1}.even[{j}];
+            odd0 += high{m}_{j}_0 * dz{2m+1}.odd[{j}];
+            let high{m}_{j}_1 = shared_weight(own{m}_1, 4u + {j}u, next_row{m}_{j} + quad1);
+            even1 += high{m}_{j}_1 * dz{2m+1}.even[{j}];
+            odd1 += high{m}_{j}_1 * dz{2m+1}.odd[{j}];
+            //#end
+            //#end
         }
-        //#for h in 0..16/ROWS
-        //#for p in 0..ROWS/2
-        pass_down(base, index, line + {2p}u, column + {h}u * 8u, in_quads, first_row, n_rows, acc{2p}_{h}, acc{2p+1}_{h});
-        //#end
-        //#end
+        pass_down(base, index, quad, line, first_row, n_rows, Pair(even0, odd0));
+        if quad + 1u < needed_quads {
+            pass_down(base, index, quad + 1u, line, first_row, n_rows, Pair(even1, odd1));
+        }
     }
 }
 
-fn pass_down(
-    base: u32, index: u32, line: u32, column: u32, in_quads: u32, first: u32, n_rows: u32, even: vec4<f32>, odd: vec4<f32>,
-) {
-    if column >= in_quads {
-        return;
-    }
+fn pass_down(base: u32, index: u32, quad: u32, line: u32, first: u32, n_rows: u32, dh: Pair) {
     if index > 0u {
-        let below = score_layer(index - 1u);
-        through_activation(base + below.z + line * in_quads + column, in_quads, even, odd);
+        through_activation(base + score_layer(index - 1u).z, quad, line, dh);
         return;
     }
-    write_dcontext(line, column, first, n_rows, even);
+    write_dcontext(line / VIRTUAL, quad, first, n_rows, dh.even);
     if TANGENT == 0u {
-        write_dcontext(line + 1u, column, first, n_rows, odd);
+        write_dcontext(line + 1u, quad, first, n_rows, dh.odd);
     }
 }
 
-fn write_dcontext(line: u32, quad: u32, first: u32, n_rows: u32, gradient: vec4<f32>) {
-    let row = line / VIRTUAL;
+fn write_dcontext(row: u32, quad: u32, first: u32, n_rows: u32, gradient: vec4<f32>) {
     if row >= n_rows {
         return;
     }
@@ -286,11 +305,11 @@ fn write_dcontext(line: u32, quad: u32, first: u32, n_rows: u32, gradient: vec4<
     //#end
 }
 
-@compute @workgroup_size(8, 64u / ROWS)
+@compute @workgroup_size(8, TILE_LINES / 16u)
 fn score_train(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
     let thread = local.y * 8u + local.x;
+    let line = 2u * thread;
     let base = group.x * (params.scratch_words / 4u);
-    // Activations too: lines past the last row must be finite, their seeds are zero.
     for (var k = thread; k < params.scratch_words / 4u; k += THREADS) {
         scratch[base + k] = vec4(0.0);
     }
@@ -299,20 +318,18 @@ fn score_train(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocatio
     let output = score_layer(params.n_layers - 1u);
     for (var first = group.x * ROWS_PER_TILE; first < params.n_rows; first += params.n_groups * ROWS_PER_TILE) {
         let n_rows = min(ROWS_PER_TILE, params.n_rows - first);
-        write_inputs(base, first, n_rows, thread);
+        write_inputs(base, first, n_rows, line);
+        let f = score_output(base, params.n_layers, local.x, line);
+        let seed = seeds_of(first, n_rows, thread, f);
+        seeds[line] = seed.x;
+        seeds[line + 1u] = seed.y;
+        last_hidden_backward(base, output, score_layer(params.n_layers - 2u), line, seed);
         storageBarrier();
         workgroupBarrier();
-        score_hidden_layers(base, params.n_layers, local.xy, VIRTUAL * n_rows);
-        write_seeds(base, first, n_rows, thread);
         output_gradient(base, output, thread);
-        last_hidden_backward(base, output, score_layer(params.n_layers - 2u), thread);
-        storageBarrier();
-        workgroupBarrier();
         for (var above = params.n_layers - 1u; above > 0u; above--) {
-            let layer = score_layer(above - 1u);
-            weight_gradient(base, layer, local.xy, VIRTUAL * n_rows);
-            bias_gradient(base, layer, thread, VIRTUAL * n_rows);
-            input_gradient(base, above - 1u, local.xy, first, n_rows);
+            weight_gradient(base, score_layer(above - 1u), local.xy);
+            input_gradient(base, above - 1u, local.x, line, first, n_rows);
             storageBarrier();
             workgroupBarrier();
         }

@@ -4,13 +4,15 @@ use std::time::{Duration, Instant};
 
 use crate::config::{NoiseConfig, Objective};
 use crate::error::{Error, Result};
-use crate::gpu::{Gpu, GpuError, Kernel, MAX_ITERATIONS, Recorder, Tensor, pitch};
+use crate::gpu::{Gpu, GpuError, Kernel, KernelSpec, MAX_ITERATIONS, Recorder, Tensor, pitch};
 use crate::kernels::{CopyColumns, SampleLangevin, SampleMultilevel};
-use crate::nn::{ArCsm, Workspace};
+use crate::nn::{ArCsm, StepTile, Workspace};
 use crate::trained::Trained;
 
 /// Grid points that the kernel has room for; the first level takes twice [`Sampler::MultiLevel`]'s points.
 const MAX_POINTS: u32 = 128;
+/// Samples that share the weights of the context network they load, at most.
+const MAX_SHARING: usize = 8;
 
 /// How one dimension is drawn from its conditional.
 #[derive(Debug, Clone, PartialEq)]
@@ -86,6 +88,15 @@ impl Sampler {
         match self {
             Self::MultiLevel { sigmas, points } => (sigmas.len() as u64 + 1) * u64::from(*points) + 1,
             Self::Langevin { sigmas, steps, .. } => sigmas.len() as u64 * u64::from(*steps) + 1,
+        }
+    }
+
+    /// Samples of a workgroup: as few as leave every core of the adapter one, at most as many as a tile takes.
+    fn group_samples(&self, gpu: &Gpu, n_samples: usize) -> usize {
+        let share = n_samples.div_ceil(gpu.adapter().parallel_groups());
+        match self {
+            Self::MultiLevel { .. } => share.next_power_of_two().min(MAX_SHARING),
+            Self::Langevin { .. } => share.min(gpu.variant(SampleLangevin::SPEC).tile[0] as usize),
         }
     }
 
@@ -187,6 +198,8 @@ struct SamplerRun<'a> {
     request: &'a SampleRequest,
     first_sample: usize,
     n_samples: usize,
+    /// Samples of a workgroup.
+    group_samples: usize,
     net: Tensor,
     context_net: Tensor,
     tables: Tensor,
@@ -221,8 +234,8 @@ impl<'a> SamplerRun<'a> {
             if !is_bounded || n_samples == 1 || run.iterations(Span { first: 0, end: 1 }) <= MAX_ITERATIONS {
                 return Ok(run);
             }
-            // A workgroup of the chain owns 64 samples: only fewer of them make its loops shorter.
-            n_samples = (n_samples / 2).min(32);
+            // Only workgroups of fewer samples have shorter loops.
+            n_samples = run.group_samples.div_ceil(2);
         }
     }
 
@@ -238,22 +251,20 @@ impl<'a> SamplerRun<'a> {
         let context_table = model.context_net.append_tables(&model.table, &mut words);
         let sigma_table = words.len() as u32;
         words.extend(request.sampler.sigmas().iter().map(|sigma| sigma.to_bits()));
-        let groups = match request.sampler {
-            Sampler::MultiLevel { .. } => n_samples,
-            Sampler::Langevin { .. } => n_samples.div_ceil(64),
-        };
+        let group_samples = request.sampler.group_samples(gpu, n_samples);
         let run = Self {
             net: model.net.window(weights),
             context_net: model.context_net.window(weights),
             tables: gpu.upload("sampler_tables", &[words.len()], &words)?,
             state: gpu.tensor("sampler_state", &[n_samples, state_words(model)])?,
-            scratch: gpu.tensor("sampler_scratch", &[groups, model.net.stash_words()])?,
+            scratch: gpu.tensor("sampler_scratch", &[n_samples.div_ceil(group_samples), model.net.stash_words()])?,
             workspace: request.full_passes.then(|| model.workspace(gpu, n_samples, 1, false)).transpose()?,
             gpu,
             trained,
             request,
             first_sample,
             n_samples,
+            group_samples,
             context_table,
             sigma_table,
             context_at: model.context_net.state_words(),
@@ -336,7 +347,7 @@ impl<'a> SamplerRun<'a> {
             unreachable!("called for the multi-level sampler only")
         };
         let [low, high] = self.range();
-        let constants = context_net.step_constants();
+        let (constants, score) = (context_net.step_constants(), net.constants());
         SampleMultilevel {
             activation: net.activation() as u32,
             parametrisation: net.parametrisation() as u32,
@@ -344,8 +355,12 @@ impl<'a> SamplerRun<'a> {
             is_image_net: constants.is_image_net,
             residual: constants.residual,
             gate: constants.gate,
+            first_quads: score.first_quads,
+            hidden_quads: score.hidden_quads,
+            wide: score.wide,
+            samples: self.samples_at_a_time(),
             tile_iterations: net.forward_iterations(),
-            context_iterations: context_net.step_iterations(1),
+            context_iterations: self.context_iterations(SampleMultilevel::SPEC),
             n_samples: self.n_samples as u32,
             dimensions: context_net.dimensions() as u32,
             context_width: context_net.context() as u32,
@@ -363,6 +378,7 @@ impl<'a> SamplerRun<'a> {
             incremental: u32::from(self.workspace.is_none()),
             context_at: self.context_at as u32,
             state_words: self.state.shape()[1] as u32,
+            n_groups: self.scratch.shape()[0] as u32,
             scratch_words: self.scratch.shape()[1] as u32,
             n_net: self.net.elements() as u32,
             n_context_net: self.context_net.elements() as u32,
@@ -384,7 +400,7 @@ impl<'a> SamplerRun<'a> {
         let Sampler::Langevin { sigmas, steps, step_size } = &self.request.sampler else {
             unreachable!("called for the Langevin sampler only")
         };
-        let constants = context_net.step_constants();
+        let (constants, score) = (context_net.step_constants(), net.constants());
         SampleLangevin {
             activation: net.activation() as u32,
             parametrisation: net.parametrisation() as u32,
@@ -392,8 +408,12 @@ impl<'a> SamplerRun<'a> {
             is_image_net: constants.is_image_net,
             residual: constants.residual,
             gate: constants.gate,
+            first_quads: score.first_quads,
+            hidden_quads: score.hidden_quads,
+            wide: score.wide,
+            samples: self.samples_at_a_time(),
             tile_iterations: net.forward_iterations(),
-            context_iterations: context_net.step_iterations(self.n_samples.min(64) as u64),
+            context_iterations: self.context_iterations(SampleLangevin::SPEC),
             n_samples: self.n_samples as u32,
             dimensions: context_net.dimensions() as u32,
             context_width: context_net.context() as u32,
@@ -411,6 +431,7 @@ impl<'a> SamplerRun<'a> {
             incremental: u32::from(self.workspace.is_none()),
             context_at: self.context_at as u32,
             state_words: self.state.shape()[1] as u32,
+            group_samples: self.group_samples as u32,
             n_groups: self.scratch.shape()[0] as u32,
             scratch_words: self.scratch.shape()[1] as u32,
             n_net: self.net.elements() as u32,
@@ -425,6 +446,17 @@ impl<'a> SamplerRun<'a> {
             state: &self.state,
             scratch: &self.scratch,
         }
+    }
+
+    /// Samples that a thread computes a unit of the context network for.
+    fn samples_at_a_time(&self) -> u32 {
+        self.group_samples.next_power_of_two().min(MAX_SHARING) as u32
+    }
+
+    fn context_iterations(&self, spec: &'static KernelSpec) -> u64 {
+        let tile = StepTile::new(self.gpu.variant(spec), u64::from(self.samples_at_a_time()));
+        let n_samples = self.group_samples.min(self.n_samples);
+        self.trained.model.context_net.step_iterations(n_samples as u64, &tile)
     }
 
     /// The data's range as training saw it; without it, four standard deviations round the mean.

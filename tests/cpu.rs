@@ -20,6 +20,10 @@ fn constant_sets(spec: &KernelSpec) -> Vec<Vec<u32>> {
         "RESIDUAL" => set % 2,
         "IS_IMAGE_NET" => (set + 1) % 2,
         "GATE" => [Activation::Tanh, Activation::Identity][set as usize % 2] as u32,
+        "QUADS_0" => 1 + set,
+        "QUADS_1" => [2, 16, 4][set as usize % 3],
+        "WIDE" => set % 2,
+        "SAMPLES" => 1 << (set % 4),
         unknown => panic!("give the constant {unknown} values to be tested with"),
     };
     let sets = if spec.constants.is_empty() { 1 } else { 6 };

@@ -7,11 +7,7 @@
 //
 // The includer declares params: n_in, n_taps, tap_width, above, left, stride, up, mask, groups, half_width.
 
-// a / b for a < 2^21: integer division is slow on most adapters.
-fn quotient(a: u32, b: u32) -> u32 {
-    return u32((f32(a) + 0.5) / f32(b));
-}
-
+//#include quotient
 // Row and column of tap t, counted from the corner.
 fn tap_step(t: u32) -> vec2<i32> {
     let row = quotient(t, params.tap_width);

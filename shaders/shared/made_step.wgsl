@@ -2,7 +2,7 @@
 // unit is computed once in a whole pass over the dimensions.
 //
 // The includer declares params, context_net (weights), tables, state, and the constants CONTEXT_ACTIVATION and RESIDUAL, and
-// includes activation. A sample's state, in words: [x | hidden layers | context | y]. Layer table at params.context_table,
+// includes activation and state. A sample's state, in words: [x | hidden layers | context | y]. Layer table at params.context_table,
 // 8 words a layer: n_in, n_out, weight, bias (offsets in context_net, vec4s), input, output (offsets in the state, words),
 // input starts, output starts (offsets in tables: the first unit of degree m or more, m = 0 .. D + 1).
 
@@ -10,8 +10,7 @@ fn known_sum(weight: u32, input: u32, visible: u32) -> f32 {
     var sum = 0.0;
     for (var k = 0u; 4u * k < visible; k++) {
         let i = 4u * k;
-        let at = input + i;
-        let x = vec4(state[at], state[at + 1u], state[at + 2u], state[at + 3u]);
+        let x = state[input / 4u + k];
         sum += dot(context_net[weight + k], select(vec4(0.0), x, vec4(i, i + 1u, i + 2u, i + 3u) < vec4(visible)));
     }
     return sum;
@@ -41,13 +40,13 @@ fn made_advance(d: u32, first: u32, n_samples: u32, thread: u32) {
             let z = context_net[tables[t + 3u] + unit / 4u][unit % 4u] + known_sum(weight, input, visible);
             let output = base + tables[t + 5u];
             if is_output {
-                state[output + item % n_units] = z;
+                set_state(output + item % n_units, z);
             } else {
                 var h = phi(CONTEXT_ACTIVATION, z);
                 if RESIDUAL == 1u && index > 0u && n_in == n_out {
-                    h += state[input + unit];
+                    h += state_word(input + unit);
                 }
-                state[output + unit] = h;
+                set_state(output + unit, h);
             }
         }
         storageBarrier();

@@ -1,27 +1,32 @@
-// What both samplers share: the score network's input for a sample's context and a value y.
-// The includer includes score_net, parametrisation, made_step and philox.
+// What the samplers share: the score of a sample's next dimension at a thread's two lines.
+// The includer includes score_net, parametrisation, state, context_step and philox.
 
 // Columns 4 quad .. + 4 of the network's input [context, u, log(sigma)/2].
 fn point_quad(sample: u32, quad: u32, y: f32, sigma: f32) -> vec4<f32> {
-    let context = sample * params.state_words + params.context_at;
+    let context = (sample * params.state_words + params.context_at) / 4u;
     let n_in = score_layer(0u).n_in;
-    var value = vec4(0.0);
+    var value = state[context + min(quad, (params.context_width - 1u) / 4u)];
     //#for j in 0..4
-    if 4u * quad + {j}u < params.context_width {
-        value[{j}] = state[context + 4u * quad + {j}u];
-    } else if 4u * quad + {j}u == params.context_width {
+    if 4u * quad + {j}u == params.context_width {
         value[{j}] = input_value(y, sigma, params.mean, params.sd);
-    } else if 4u * quad + {j}u < n_in {
-        value[{j}] = input_level(sigma);
+    } else if 4u * quad + {j}u > params.context_width {
+        value[{j}] = select(0.0, input_level(sigma), 4u * quad + {j}u < n_in);
     }
     //#end
     return value;
 }
 
-// s of a row of the tile whose forward pass is done.
-fn point_score(base: u32, row: u32, y: f32, sigma: f32) -> f32 {
-    let f = score_output(base, params.n_layers, row, true);
-    return score_shift(y, sigma, params.mean, params.sd) + score_gain(sigma, params.sd) * f;
+// s(y, sigma) on lines `line` and `line + 1` of the tile, which belong to two samples, maybe the same. Columns before
+// first_quad are as the evaluation before left them. Lanes side by side must call it together.
+fn point_scores(base: u32, samples: vec2<u32>, y: vec2<f32>, sigma: f32, first_quad: u32, lane: u32, line: u32) -> vec2<f32> {
+    let layer = score_layer(0u);
+    for (var quad = first_quad; quad < quads(layer.n_in); quad++) {
+        let inputs = Pair(point_quad(samples.x, quad, y.x, sigma), point_quad(samples.y, quad, y.y, sigma));
+        store_pair(base + layer.input, quad, line, inputs);
+    }
+    let f = score_output(base, params.n_layers, lane, line);
+    let shift = vec2(score_shift(y.x, sigma, params.mean, params.sd), score_shift(y.y, sigma, params.mean, params.sd));
+    return shift + score_gain(sigma, params.sd) * f;
 }
 
 fn level_sigma(level: u32) -> f32 {

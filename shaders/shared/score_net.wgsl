@@ -1,19 +1,18 @@
-// The shared score network on a tile of 64 lines, one workgroup, its activations in that workgroup's
-// part of `scratch` (small enough to stay in cache, and of any width or depth).
+// The shared score network on a tile of TILE_LINES lines, two neighbouring lines a thread: a line's activations are in registers
+// while a layer is computed, eight outputs at a time, and in that workgroup's part of `scratch` between layers.
 //
-// With TANGENT the 64 lines are 32 pairs: an even line holds values h, the odd line below it the tangents h' = dh/dx~.
+// With TANGENT the two lines of a thread are a pair: the even line holds values h, the odd one the tangents h' = dh/dx~.
 // Both go through the same products, since z = W h + b and t = W h' share W; only the activation couples them:
-// h = phi(z), h' = phi'(z) t. Without TANGENT all 64 lines are values.
+// h = phi(z), h' = phi'(z) t. Without TANGENT both are values. With KEEP every z and h stays in scratch for the backward
+// pass; without, the last hidden layer goes straight into the output.
 //
-// The includer declares: net (weights), tables (layer table), scratch, and constants TANGENT, ACTIVATION; it includes
-// activation and broadcast.
+// The includer declares: net (weights), tables (layer table), scratch, and constants TANGENT, KEEP, ACTIVATION, QUADS_0 and
+// QUADS_1 (inputs that a thread holds at a time, in vec4s: of the first layer and of later ones) and WIDE (1 where some
+// layer has more inputs than that); TILE_LINES comes with the variant, at most 64. It includes activation and broadcast.
 // Layer table, 8 words a layer: n_in, n_out, weight, bias (offsets in `net`, vec4s), input, z, h (offsets in the
-// workgroup's scratch, vec4s), unused. The last layer has one output and no z, h.
+// workgroup's scratch, vec4s; tile_at gives places in them), unused. The last layer has one output and no z, h.
 
-const TILE_LINES = 64u;
-// A thread holds 64 sums in registers: ROWS lines times 16 / ROWS quads of columns, 32 columns apart.
-const THREADS = 512u / ROWS;
-const TILE_COLUMNS = 512u / ROWS;
+const THREADS = TILE_LINES / 2u;
 
 struct Layer {
     n_in: u32,
@@ -23,6 +22,12 @@ struct Layer {
     input: u32,
     z: u32,
     h: u32,
+}
+
+// Values of a thread's two lines.
+struct Pair {
+    even: vec4<f32>,
+    odd: vec4<f32>,
 }
 
 fn score_layer(index: u32) -> Layer {
@@ -39,84 +44,113 @@ fn keep_columns(v: vec4<f32>, first: u32, n: u32) -> vec4<f32> {
     return select(vec4(0.0), v, vec4(first, first + 1u, first + 2u, first + 3u) < vec4(n));
 }
 
-// z = W h_in + b and h = phi(z), for the ROWS lines from local.y * ROWS on, and columns local.x * 4 .. + 4 of every 32.
-fn hidden_forward(base: u32, layer: Layer, local: vec2<u32>, n_lines: u32) {
-    let line = local.y * ROWS;
-    if line >= n_lines {
-        return;
+// Where a vec4 of a line is: neighbouring lines lie side by side.
+fn tile_at(values: u32, quad: u32, line: u32) -> u32 {
+    return values + quad * TILE_LINES + line;
+}
+
+fn load_pair(values: u32, quad: u32, line: u32) -> Pair {
+    let at = tile_at(values, quad, line);
+    return Pair(scratch[at], scratch[at + 1u]);
+}
+
+fn store_pair(values: u32, quad: u32, line: u32, pair: Pair) {
+    let at = tile_at(values, quad, line);
+    scratch[at] = pair.even;
+    scratch[at + 1u] = pair.odd;
+}
+
+// Zero beyond the last quad.
+fn load_inside(values: u32, quad: u32, n_quads: u32, line: u32) -> Pair {
+    let pair = load_pair(values, min(quad, n_quads - 1u), line);
+    let is_inside = vec4(quad < n_quads);
+    return Pair(select(vec4(0.0), pair.even, is_inside), select(vec4(0.0), pair.odd, is_inside));
+}
+
+// A vec4 of weights at `at`: lane u of LANES neighbours has it as its own, or nobody has.
+fn shared_weight(own: vec4<f32>, u: u32, at: u32) -> vec4<f32> {
+    if LANES > 1u {
+        return broadcast(own, u);
     }
-    let n_quads = quads(layer.n_in);
+    return net[at];
+}
+
+fn activate(z: Pair, column: u32, n: u32) -> Pair {
+    let odd = select(phi_4(ACTIVATION, z.odd), phi_first_4(ACTIVATION, z.even) * z.odd, TANGENT == 1u);
+    return Pair(keep_columns(phi_4(ACTIVATION, z.even), column, n), keep_columns(odd, column, n));
+}
+
+//#for s in 0..2
+// z = W h_in + b and h = phi(z) on lines `line` and `line + 1`; with `is_last`, gives what h adds to the output.
+fn hidden_forward_{s}(base: u32, layer: Layer, output: Layer, is_last: bool, lane: u32, line: u32) -> vec2<f32> {
+    let in_quads = quads(layer.n_in);
     let out_quads = quads(layer.n_out);
-    let input = base + layer.input + line * n_quads;
-    for (var tile = 0u; tile < layer.n_out; tile += TILE_COLUMNS) {
-        let column = tile + local.x * 4u;
-        //#for h in 0..16/ROWS
-        //#for j in 0..4
-        let weight{h}_{j} = layer.weight + min(column + {h}u * 32u + {j}u, layer.n_out - 1u) * n_quads;
+    var f = vec2(0.0);
+    for (var chunk = 0u; chunk < in_quads; chunk += QUADS_{s}) {
+        //#for k in 0..QUADS_{s}
+        let h{k} = load_inside(base + layer.input, chunk + {k}u, in_quads, line);
         //#end
-        let bias{h} = net[layer.bias + min(column / 4u + {h}u * 8u, out_quads - 1u)];
-        //#for p in 0..ROWS/2
-        var even{p}_{h} = bias{h};
-        var odd{p}_{h} = select(bias{h}, vec4(0.0), TANGENT == 1u);
-        //#end
-        //#end
-        for (var first = 0u; first < n_quads; first += LANES) {
-            let own = input + min(first + local.x % LANES, n_quads - 1u);
-            //#for r in 0..ROWS
-            let own{r} = scratch[own + {r}u * n_quads];
+        for (var first = 0u; first < layer.n_out; first += 8u) {
+            let own_row = layer.weight + min(first + lane, layer.n_out - 1u) * in_quads + chunk;
+            //#for u in 0..8
+            let row{u} = layer.weight + min(first + {u}u, layer.n_out - 1u) * in_quads + chunk;
+            var even{u} = 0.0;
+            var odd{u} = 0.0;
             //#end
-            for (var k = first; k < min(first + LANES, n_quads); k++) {
-                //#for r in 0..ROWS
-                let a{r} = broadcast(own{r}, k - first);
-                //#end
-                //#for h in 0..16/ROWS
-                //#for j in 0..4
-                let w{h}_{j} = net[weight{h}_{j} + k];
-                //#end
-                //#for p in 0..ROWS/2
-                even{p}_{h} += vec4(dot(a{2p}, w{h}_0), dot(a{2p}, w{h}_1), dot(a{2p}, w{h}_2), dot(a{2p}, w{h}_3));
-                odd{p}_{h} += vec4(dot(a{2p+1}, w{h}_0), dot(a{2p+1}, w{h}_1), dot(a{2p+1}, w{h}_2), dot(a{2p+1}, w{h}_3));
-                //#end
-                //#end
+            //#for k in 0..QUADS_{s}
+            let own{k} = net[own_row + {k}u];
+            //#for u in 0..8
+            let w{k}_{u} = shared_weight(own{k}, {u}u, row{u} + {k}u);
+            even{u} += dot(h{k}.even, w{k}_{u});
+            odd{u} += dot(h{k}.odd, w{k}_{u});
+            //#end
+            //#end
+            let quad = first / 4u;
+            let sum0 = Pair(vec4(even0, even1, even2, even3), vec4(odd0, odd1, odd2, odd3));
+            let sum1 = Pair(vec4(even4, even5, even6, even7), vec4(odd4, odd5, odd6, odd7));
+            let is_done = chunk + QUADS_{s} >= in_quads;
+            f += finish_quad(base, layer, output, chunk == 0u, is_done, is_last, quad, line, sum0);
+            if quad + 1u < out_quads {
+                f += finish_quad(base, layer, output, chunk == 0u, is_done, is_last, quad + 1u, line, sum1);
             }
         }
-        //#for h in 0..16/ROWS
-        //#for p in 0..ROWS/2
-        store_activation(base, layer, line + {2p}u, column + {h}u * 32u, even{p}_{h}, odd{p}_{h});
-        //#end
-        //#end
     }
+    return f;
+}
+//#end
+
+// Four outputs from their sums over a chunk of the inputs, the first and the last chunk being marked.
+fn finish_quad(
+    base: u32, layer: Layer, output: Layer, is_first: bool, is_done: bool, is_last: bool, quad: u32, line: u32, sum: Pair,
+) -> vec2<f32> {
+    let bias = net[layer.bias + quad];
+    var z = Pair(bias + sum.even, select(bias, vec4(0.0), TANGENT == 1u) + sum.odd);
+    if WIDE == 1u && !is_first {
+        let before = load_pair(base + layer.z, quad, line);
+        z = Pair(before.even + sum.even, before.odd + sum.odd);
+    }
+    if KEEP == 1u || WIDE == 1u {
+        store_pair(base + layer.z, quad, line, z);
+    }
+    let h = activate(z, 4u * quad, layer.n_out);
+    if KEEP == 1u || !is_last {
+        store_pair(base + layer.h, quad, line, h);
+    }
+    if is_last && is_done {
+        let w = net[output.weight + quad];
+        return vec2(dot(w, h.even), dot(w, h.odd));
+    }
+    return vec2(0.0);
 }
 
-fn store_activation(base: u32, layer: Layer, line: u32, column: u32, even: vec4<f32>, odd: vec4<f32>) {
-    if column >= layer.n_out {
-        return;
+// The network's output f on lines `line` and `line + 1` (f and its tangent f' with TANGENT), whose inputs this thread wrote.
+// Lanes side by side must call it together.
+fn score_output(base: u32, n_layers: u32, lane: u32, line: u32) -> vec2<f32> {
+    let output = score_layer(n_layers - 1u);
+    var f = hidden_forward_0(base, score_layer(0u), output, n_layers == 2u, lane, line);
+    for (var index = 1u; index + 1u < n_layers; index++) {
+        f += hidden_forward_1(base, score_layer(index), output, index + 2u == n_layers, lane, line);
     }
-    let out_quads = quads(layer.n_out);
-    let at = base + line * out_quads + column / 4u;
-    scratch[at + layer.z] = even;
-    scratch[at + layer.z + out_quads] = odd;
-    scratch[at + layer.h] = keep_columns(phi_4(ACTIVATION, even), column, layer.n_out);
-    let odd_h = select(phi_4(ACTIVATION, odd), phi_first_4(ACTIVATION, even) * odd, TANGENT == 1u);
-    scratch[at + layer.h + out_quads] = keep_columns(odd_h, column, layer.n_out);
-}
-
-// All hidden layers; the input tile must have been written and a barrier passed. Ends with a barrier.
-fn score_hidden_layers(base: u32, n_layers: u32, local: vec2<u32>, n_lines: u32) {
-    for (var index = 0u; index + 1u < n_layers; index++) {
-        hidden_forward(base, score_layer(index), local, n_lines);
-        storageBarrier();
-        workgroupBarrier();
-    }
-}
-
-// f (or its tangent f') of one line of the tile.
-fn score_output(base: u32, n_layers: u32, line: u32, is_value: bool) -> f32 {
-    let layer = score_layer(n_layers - 1u);
-    let n_quads = quads(layer.n_in);
-    var sum = select(0.0, net[layer.bias].x, is_value);
-    for (var k = 0u; k < n_quads; k++) {
-        sum += dot(net[layer.weight + k], scratch[base + layer.input + line * n_quads + k]);
-    }
-    return sum;
+    let bias = net[output.bias].x;
+    return f + vec2(bias, select(bias, 0.0, TANGENT == 1u));
 }

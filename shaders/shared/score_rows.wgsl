@@ -10,52 +10,50 @@ fn context_at(row: u32) -> u32 {
     return row / params.dimensions * pitch + row % params.dimensions * params.context_width;
 }
 
-// Network input [context, u, log(sigma)/2] of one column; the tangent only moves u.
-fn input_column(row: vec4<u32>, column: u32) -> f32 {
-    if column < params.context_width {
-        return context[context_at(row.x) + column];
-    }
+// Columns 4 quad .. + 4 of the network's input [context, u, log(sigma)/2] of a row.
+fn value_quad(row: vec4<u32>, quad: u32, n_in: u32) -> vec4<f32> {
     let sigma = bitcast<f32>(row.z);
-    if column == params.context_width {
-        return input_value(bitcast<f32>(row.y), sigma, params.mean, params.sd);
+    let at = context_at(row.x) + 4u * quad;
+    var value = vec4(0.0);
+    //#for j in 0..4
+    if 4u * quad + {j}u < params.context_width {
+        value[{j}] = context[at + {j}u];
+    } else if 4u * quad + {j}u == params.context_width {
+        value[{j}] = input_value(bitcast<f32>(row.y), sigma, params.mean, params.sd);
+    } else if 4u * quad + {j}u < n_in {
+        value[{j}] = input_level(sigma);
     }
-    return input_level(sigma);
+    //#end
+    return value;
 }
 
-fn write_inputs(base: u32, first: u32, n_rows: u32, thread: u32) {
+// Their derivatives by x~, which only moves u.
+fn tangent_quad(row: vec4<u32>, quad: u32) -> vec4<f32> {
+    let is_value = vec4(4u * quad, 4u * quad + 1u, 4u * quad + 2u, 4u * quad + 3u) == vec4(params.context_width);
+    return select(vec4(0.0), vec4(input_scale(bitcast<f32>(row.z), params.sd)), is_value);
+}
+
+// The network's input on a thread's two lines, where their rows are among the tile's n_rows from `first` on; else zero.
+fn write_inputs(base: u32, first: u32, n_rows: u32, line: u32) {
     let layer = score_layer(0u);
-    let n_quads = quads(layer.n_in);
-    for (var item = thread; item < n_rows * n_quads; item += THREADS) {
-        let row = rows[first + item / n_quads];
-        let column = item % n_quads * 4u;
-        var value = vec4(0.0);
-        var tangent = vec4(0.0);
-        //#for j in 0..4
-        if column + {j}u < layer.n_in {
-            value[{j}] = input_column(row, column + {j}u);
+    let index = line / VIRTUAL;
+    let row = rows[first + min(index, n_rows - 1u)];
+    let next_row = rows[first + min(index + 1u, n_rows - 1u)];
+    for (var quad = 0u; quad < quads(layer.n_in); quad++) {
+        var odd = tangent_quad(row, quad);
+        if TANGENT == 0u {
+            odd = select(vec4(0.0), value_quad(next_row, quad, layer.n_in), vec4(index + 1u < n_rows));
         }
-        if column + {j}u == params.context_width {
-            tangent[{j}] = input_scale(bitcast<f32>(row.z), params.sd);
-        }
-        //#end
-        let at = base + layer.input + VIRTUAL * (item / n_quads) * n_quads + item % n_quads;
-        scratch[at] = value;
-        if TANGENT == 1u {
-            scratch[at + n_quads] = tangent;
-        }
+        let even = value_quad(row, quad, layer.n_in);
+        let is_row = vec4(index < n_rows);
+        store_pair(base + layer.input, quad, line, Pair(select(vec4(0.0), even, is_row), select(vec4(0.0), odd, is_row)));
     }
 }
 
-// (s, ds/dx~) of the tile's row number `index` from the network's output (f, f').
-fn score_and_slope(base: u32, first: u32, index: u32) -> vec2<f32> {
-    let r = rows[first + index];
-    let sigma = bitcast<f32>(r.z);
+// (s, ds/dx~) of a row from the network's output f and its tangent f'.
+fn score_and_slope(row: vec4<u32>, f: f32, f_tangent: f32) -> vec2<f32> {
+    let sigma = bitcast<f32>(row.z);
     let gain = score_gain(sigma, params.sd);
-    let f = score_output(base, params.n_layers, VIRTUAL * index, true);
-    var slope = 0.0;
-    if TANGENT == 1u {
-        let f_tangent = score_output(base, params.n_layers, VIRTUAL * index + 1u, false);
-        slope = score_shift_slope(sigma, params.sd) + gain * f_tangent;
-    }
-    return vec2(score_shift(bitcast<f32>(r.y), sigma, params.mean, params.sd) + gain * f, slope);
+    let score = score_shift(bitcast<f32>(row.y), sigma, params.mean, params.sd) + gain * f;
+    return vec2(score, score_shift_slope(sigma, params.sd) + gain * f_tangent);
 }

@@ -6,6 +6,7 @@
 use crate::config::{Activation, Network, Parametrisation};
 use crate::gpu::{Gpu, GpuError, Kernel, Tensor, pitch};
 use crate::kernels::{SampleLangevin, SampleMultilevel};
+use crate::nn::StepTile;
 use crate::reference::sampler::{Langevin, MultiLevel, langevin as langevin_twin, multilevel as multilevel_twin};
 
 use super::model::{Contexts, MEAN, RandomModel, SD, Shape};
@@ -19,15 +20,18 @@ pub(super) const MULTILEVEL: Check = Check {
         fault("sample_multilevel", "energy - 0.5 * offset * offset * inverse_variance", "energy"),
         fault("sample_multilevel", "index > 0u && n_in == n_out", "n_in == n_out"),
         fault("sample_multilevel", "tables[tables[t + 6u] + d + 1u]", "tables[tables[t + 6u] + d]"),
-        fault("sample_multilevel", "y + above * above * scores[0]", "y"),
+        fault("sample_multilevel", "y + sigma * sigma * points_of[at]", "y"),
         fault("sample_multilevel", "params.incremental == 1u", "true"),
         fault("sample_multilevel", "cell + 2u < n_points", "cell + 66u < n_points"),
+        fault("sample_multilevel", "starts[sample.y]", "starts[sample.x]"),
+        fault("sample_multilevel", "context = (sample * params.state_words", "context = (0u"),
         // Of the image networks.
         fault("sample_multilevel", "(group + mask - 1u) * n_in", "(group + 1u) * n_in"),
         fault("sample_multilevel", "let i = row >> level", "let i = row"),
-        fault("sample_multilevel", "j * tables[at + 1u] + i * tables[at + 2u]", "j * tables[at + 1u]"),
-        fault("sample_multilevel", "unit / (end - start) * half_width", "0u"),
+        fault("sample_multilevel", "j * place.column + i * place.row", "j * place.column"),
+        fault("sample_multilevel", "due.half_width - due.width", "0u"),
         fault("sample_multilevel", "tables[t + 25u] == 1u", "false"),
+        fault("sample_multilevel", "(first + min(sample", "(min(sample"),
     ],
 };
 
@@ -39,16 +43,12 @@ pub(super) const LANGEVIN: Check = Check {
         fault("sample_langevin", "sqrt(params.step_size) * sigma", "params.step_size * sigma"),
         fault("sample_langevin", "params.first_sample + sample, d, n", "sample, d, n"),
         // Of the image networks.
-        fault("sample_langevin", "min(j + tables[t + 11u] + 1u", "min(j + 1u"),
+        fault("sample_langevin", "min(j + ahead + 1u", "min(j + 1u"),
         fault("sample_langevin", "tables[t + 12u] << up", "tables[t + 12u]"),
-        fault("sample_langevin", "i32(i * stride)", "i32(i)"),
-        fault("sample_langevin", "state[skip + o]", "state[skip]"),
-        fault("sample_langevin", "phi(GATE, state[here + o])", "state[here + o]"),
-        fault(
-            "sample_langevin",
-            "(first + item / n_blocks / n_columns) * params.state_words",
-            "first * params.state_words",
-        ),
+        fault("sample_langevin", "i32(i * conv.stride)", "i32(i)"),
+        fault("sample_langevin", "state_word(base + word_of(skip, due.i, at)) + phi", "phi"),
+        fault("sample_langevin", "phi(GATE, z)", "z"),
+        fault("sample_langevin", "quotient(run, due.n_columns) * SAMPLES", "0u"),
     ],
 };
 
@@ -109,6 +109,13 @@ const SHAPES: [Shape; 4] = [
 
 /// A twin's draw from (score, sample, dimension).
 type Draw<'a> = dyn Fn(&dyn Fn(f64, f64) -> f64, u32, u32) -> f64 + 'a;
+
+/// How work is cut: into workgroups of so many samples, and into dispatches that end at each of `ends`, starting at the first.
+#[derive(Debug, Clone, Copy)]
+struct Cut<'a> {
+    samples: usize,
+    ends: &'a [usize],
+}
 
 /// What a sampler's dispatch is given, beside its settings.
 struct Setup {
@@ -210,8 +217,8 @@ const MULTILEVEL_TOLERANCE: f64 = 1e-4;
 fn multilevel(gpu: &Gpu) -> Result<f64, Failure> {
     let mut trial = Trial::new(gpu);
     // The second has as many points as a workgroup's memory holds.
-    for (shape, points, n_samples) in [(SHAPES[0], 40, 3), (SHAPES[1], 128, 2), (SHAPES[2], 24, 2), (SHAPES[3], 24, 2)]
-    {
+    let cases = [(SHAPES[0], 40, 3, 2), (SHAPES[1], 128, 2, 1), (SHAPES[2], 24, 3, 2), (SHAPES[3], 24, 9, 8)];
+    for (shape, points, n_samples, samples) in cases {
         let end = shape.dimensions();
         let setup = Setup::new(&mut trial, &shape)?;
         let settings =
@@ -222,18 +229,18 @@ fn multilevel(gpu: &Gpu) -> Result<f64, Failure> {
         let (whole, cut) = (setup.state(gpu, n_samples)?, setup.state(gpu, n_samples)?);
         // Software adapters bound the loops of one dispatch.
         let middle = end.div_ceil(2);
-        run_multilevel(&trial, &setup, &shape, points, true, &whole, &[0, middle, end])?;
+        run_multilevel(&trial, &setup, &shape, points, true, &whole, Cut { samples, ends: &[0, middle, end] })?;
         setup.expect(&mut trial, &whole, MULTILEVEL_TOLERANCE, &draw)?;
-        run_multilevel(&trial, &setup, &shape, points, true, &cut, &[0, 1, middle + 1, end])?;
+        let otherwise = Cut { samples: 4, ends: &[0, 1, middle + 1, end] };
+        run_multilevel(&trial, &setup, &shape, points, true, &cut, otherwise)?;
         setup.expect_same(&trial, &whole, &cut)?;
         setup.expect_of_given_context(&mut trial, MULTILEVEL_TOLERANCE, &draw, |trial, state, d| {
-            run_multilevel(trial, &setup, &shape, points, false, state, &[d, d + 1])
+            run_multilevel(trial, &setup, &shape, points, false, state, Cut { samples: 1, ends: &[d, d + 1] })
         })?;
     }
     trial.verdict()
 }
 
-/// Draws in dispatches that end at each of `cuts`, starting at the first.
 fn run_multilevel(
     trial: &Trial<'_>,
     setup: &Setup,
@@ -241,13 +248,15 @@ fn run_multilevel(
     points: usize,
     incremental: bool,
     state: &Tensor,
-    cuts: &[usize],
+    cut: Cut<'_>,
 ) -> Result<(), GpuError> {
     let model = &setup.random.model;
-    let constants = model.context_net.step_constants();
+    let (constants, score) = (model.context_net.step_constants(), model.net.constants());
     let (n_samples, scratch_words) = (state.shape()[0], model.net.stash_words());
-    let scratch = trial.gpu.tensor("scratch", &[n_samples, scratch_words])?;
-    for range in cuts.windows(2) {
+    let n_groups = n_samples.div_ceil(cut.samples);
+    let scratch = trial.gpu.tensor("scratch", &[n_groups, scratch_words])?;
+    let tile = StepTile::new(trial.gpu.variant(SampleMultilevel::SPEC), cut.samples as u64);
+    for range in cut.ends.windows(2) {
         trial.run(&SampleMultilevel {
             activation: shape.activation as u32,
             parametrisation: shape.parametrisation as u32,
@@ -255,8 +264,12 @@ fn run_multilevel(
             is_image_net: constants.is_image_net,
             gate: constants.gate,
             residual: constants.residual,
+            first_quads: score.first_quads,
+            hidden_quads: score.hidden_quads,
+            wide: score.wide,
+            samples: cut.samples as u32,
             tile_iterations: model.net.forward_iterations(),
-            context_iterations: model.context_net.step_iterations(1),
+            context_iterations: model.context_net.step_iterations(cut.samples.min(n_samples) as u64, &tile),
             n_samples: n_samples as u32,
             dimensions: shape.dimensions() as u32,
             context_width: shape.context as u32,
@@ -274,6 +287,7 @@ fn run_multilevel(
             incremental: u32::from(incremental),
             context_at: setup.context_at as u32,
             state_words: setup.state_words as u32,
+            n_groups: n_groups as u32,
             scratch_words: scratch_words as u32,
             n_net: setup.net.words() as u32,
             n_context_net: setup.context_net.words() as u32,
@@ -297,9 +311,10 @@ const LANGEVIN_TOLERANCE: f64 = 2e-4;
 
 fn langevin(gpu: &Gpu) -> Result<f64, Failure> {
     let mut trial = Trial::new(gpu);
+    let lines = gpu.variant(SampleLangevin::SPEC).tile[0] as usize;
     // The last has nearly as many loop iterations as a dispatch may have: the declared bound must be true.
     for (shape, steps, n_samples) in
-        [(SHAPES[0], 4, 67), (SHAPES[1], 3, 1), (SHAPES[1], 60, 2), (SHAPES[2], 1, 3), (SHAPES[3], 1, 2)]
+        [(SHAPES[0], 4, 67), (SHAPES[1], 3, 1), (SHAPES[1], 110, 2), (SHAPES[2], 1, 11), (SHAPES[3], 1, 2)]
     {
         let setup = Setup::new(&mut trial, &shape)?;
         let settings =
@@ -310,18 +325,19 @@ fn langevin(gpu: &Gpu) -> Result<f64, Failure> {
         let evaluations = SIGMAS.len() * steps + 1;
         let end = shape.dimensions() * evaluations;
         let (whole, cut) = (setup.state(gpu, n_samples)?, setup.state(gpu, n_samples)?);
-        run_langevin(&trial, &setup, &shape, &settings, true, &whole, &[0, end])?;
+        run_langevin(&trial, &setup, &shape, &settings, true, &whole, Cut { samples: lines, ends: &[0, end] })?;
         setup.expect(&mut trial, &whole, LANGEVIN_TOLERANCE, &draw)?;
-        run_langevin(&trial, &setup, &shape, &settings, true, &cut, &[0, 1, 12, 13, 31, end])?;
+        let otherwise = Cut { samples: 5, ends: &[0, 1, 12, 13, 31, end] };
+        run_langevin(&trial, &setup, &shape, &settings, true, &cut, otherwise)?;
         setup.expect_same(&trial, &whole, &cut)?;
         setup.expect_of_given_context(&mut trial, LANGEVIN_TOLERANCE, &draw, |trial, state, d| {
-            run_langevin(trial, &setup, &shape, &settings, false, state, &[d * evaluations, (d + 1) * evaluations])
+            let one = Cut { samples: 1, ends: &[d * evaluations, (d + 1) * evaluations] };
+            run_langevin(trial, &setup, &shape, &settings, false, state, one)
         })?;
     }
     trial.verdict()
 }
 
-/// Draws in dispatches that end at each of `cuts`, starting at the first.
 fn run_langevin(
     trial: &Trial<'_>,
     setup: &Setup,
@@ -329,14 +345,16 @@ fn run_langevin(
     settings: &Langevin,
     incremental: bool,
     state: &Tensor,
-    cuts: &[usize],
+    cut: Cut<'_>,
 ) -> Result<(), GpuError> {
     let model = &setup.random.model;
-    let constants = model.context_net.step_constants();
+    let (constants, score) = (model.context_net.step_constants(), model.net.constants());
     let (n_samples, scratch_words) = (state.shape()[0], model.net.stash_words());
-    let n_groups = n_samples.div_ceil(64);
+    let n_groups = n_samples.div_ceil(cut.samples);
+    let at_a_time = cut.samples.next_power_of_two().min(8);
     let scratch = trial.gpu.tensor("scratch", &[n_groups, scratch_words])?;
-    for range in cuts.windows(2) {
+    let tile = StepTile::new(trial.gpu.variant(SampleLangevin::SPEC), at_a_time as u64);
+    for range in cut.ends.windows(2) {
         trial.run(&SampleLangevin {
             activation: shape.activation as u32,
             parametrisation: shape.parametrisation as u32,
@@ -344,8 +362,12 @@ fn run_langevin(
             is_image_net: constants.is_image_net,
             gate: constants.gate,
             residual: constants.residual,
+            first_quads: score.first_quads,
+            hidden_quads: score.hidden_quads,
+            wide: score.wide,
+            samples: at_a_time as u32,
             tile_iterations: model.net.forward_iterations(),
-            context_iterations: model.context_net.step_iterations(n_samples.min(64) as u64),
+            context_iterations: model.context_net.step_iterations(cut.samples.min(n_samples) as u64, &tile),
             n_samples: n_samples as u32,
             dimensions: shape.dimensions() as u32,
             context_width: shape.context as u32,
@@ -363,6 +385,7 @@ fn run_langevin(
             incremental: u32::from(incremental),
             context_at: setup.context_at as u32,
             state_words: setup.state_words as u32,
+            group_samples: cut.samples as u32,
             n_groups: n_groups as u32,
             scratch_words: scratch_words as u32,
             n_net: setup.net.words() as u32,

@@ -13,9 +13,12 @@ pub(super) const FORWARD: Check = Check {
     kernel: ScoreForward::SPEC,
     run: forward,
     faults: &[
-        fault("score_forward", "phi_first_4(ACTIVATION, even) * odd", "phi_4(ACTIVATION, odd)"),
-        fault("score_forward", "var odd2_0 = select(bias0, vec4(0.0), TANGENT == 1u)", "var odd2_0 = bias0"),
-        fault("score_forward", "layer.bias + min(column / 4u", "layer.bias + min(local.x"),
+        fault("score_forward", "phi_first_4(ACTIVATION, z.even) * z.odd", "phi_4(ACTIVATION, z.odd)"),
+        fault("score_forward", "select(bias, vec4(0.0), TANGENT == 1u)", "bias"),
+        fault("score_forward", "net[layer.bias + quad]", "net[layer.bias]"),
+        fault("score_forward", "WIDE == 1u && !is_first", "false"),
+        fault("score_forward", "is_last && is_done", "is_last"),
+        fault("score_forward", "vec4(quad < n_quads)", "vec4(true)"),
         fault("score_forward", "row % params.dimensions * params.context_width", "row % params.dimensions"),
         fault("score_forward", "first += params.n_groups * ROWS_PER_TILE", "first += params.n_rows"),
     ],
@@ -25,11 +28,11 @@ pub(super) const TRAIN: Check = Check {
     kernel: ScoreTrain::SPEC,
     run: train,
     faults: &[
-        fault("score_train", "dh_odd * phi_second_4(ACTIVATION, even) * odd", "dh_odd * odd"),
-        fault("score_train", "line += VIRTUAL", "line += 1u"),
+        fault("score_train", "dh.odd * phi_second_4(ACTIVATION, at.even) * at.odd", "dh.odd * at.odd"),
+        fault("score_train", "line % VIRTUAL == 0u", "true"),
         fault("score_train", "min(params.row_stride, n_all - index * params.row_stride)", "params.row_stride"),
-        fault("score_train", "quad = tile + local.x", "quad = local.x"),
-        fault("score_train", "terms.z * gain", "terms.z"),
+        fault("score_train", "let quad0 = tile + local.x", "let quad0 = local.x"),
+        fault("score_train", "vec3(1.0, gain, gain)", "vec3(1.0, gain, 1.0)"),
         fault("score_train", "h * score + h_slope", "h * score"),
     ],
 };
@@ -106,9 +109,13 @@ fn forward(gpu: &Gpu) -> Result<f64, Failure> {
         let tables = trial.words("tables", &net.table_words(&random.model.table))?;
         let result = gpu.tensor("result", &[n_rows, 4])?;
         let window = net.window(&random.weights);
+        let constants = net.constants();
         trial.run(&ScoreForward {
             activation: shape.activation as u32,
             parametrisation: shape.parametrisation as u32,
+            first_quads: constants.first_quads,
+            hidden_quads: constants.hidden_quads,
+            wide: constants.wide,
             tile_iterations: net.forward_iterations(),
             n_rows: n_rows as u32,
             batch: batch as u32,
@@ -182,11 +189,15 @@ fn train_case(
     let scratch = gpu.tensor("scratch", &[n_groups as usize, scratch_words])?;
     let width = shape.dimensions() * shape.context;
     let dcontext = trial.floats("dcontext", &[rows.batch, width], &vec![0.0; rows.batch * width])?;
+    let constants = net.constants();
     trial.run(&ScoreTrain {
         activation: shape.activation as u32,
         parametrisation: shape.parametrisation as u32,
         objective: objective as u32,
         tangent: u32::from(objective != Objective::Dsm),
+        first_quads: constants.first_quads,
+        hidden_quads: constants.hidden_quads,
+        wide: constants.wide,
         tile_iterations: net.training_iterations(),
         n_rows: rows.places.len() as u32,
         batch: rows.batch as u32,

@@ -50,13 +50,16 @@ pub struct Variant {
 }
 
 impl Variant {
-    /// The WGSL that the compiler sees, for values of the kernel's constants. Two more constants say what one thread owns
-    /// of the tile: `ROWS`, and `QUADS`, vec4s of columns where eight threads stand side by side.
+    /// The WGSL that the compiler sees, for values of the kernel's constants. More constants say what the tile is: its rows,
+    /// `TILE_LINES`, and what one thread owns of it: `ROWS`, and `UNITS` columns or `QUADS` vec4s of columns, where eight
+    /// threads stand side by side.
     ///
     /// # Errors
     /// What [`compose`](super::compose) refuses.
     pub fn compose(&self, spec: &KernelSpec, constants: &[u32]) -> Result<String, String> {
         let mut named: Vec<(&str, u32)> = spec.constants.iter().copied().zip(constants.iter().copied()).collect();
+        named.push(("TILE_LINES", self.tile[0]));
+        named.push(("UNITS", self.tile[1].div_ceil(8)));
         named.push(("ROWS", self.tile[0].div_ceil(self.workgroup[1])));
         named.push(("QUADS", self.tile[1].div_ceil(32)));
         let renamed: &[(&str, &str)] = match self.needs {

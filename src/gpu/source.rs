@@ -1,8 +1,8 @@
 //! Composing WGSL: `//#include NAME` and `//#for v in a..b` ... `//#end`.
 //!
 //! Registers cannot be indexed at run time, so register tiles are written once and repeated: between `//#for r in 0..8`
-//! and `//#end` every `{r}` becomes the number, and `{2r}`, `{2r+1}`, `{r/4}`, `{r%4}` what they say. Loops nest; their end
-//! may be a constant, or a part of one (`ROWS/4`). Includes come from `shaders/shared/`.
+//! and `//#end` every `{r}` becomes the number, and `{2r}`, `{4r+3}`, `{r/4}`, `{r%4}` what they say. Loops nest; their end
+//! may be a constant (`QUADS_{r}` too), or a part of one (`ROWS/4`). Includes come from `shaders/shared/`.
 
 use std::ops::Range;
 
@@ -13,11 +13,13 @@ const SHARED: &[(&str, &str)] = &[
     ("context_step", include_str!("../../shaders/shared/context_step.wgsl")),
     ("conv_taps", include_str!("../../shaders/shared/conv_taps.wgsl")),
     ("philox", include_str!("../../shaders/shared/philox.wgsl")),
+    ("quotient", include_str!("../../shaders/shared/quotient.wgsl")),
     ("score_net", include_str!("../../shaders/shared/score_net.wgsl")),
     ("parametrisation", include_str!("../../shaders/shared/parametrisation.wgsl")),
     ("score_rows", include_str!("../../shaders/shared/score_rows.wgsl")),
     ("image_step", include_str!("../../shaders/shared/image_step.wgsl")),
     ("made_step", include_str!("../../shaders/shared/made_step.wgsl")),
+    ("state", include_str!("../../shaders/shared/state.wgsl")),
     ("sampler", include_str!("../../shaders/shared/sampler.wgsl")),
 ];
 
@@ -62,7 +64,8 @@ fn expand(
         let line = lines[index];
         index += 1;
         if let Some(header) = line.trim().strip_prefix("//#for ") {
-            let (name, range) = parse_header(header, constants)?;
+            let header = substitute(header, variables);
+            let (name, range) = parse_header(&header, constants)?;
             let length = matching_end(&lines[index..]).ok_or(format!("`//#for {header}` has no //#end"))?;
             for value in range {
                 variables.push((name.to_owned(), value));
@@ -80,22 +83,41 @@ fn expand(
     Ok(())
 }
 
-/// Every `{...}` that names a variable of the loops around a line.
+/// Every `{...}` that is a term of a variable of the loops around a line: `{v}`, `{2v}`, `{2v+1}`, `{v/4}`, `{v%4}`.
 fn substitute(line: &str, variables: &[(String, u32)]) -> String {
-    let mut text = line.to_owned();
-    for (name, value) in variables {
-        let forms = [
-            (format!("{{{name}}}"), *value),
-            (format!("{{2{name}}}"), 2 * value),
-            (format!("{{2{name}+1}}"), 2 * value + 1),
-            (format!("{{{name}/4}}"), value / 4),
-            (format!("{{{name}%4}}"), value % 4),
-        ];
-        for (form, number) in forms {
-            text = text.replace(&form, &number.to_string());
+    let mut out = String::new();
+    let mut rest = line;
+    while let Some((before, after)) = rest.split_once('{') {
+        out.push_str(before);
+        let term = after.split_once('}').and_then(|(term, tail)| Some((evaluate(term, variables)?, tail)));
+        match term {
+            Some((value, tail)) => {
+                out.push_str(&value.to_string());
+                rest = tail;
+            }
+            None => {
+                out.push('{');
+                rest = after;
+            }
         }
     }
-    text
+    out + rest
+}
+
+/// The value of a term, if it is one.
+fn evaluate(term: &str, variables: &[(String, u32)]) -> Option<u32> {
+    let name_at = term.find(|c: char| !c.is_ascii_digit())?;
+    let name_end = term.find(['+', '/', '%']).unwrap_or(term.len());
+    let (_, value) = variables.iter().find(|(name, _)| Some(name.as_str()) == term.get(name_at..name_end))?;
+    let factor = if name_at == 0 { 1 } else { term[..name_at].parse().ok()? };
+    let value = factor * value;
+    let Some(operator) = term[name_end..].chars().next() else { return Some(value) };
+    let operand: u32 = term[name_end + 1..].parse().ok()?;
+    Some(match operator {
+        '+' => value + operand,
+        '/' => value / operand,
+        _ => value % operand,
+    })
 }
 
 fn parse_header<'h>(header: &'h str, constants: &[(&str, u32)]) -> Result<(&'h str, Range<u32>), String> {
@@ -144,6 +166,14 @@ mod tests {
         let text =
             compose("//#for r in 2..N/2\nlet a{r} = b{r/4}[{r%4}];\n//#end\n", &[("N", 12)], &[]).expect("valid");
         assert_eq!(text.lines().skip(1).collect::<Vec<_>>()[2..], ["let a4 = b1[0];", "let a5 = b1[1];"]);
+    }
+
+    #[test]
+    fn terms_are_evaluated_and_other_braces_stay() {
+        let source = "//#for s in 0..2\nfn f{s}() { return {4s+3}; }\n//#for k in 0..N_{s}\n{s}{2k}\n//#end\n//#end\n";
+        let text = compose(source, &[("N_0", 1), ("N_1", 2)], &[]).expect("valid");
+        let lines: Vec<_> = text.lines().skip(2).collect();
+        assert_eq!(lines, ["fn f0() { return 3; }", "00", "fn f1() { return 7; }", "10", "12"]);
     }
 
     #[test]

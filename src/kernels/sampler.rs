@@ -6,8 +6,8 @@ kernel! {
     /// Multi-level quadrature; see `shaders/sample_multilevel.wgsl`.
     pub struct SampleMultilevel;
     variants {
-        "sample_multilevel": CpuSubgroups, workgroup [8, 4, 1], tile [64, 64];
-        "sample_multilevel": Baseline, workgroup [8, 8, 1], tile [64, 64];
+        "sample_multilevel": CpuSubgroups, workgroup [8, 1, 1], tile [16, 32];
+        "sample_multilevel": Baseline, workgroup [8, 4, 1], tile [64, 8];
     }
     constants {
         /// Activation of the score network.
@@ -22,6 +22,14 @@ kernel! {
         residual as "RESIDUAL",
         /// Activation of the first half of gates.
         gate as "GATE",
+        /// vec4s of the first layer's inputs that a thread holds at a time.
+        first_quads as "QUADS_0",
+        /// vec4s of a later layer's inputs that a thread holds at a time; even.
+        hidden_quads as "QUADS_1",
+        /// 1 where a layer has more inputs than that.
+        wide as "WIDE",
+        /// Samples that a thread computes a unit of the context network for: 1, 2, 4 or 8.
+        samples as "SAMPLES",
     }
     host {
         /// Loop iterations that one tile of the score network takes at most.
@@ -64,6 +72,8 @@ kernel! {
         context_at: u32,
         /// Words of state a sample owns.
         state_words: u32,
+        /// ceil(n_samples / samples)
+        n_groups: u32,
         /// Words of scratch a workgroup owns.
         scratch_words: u32,
         /// Words of the score network.
@@ -82,18 +92,21 @@ kernel! {
         high: f32,
     }
     read { net: (n_net), context_net: (n_context_net), tables: (n_tables) }
-    write { state: (n_samples, state_words), scratch: (n_samples, scratch_words) }
-    grid |tile| [n_samples, 1, 1];
+    write { state: (n_samples, state_words), scratch: (n_groups, scratch_words) }
+    grid |tile| [n_groups, 1, 1];
+    // A tile has at least 16 of the points of up to eight samples; three loops over the points follow.
     iterations (end_dimension - first_dimension)
-        * (context_iterations + (n_levels + 2) * points.div_ceil(64) * tile_iterations + 7 * (n_levels + 1) * points);
+        * (context_iterations
+            + ((n_levels + 1) * points.div_ceil(2) + 1) * tile_iterations
+            + 3 * (n_levels + 2) * points);
 }
 
 kernel! {
     /// Annealed Langevin dynamics; see `shaders/sample_langevin.wgsl`.
     pub struct SampleLangevin;
     variants {
-        "sample_langevin": CpuSubgroups, workgroup [8, 4, 1], tile [64, 1];
-        "sample_langevin": Baseline, workgroup [8, 8, 1], tile [64, 1];
+        "sample_langevin": CpuSubgroups, workgroup [8, 1, 1], tile [16, 32];
+        "sample_langevin": Baseline, workgroup [8, 4, 1], tile [64, 8];
     }
     constants {
         /// Activation of the score network.
@@ -108,6 +121,14 @@ kernel! {
         residual as "RESIDUAL",
         /// Activation of the first half of gates.
         gate as "GATE",
+        /// vec4s of the first layer's inputs that a thread holds at a time.
+        first_quads as "QUADS_0",
+        /// vec4s of a later layer's inputs that a thread holds at a time; even.
+        hidden_quads as "QUADS_1",
+        /// 1 where a layer has more inputs than that.
+        wide as "WIDE",
+        /// Samples that a thread computes a unit of the context network for: 1, 2, 4 or 8.
+        samples as "SAMPLES",
     }
     host {
         /// Loop iterations that one tile of the score network takes at most.
@@ -150,7 +171,9 @@ kernel! {
         context_at: u32,
         /// Words of state a sample owns.
         state_words: u32,
-        /// ceil(n_samples / 64)
+        /// Samples of a workgroup, at most the lines of its tile.
+        group_samples: u32,
+        /// ceil(n_samples / group_samples)
         n_groups: u32,
         /// Words of scratch a workgroup owns.
         scratch_words: u32,
@@ -170,7 +193,7 @@ kernel! {
     read { net: (n_net), context_net: (n_context_net), tables: (n_tables) }
     write { state: (n_samples, state_words), scratch: (n_groups, scratch_words) }
     grid |tile| [n_groups, 1, 1];
-    // A thread may own two samples; each normal number takes the ten rounds of the generator.
+    // A thread owns two samples; each normal number takes the ten rounds of the generator.
     iterations (end_evaluation - first_evaluation) * (tile_iterations + context_width + 20)
         + (1 + (end_evaluation - first_evaluation) / (n_levels * steps + 1)) * (context_iterations + 20);
 }

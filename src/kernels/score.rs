@@ -7,13 +7,19 @@ kernel! {
     pub struct ScoreForward;
     variants {
         "score_forward": CpuSubgroups, workgroup [8, 4, 1], tile [64, 1];
-        "score_forward": Baseline, workgroup [8, 8, 1], tile [64, 1];
+        "score_forward": Baseline, workgroup [8, 4, 1], tile [64, 1];
     }
     constants {
         /// [`Activation`](crate::config::Activation) as a number.
         activation as "ACTIVATION",
         /// [`Parametrisation`](crate::config::Parametrisation) as a number.
         parametrisation as "PARAMETRISATION",
+        /// vec4s of the first layer's inputs that a thread holds at a time.
+        first_quads as "QUADS_0",
+        /// vec4s of a later layer's inputs that a thread holds at a time; even.
+        hidden_quads as "QUADS_1",
+        /// 1 where a layer has more inputs than that.
+        wide as "WIDE",
     }
     host {
         /// Loop iterations that one tile takes at most.
@@ -59,7 +65,7 @@ kernel! {
     pub struct ScoreTrain;
     variants {
         "score_train": CpuSubgroups, workgroup [8, 4, 1], tile [64, 1];
-        "score_train": Baseline, workgroup [8, 8, 1], tile [64, 1];
+        "score_train": Baseline, workgroup [8, 4, 1], tile [64, 1];
     }
     constants {
         /// [`Activation`](crate::config::Activation) as a number.
@@ -70,6 +76,12 @@ kernel! {
         objective as "OBJECTIVE",
         /// 1 carries tangents (every objective but dsm), 0 does not.
         tangent as "TANGENT",
+        /// vec4s of the first layer's inputs that a thread holds at a time.
+        first_quads as "QUADS_0",
+        /// vec4s of a later layer's inputs that a thread holds at a time; even.
+        hidden_quads as "QUADS_1",
+        /// 1 where a layer has more inputs than that.
+        wide as "WIDE",
     }
     host {
         /// Loop iterations that one tile takes at most.
@@ -115,7 +127,7 @@ kernel! {
     }
     write { scratch: (n_groups, scratch_words), dcontext: (batch, dimensions * context_width) }
     grid |tile| [n_groups, 1, 1];
-    // The variant with the fewest threads, 32, clears a vec4 in each iteration. Without tangents a tile has 64 rows and
-    // the second term is twice the truth.
+    // Each of 32 threads clears a vec4 in each iteration. Without tangents a tile has 64 rows and the second term is twice
+    // the truth.
     iterations scratch_words.div_ceil(128) + n_rows.div_ceil(32 * n_groups) * tile_iterations;
 }

@@ -3,7 +3,7 @@
 use crate::config::{ModelConfig, Network};
 use crate::data::SampleShape;
 use crate::error::{Error, Result};
-use crate::gpu::{Gpu, GpuError, Recorder, Tensor};
+use crate::gpu::{Gpu, GpuError, Needs, Recorder, Tensor, Variant};
 use crate::nn::memory::Planned;
 use crate::nn::{ImageNet, ImageWorkspace, MadeNet, MadeWorkspace, Noise, ParamBuffer, ParamTable};
 
@@ -189,9 +189,42 @@ impl ContextNet {
         for_any!(self, net => net.append_tables(table, tables))
     }
 
-    /// Loop iterations of one thread for one dimension of `n_samples` samples, at most.
-    pub(crate) fn step_iterations(&self, n_samples: u64) -> u64 {
-        for_any!(self, net => net.step_iterations(n_samples))
+    /// Loop iterations of one thread for one dimension of `n_samples` samples of a workgroup, at most.
+    pub(crate) fn step_iterations(&self, n_samples: u64, tile: &StepTile) -> u64 {
+        for_any!(self, net => net.step_iterations(n_samples, tile))
+    }
+}
+
+/// How a sampler's workgroup shares the work on a dimension.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct StepTile {
+    threads: u64,
+    lanes: u64,
+    units: u64,
+    samples: u64,
+}
+
+impl StepTile {
+    /// Of a sampler's variant, whose threads compute a unit for `samples` samples at a time.
+    pub(crate) fn new(variant: &Variant, samples: u64) -> Self {
+        Self {
+            threads: variant.workgroup.iter().copied().map(u64::from).product(),
+            lanes: if variant.needs == Needs::CpuSubgroups { 8 } else { 1 },
+            units: u64::from(variant.tile[1].div_ceil(8)),
+            samples,
+        }
+    }
+
+    /// Iterations of a thread's loop over `items`, a thread each.
+    pub(crate) fn of_items(&self, items: u64) -> u64 {
+        items.div_ceil(self.threads) + 1
+    }
+
+    /// Iterations of a thread for convolutions that make `units` of each of `n_samples` samples from `n_taps` vectors of
+    /// `quads` vec4s; eight threads work on a block together.
+    pub(crate) fn of_convolution(&self, n_samples: u64, columns: u64, units: u64, n_taps: u64, quads: u64) -> u64 {
+        let blocks = n_samples.div_ceil(self.samples) * columns * units.div_ceil(8 * self.units);
+        blocks.div_ceil(self.threads / 8) * (n_taps * (quads + quads.div_ceil(self.lanes) + 1) + 1) + 1
     }
 }
 

@@ -7,7 +7,7 @@ use crate::kernels::{
     MaskedDenseForward,
 };
 use crate::nn::memory::{Planned, allocate};
-use crate::nn::{Degrees, ParamBuffer, ParamTable, SlotId};
+use crate::nn::{Degrees, ParamBuffer, ParamTable, SlotId, StepTile};
 
 /// h_0 = x, h_l = phi(W_l h_(l-1) + b_l) (+ h_(l-1) where widths agree and residual is on), context = W h_L + b.
 #[derive(Debug)]
@@ -288,13 +288,12 @@ impl MadeNet {
         at
     }
 
-    /// Loop iterations of one thread for one dimension of `n_samples` samples in a sampler, at most: of the variant with
-    /// the fewest threads, 32.
-    pub(crate) fn step_iterations(&self, n_samples: u64) -> u64 {
+    /// Loop iterations of one thread for one dimension of `n_samples` samples of a sampler's workgroup, at most.
+    pub(crate) fn step_iterations(&self, n_samples: u64, tile: &StepTile) -> u64 {
         let layer_bound = |(l, layer): (usize, &MaskedDense)| {
             let starts = self.degrees[l + 1].starts(self.dimensions);
             let units = starts.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or(0);
-            (n_samples * u64::from(units)).div_ceil(32) * (u64::from(layer.n_in).div_ceil(4) + 2) + 1
+            tile.of_items(n_samples * u64::from(units)) * (u64::from(layer.n_in).div_ceil(4) + 2)
         };
         self.layers.iter().enumerate().map(layer_bound).sum()
     }

@@ -11,6 +11,7 @@ mod order;
 mod params;
 mod score_net;
 
+pub(crate) use context::StepTile;
 pub use context::{ContextNet, ContextWorkspace};
 pub use degrees::Degrees;
 pub use image::{ConvPass, ConvSizes, ImageNet, ImageWorkspace, Mask, Scale, Taps};

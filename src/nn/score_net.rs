@@ -8,6 +8,8 @@ use crate::nn::{ParamBuffer, ParamTable, SlotId};
 
 /// Lines of a tile in the kernels: values, or values and tangents in turn.
 const TILE_LINES: usize = 64;
+/// vec4s of a layer's inputs that a thread holds in registers at most.
+const MAX_QUADS: u64 = 16;
 
 /// An MLP on [c_d, u, log(sigma)/2] (without the last for `plain`), made a score by its parametrisation.
 #[derive(Debug)]
@@ -21,6 +23,17 @@ pub struct ScoreNet {
     range: std::ops::Range<usize>,
     tables: Tensor,
     stash_words: usize,
+}
+
+/// What is compiled into the kernels, as numbers of their constants.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ScoreConstants {
+    /// vec4s of the first layer's inputs that a thread holds at a time.
+    pub(crate) first_quads: u32,
+    /// vec4s of a later layer's inputs that a thread holds at a time; even.
+    pub(crate) hidden_quads: u32,
+    /// 1 where a layer has more inputs than that.
+    pub(crate) wide: u32,
 }
 
 #[derive(Debug)]
@@ -182,9 +195,13 @@ impl ScoreNet {
         context: &Tensor,
         workspace: &ScoreWorkspace,
     ) -> Result<(), GpuError> {
+        let constants = self.constants();
         recorder.run(&ScoreForward {
             activation: self.activation as u32,
             parametrisation: self.parametrisation as u32,
+            first_quads: constants.first_quads,
+            hidden_quads: constants.hidden_quads,
+            wide: constants.wide,
             tile_iterations: self.forward_iterations(),
             n_rows: workspace.n_rows(),
             batch: workspace.batch as u32,
@@ -225,11 +242,15 @@ impl ScoreNet {
     ) -> Result<(), GpuError> {
         // Rows that are not drawn have no gradient.
         recorder.clear(dcontext);
+        let constants = self.constants();
         recorder.run(&ScoreTrain {
             activation: self.activation as u32,
             parametrisation: self.parametrisation as u32,
             objective: objective as u32,
             tangent: u32::from(objective != Objective::Dsm),
+            first_quads: constants.first_quads,
+            hidden_quads: constants.hidden_quads,
+            wide: constants.wide,
             tile_iterations: self.training_iterations(),
             n_rows: workspace.n_rows(),
             batch: workspace.batch as u32,
@@ -317,33 +338,44 @@ impl ScoreNet {
         self.stash_words + self.range.len() + 4
     }
 
-    /// Loop iterations of one thread for the forward pass of one tile, at most: of the variant with the fewest threads
-    /// and the narrowest column tiles (32), whose inner loops count once more for each group of shared loads.
+    pub(crate) fn constants(&self) -> ScoreConstants {
+        let (_, hidden) = self.layers.split_last().expect("there is an output layer");
+        let widest = hidden.iter().map(|layer| quads(layer.n_out)).max().expect("there is a hidden layer");
+        let first_quads = quads(self.layers[0].n_in);
+        ScoreConstants {
+            first_quads: first_quads.min(MAX_QUADS) as u32,
+            hidden_quads: widest.next_multiple_of(2).min(MAX_QUADS) as u32,
+            wide: u32::from(first_quads.max(widest) > MAX_QUADS),
+        }
+    }
+
+    /// Loop iterations of one thread for the forward pass of one tile, at most.
     pub(crate) fn forward_iterations(&self) -> u64 {
-        let hidden = |layer: &Dense| layer.n_out.div_ceil(32) as u64 * (2 * quads(layer.n_in) + 1) + 1;
-        let last = self.layers.last().expect("there is an output layer");
-        let inputs = 2 * quads(self.layers[0].n_in) + 1;
-        let outputs = 4 * (quads(last.n_in) + 1);
-        inputs + self.layers.iter().map(hidden).sum::<u64>() + outputs + 4
+        let (_, hidden) = self.layers.split_last().expect("there is an output layer");
+        let of_layer = |layer: &Dense| chunks(layer.n_in) * (layer.n_out.div_ceil(8) as u64 + 1) + 1;
+        quads(self.layers[0].n_in) + 1 + hidden.iter().map(of_layer).sum::<u64>()
     }
 
     /// Loop iterations of one thread for a whole training tile, at most.
     pub(crate) fn training_iterations(&self) -> u64 {
+        let (output, hidden) = self.layers.split_last().expect("there is an output layer");
         let backward = |layer: &Dense| {
-            let weight = layer.n_out.div_ceil(64) as u64 * (layer.n_in.div_ceil(32) as u64 * 129 + 1);
-            let bias = quads(layer.n_out).div_ceil(32) * 65;
-            let input = layer.n_in.div_ceil(32) as u64 * (2 * quads(layer.n_out) + 1);
-            weight + bias + input + 1
+            let weight = layer.n_in.div_ceil(64) * (layer.n_out.div_ceil(64) * (TILE_LINES / 8 + 1) + 1);
+            weight as u64 + layer.n_in.div_ceil(8) as u64 * (chunks(layer.n_out) + 1) + 1
         };
-        let last = self.layers.last().expect("there is an output layer");
-        let output = quads(last.n_in).div_ceil(32) * 65 + 64 + quads(last.n_in) + 5;
-        self.forward_iterations() + self.layers.iter().map(backward).sum::<u64>() + output
+        let last = quads(output.n_in) + quads(output.n_in).div_ceil(32) * (TILE_LINES as u64 + 1) + TILE_LINES as u64;
+        self.forward_iterations() + last + hidden.iter().map(backward).sum::<u64>() + 3
     }
 }
 
 /// vec4s of a row.
 fn quads(width: usize) -> u64 {
     width.div_ceil(4) as u64
+}
+
+/// How often a thread fills its registers with parts of a layer's inputs.
+fn chunks(width: usize) -> u64 {
+    quads(width).div_ceil(MAX_QUADS)
 }
 
 impl ScoreWorkspace {

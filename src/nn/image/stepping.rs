@@ -2,7 +2,7 @@
 
 use super::{Convolution, ImageNet, Layer, NodeId};
 use crate::gpu::pitch;
-use crate::nn::{Mask, ParamTable, Scale};
+use crate::nn::{Mask, ParamTable, Scale, StepTile};
 
 /// Words of a layer in the table.
 const LAYER_WORDS: usize = 26;
@@ -36,16 +36,18 @@ impl ImageNet {
         [self.activation as u32, self.gate as u32]
     }
 
-    /// Words of a sample's state in a sampler: x, then every value that later positions read at all positions, those that
-    /// run ahead for a row, and every other one at one position.
+    /// Words of a sample's state in a sampler: x, the same padded to vec4s, then every value that later positions read at
+    /// all positions, those that run ahead for a row, and every other one at one position.
     pub(crate) fn state_words(&self) -> usize {
         self.places().1
     }
 
     fn places(&self) -> (Vec<Place>, usize) {
         let ahead = self.columns_ahead();
+        let [height, width, channels] = self.size;
         let mut at = pitch(self.dimensions());
-        let mut places = vec![Place { at: 0, column: self.size[2], row: self.size[1] * self.size[2] }];
+        let mut places = vec![Place { at, column: pitch(channels), row: width * pitch(channels) }];
+        at += height * width * pitch(channels);
         for node in (1..self.nodes.len()).map(NodeId) {
             let (width, [rows, columns]) = (pitch(self.nodes[node.0].channels), self.grid(self.nodes[node.0].level));
             let (column, row, words) = match (self.is_read_elsewhere(node), ahead[node.0]) {
@@ -96,11 +98,11 @@ impl ImageNet {
         })
     }
 
-    /// Image size and layer table for `image_step.wgsl`, appended to `tables`; gives their place.
+    /// Image size, place of the pixels and layer table for `image_step.wgsl`, appended to `tables`; gives their place.
     pub(crate) fn append_tables(&self, table: &ParamTable, tables: &mut Vec<u32>) -> u32 {
         let start = tables.len() as u32;
         let ((places, _), ahead) = (self.places(), self.columns_ahead());
-        tables.extend([self.size[1] as u32, self.size[2] as u32]);
+        tables.extend([self.size[1] as u32, self.size[2] as u32, places[0].at as u32]);
         for layer in &self.layers {
             let output = layer.output();
             let [input, second] = layer.inputs();
@@ -141,25 +143,23 @@ impl ImageNet {
         start
     }
 
-    /// Loop iterations of one thread for one dimension of `n_samples` samples in a sampler, at most.
-    pub(crate) fn step_iterations(&self, n_samples: u64) -> u64 {
+    /// Loop iterations of one thread for one dimension of `n_samples` samples of a sampler's workgroup, at most.
+    pub(crate) fn step_iterations(&self, n_samples: u64, tile: &StepTile) -> u64 {
         let ahead = self.columns_ahead();
         let of_layer = |layer: &Layer| {
             let output = layer.output();
             let [_, width] = self.grid(self.nodes[output.0].level);
-            let columns = width.min(ahead[output.0] + 1);
+            let columns = width.min(ahead[output.0] + 1) as u64;
             let groups = if self.is_grouped(output) { self.size[2] } else { 1 };
-            let units = self.nodes[output.0].channels.div_ceil(groups) + 2;
-            let blocks = n_samples * (columns * units.div_ceil(8)) as u64;
-            let (n_taps, quads) = match layer {
-                Layer::Convolve(conv) => (conv.taps.kernel.n_taps, self.nodes[conv.input.0].channels.div_ceil(4)),
-                _ => (0, 0),
-            };
-            // Where loads are shared by eight, four rows of threads share the blocks; else eight rows do.
-            let shared = blocks.div_ceil(4) * (n_taps * (quads + quads.div_ceil(8) + 1) + 1) as u64;
-            let alone = blocks.div_ceil(8) * (n_taps * (2 * quads + 1) + 1) as u64;
-            shared.max(alone) + 1
+            let units = self.nodes[output.0].channels.div_ceil(groups) as u64 + 2;
+            match layer {
+                Layer::Convolve(conv) => {
+                    let quads = self.nodes[conv.input.0].channels.div_ceil(4) as u64;
+                    tile.of_convolution(n_samples, columns, units, conv.taps.kernel.n_taps as u64, quads)
+                }
+                _ => tile.of_items(n_samples * columns * units),
+            }
         };
-        self.layers.iter().map(of_layer).sum()
+        self.layers.iter().map(of_layer).sum::<u64>() + tile.of_items(n_samples)
     }
 }
