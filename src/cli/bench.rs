@@ -7,7 +7,7 @@ use super::{Session, Task, after_help};
 use crate::bench::{self, Environment, Protocol, Record, SampleCase};
 use crate::config::{Config, Network, Objective};
 use crate::data::SampleShape;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::sample::Sampler;
 
 /// Time kernels, training steps and samplers on this adapter
@@ -17,6 +17,7 @@ use crate::sample::Sampler;
 #[command(after_help = after_help!(
     "  arcsm-bench                                     all cases at MNIST's size\n  \
        arcsm-bench train-step --row-stride 4 -o md     a table for benches/results\n  \
+       arcsm-bench gemm-forward --layer 1024 1024      one layer, with and without a mask\n  \
        arcsm-bench convolutions train-step --model mnist-gated\n  \
        arcsm-bench sample-mlq --full-passes --count 16 --model digits"
 ))]
@@ -36,6 +37,16 @@ pub(super) struct Bench {
     /// One row in N passes the score network in a training step [default: the model's]
     #[arg(long, value_name = "N")]
     row_stride: Option<usize>,
+    /// Context width K [default: the model's]
+    #[arg(long, value_name = "K")]
+    context: Option<usize>,
+    /// In place of the model's layers, gemm-forward times one of this size, unmasked and masked
+    #[arg(long, value_names = ["IN", "OUT"], num_args = 2, value_parser = clap::value_parser!(u32).range(1..=65536))]
+    layer: Option<Vec<u32>>,
+    /// Evaluations of the score network for a value in sample-langevin, a multiple of its 10 noise levels; a last one that
+    /// denoises comes on top [default: 200]
+    #[arg(long, value_name = "N")]
+    evaluations: Option<u32>,
     /// Samples drawn together
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
     count: u32,
@@ -129,6 +140,7 @@ enum Form {
 impl Task for Bench {
     fn run(&self, session: &Session<'_>) -> Result<()> {
         let (config, shape) = self.settings()?;
+        let langevin = self.langevin(&config)?;
         let gpu = session.open_gpu()?;
         let every = <Case as clap::ValueEnum>::value_variants();
         let cases = if self.cases.is_empty() { every } else { &self.cases };
@@ -146,7 +158,12 @@ impl Task for Bench {
                 Case::GemmForward | Case::GemmBackwardWeight if !is_made => {}
                 Case::Convolutions if is_made => {}
                 Case::Convolutions => records.extend(bench::convolutions(&gpu, &config, shape, protocol)?),
-                Case::GemmForward => records.extend(bench::gemm_forward(&gpu, &config, dimensions, protocol)?),
+                Case::GemmForward => records.extend(match self.layer.as_deref() {
+                    Some(&[n_in, n_out]) => {
+                        bench::gemm_of_size(&gpu, config.train.batch, n_in as usize, n_out as usize, protocol)?
+                    }
+                    _ => bench::gemm_forward(&gpu, &config, dimensions, protocol)?,
+                }),
                 Case::GemmBackwardWeight => {
                     records.extend(bench::gemm_backward_weight(&gpu, &config, dimensions, protocol)?);
                 }
@@ -158,7 +175,7 @@ impl Task for Bench {
                     let coarsest = Sampler::MultiLevel { sigmas: vec![config.noise.sigma_max], points: 8 };
                     records.push(sampling(coarsest)?);
                 }
-                Case::SampleLangevin => records.push(sampling(Sampler::langevin_default(&config.noise))?),
+                Case::SampleLangevin => records.push(sampling(langevin.clone())?),
             }
         }
         let environment = Environment::of(&gpu);
@@ -178,9 +195,24 @@ impl Bench {
         let mut config = super::settings::built_in(name).expect("every model is a recipe")?;
         config.train.batch = self.batch.unwrap_or(config.train.batch);
         config.train.objective = self.objective.unwrap_or(config.train.objective);
+        config.model.context = self.context.unwrap_or(config.model.context);
         config.train.row_stride = self.row_stride.unwrap_or(config.train.row_stride);
         config.check()?;
         Ok((config, SampleShape::Image { height: side, width: side, channels }))
+    }
+
+    /// The default chain, with as many evaluations as are asked for.
+    fn langevin(&self, config: &Config) -> Result<Sampler> {
+        let mut sampler = Sampler::langevin_default(&config.noise);
+        if let (Some(evaluations), Sampler::Langevin { sigmas, steps, .. }) = (self.evaluations, &mut sampler) {
+            let levels = sigmas.len() as u32;
+            if evaluations == 0 || !evaluations.is_multiple_of(levels) {
+                let problem = format!("{evaluations} evaluations do not spread over {levels} noise levels");
+                return Err(Error::input("--evaluations", problem, format!("Give a multiple of {levels}")));
+            }
+            *steps = evaluations / levels;
+        }
+        Ok(sampler)
     }
 }
 
