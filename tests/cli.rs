@@ -114,6 +114,28 @@ fn versions_name_the_commit() {
 }
 
 #[test]
+fn the_benchmark_times_what_its_flags_say() {
+    let bench = |words: &str| {
+        let mut command = assert_cmd::Command::from(program("arcsm-bench"));
+        command.args(words.split_whitespace());
+        command
+    };
+    refuses(&mut bench("sample-langevin --evaluations 55"), 2, &["--evaluations: 55", "multiple of 10"]);
+    if !has_adapter() {
+        return;
+    }
+    let layer = json_of(&mut bench("gemm-forward --layer 40 24 --batch 8 --repetitions 1"));
+    assert_eq!(layer["records"][0]["needed_flop"], 2 * 8 * 40 * 24);
+    // Unit k of 24 has degree floor(40 k / 24) + 1, and sees as many inputs.
+    let seen: u32 = (0..24).map(|k| 40 * k / 24 + 1).sum();
+    assert_eq!(layer["records"][1]["needed_flop"], 2 * 8 * seen);
+    let words = "sample-langevin --model digits --context 3 --evaluations 20 --count 2 --repetitions 1";
+    let chain = json_of(&mut bench(words));
+    let sizes = chain["records"][0]["sizes"].as_str().expect("text");
+    assert!(sizes.ends_with("batch 2 21 evaluations"), "{sizes}");
+}
+
+#[test]
 fn settings_are_printed_and_read_back() {
     let here = folder();
     let words = "train --data mnist:somewhere --steps 7 --hidden 5,6 --print-config";
