@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds arcsm and its peers, checks that all are the same model, times them in turn and prints one table with the ratios.
-# Flags are those of compare.py: --help lists them. PEERS_DIR is where PyTorch and Burn's build go (12 GB).
+# Flags are those of compare.py: --help lists them. PEERS_DIR is where PyTorch and Burn's build go (7 GB).
 set -euo pipefail
 called_from=$PWD
 cd "$(dirname "$0")"
