@@ -250,7 +250,7 @@ pub fn train_step(gpu: &Gpu, config: &Config, shape: SampleShape, protocol: Prot
     let rows = (train.batch * shape.dimensions()).div_ceil(train.row_stride) as u64;
     // The same three for values, and again for tangents where the loss holds the slope.
     let passes = if train.objective == Objective::Dsm { 3 } else { 6 };
-    let flop = 2 * (context + rows * passes * model.net.multiply_adds());
+    let flop = 2 * (context + rows * passes * model.head.multiply_adds());
     let sizes = format!("{shape} batch {} {:?} 1/{} of rows", train.batch, train.objective, train.row_stride);
     Ok(Record::new("train-step", sizes.to_lowercase(), seconds, flop, Some(train.batch)))
 }
@@ -284,12 +284,14 @@ pub fn sampling(
         })
     })?;
     let evaluations = request.sampler.evaluations() * shape.dimensions() as u64;
-    let flop = 2 * case.count as u64 * (context_multiply_adds + evaluations * trained.model.net.multiply_adds());
+    let flop = 2 * case.count as u64 * (context_multiply_adds + evaluations * trained.model.head.multiply_adds());
     let name = match (&case.sampler, case.full_passes) {
         (Sampler::MultiLevel { .. }, false) => "sample-mlq",
         (Sampler::MultiLevel { .. }, true) => "sample-mlq, full passes",
         (Sampler::Langevin { .. }, false) => "sample-langevin",
         (Sampler::Langevin { .. }, true) => "sample-langevin, full passes",
+        (Sampler::Direct { .. }, false) => "sample-direct",
+        (Sampler::Direct { .. }, true) => "sample-direct, full passes",
     };
     let sizes = format!("{shape} batch {} {} evaluations", case.count, request.sampler.evaluations());
     Ok(Record::new(name, sizes, seconds, flop, Some(case.count)))
@@ -363,7 +365,7 @@ impl Layer {
 fn layers(config: &Config, dimensions: usize) -> Vec<Layer> {
     let mut degrees = vec![Degrees::inputs(dimensions)];
     degrees.extend(config.model.hidden.iter().map(|&width| Degrees::hidden(width, dimensions)));
-    degrees.push(Degrees::outputs(dimensions, config.model.context));
+    degrees.push(Degrees::outputs(dimensions, config.model.context_width()));
     let layer =
         |pair: &[Degrees]| Layer { n_in: pair[0].len(), n_out: pair[1].len(), visible: pair[1].visible(&pair[0]) };
     degrees.windows(2).map(layer).collect()

@@ -70,12 +70,44 @@ pub struct ModelConfig {
     pub residual: bool,
     /// Activation of the context network.
     pub activation: Activation,
-    /// K: width of the context of one dimension.
+    /// What a context becomes: a conditional score, or the parameters of a conditional density.
+    pub head: HeadKind,
+    /// K of the score head: width of the context of one dimension. Other heads need as many numbers as they have parameters.
     pub context: usize,
+    /// `mog` and `mol`: components of a mixture.
+    pub components: usize,
+    /// `mol`: give probabilities to this many equidistant levels of the data's range (256 for 8-bit data, discretised
+    /// as in PixelCNN++) instead of a density.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bins: Option<usize>,
     /// `gated` and `pixelcnn`: sizes of the convolutions.
     pub conv: ConvConfig,
     /// The score network shared by all dimensions.
     pub score: ScoreConfig,
+}
+
+/// What stands on the context network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum HeadKind {
+    /// A score network shared by all dimensions: no normalising constant, any shape.
+    Score,
+    /// A Gaussian for each dimension.
+    Gaussian,
+    /// A mixture of Gaussians.
+    Mog,
+    /// A mixture of logistics, discretised with `bins`.
+    Mol,
+}
+
+/// What the components of a mixture are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Family {
+    /// exp(-z^2 / 2) / sqrt(2 pi)
+    Gaussian = 0,
+    /// e^-z / (1 + e^-z)^2
+    Logistic = 1,
 }
 
 /// Kinds of context networks.
@@ -254,6 +286,9 @@ pub enum Objective {
     Plain = 2,
     /// 1/2 h s^2 + h ds/dx + h' s at the clean x, h = distance to the nearer bound: data on an interval.
     Weighted = 3,
+    /// -log q at x + sigma_min eps, or at the clean x where sigma_min is 0 or values are binned: maximum likelihood, for
+    /// heads whose density is known.
+    Ml = 4,
 }
 
 impl Default for DataConfig {
@@ -279,7 +314,10 @@ impl Default for ModelConfig {
             hidden: vec![512, 512],
             residual: false,
             activation: Activation::Relu,
+            head: HeadKind::Score,
             context: 16,
+            components: 10,
+            bins: None,
             conv: ConvConfig::default(),
             score: ScoreConfig::default(),
         }
@@ -359,6 +397,30 @@ impl DataConfig {
 }
 
 impl ModelConfig {
+    /// K: numbers that the context network gives for each dimension.
+    pub fn context_width(&self) -> usize {
+        match self.head {
+            HeadKind::Score => self.context,
+            HeadKind::Gaussian => 2,
+            HeadKind::Mog | HeadKind::Mol => 3 * self.components,
+        }
+    }
+
+    fn check_head(&self, objective: Objective) -> Result<()> {
+        require((1..=256).contains(&self.components), "model.components", "must lie in 1 to 256")?;
+        require(self.bins.is_none_or(|n| (2..=65_536).contains(&n)), "model.bins", "must lie in 2 to 65536")?;
+        require(
+            self.bins.is_none() || (self.head == HeadKind::Mol && objective == Objective::Ml),
+            "model.bins",
+            "needs model.head = \"mol\" and train.objective = \"ml\"",
+        )?;
+        require(
+            self.head != HeadKind::Score || objective != Objective::Ml,
+            "train.objective",
+            "must not be \"ml\" for the score head, whose density has no closed form (model.head = \"gaussian\", \"mog\" and \"mol\" have one)",
+        )
+    }
+
     fn check_conv(&self) -> Result<()> {
         let conv = &self.conv;
         let odd = |kernel: usize| matches!(kernel, 1 | 3 | 5 | 7);
@@ -416,6 +478,7 @@ impl Config {
         let widths_are_positive = |w: &[usize]| w.iter().all(|&n| (1..=65_536).contains(&n));
         let positive = |v: f32| v.is_finite() && v > 0.0;
         require(model.context >= 1, "model.context", "must be at least 1")?;
+        model.check_head(train.objective)?;
         require(!model.hidden.is_empty(), "model.hidden", "needs at least one layer")?;
         require(widths_are_positive(&model.hidden), "model.hidden", "has a width outside 1 to 65536")?;
         require(!model.score.hidden.is_empty(), "model.score.hidden", "needs at least one layer")?;
@@ -432,7 +495,12 @@ impl Config {
             "model.score.range",
             "must be [low, high] with low < high",
         )?;
-        require(positive(noise.sigma_min), "noise.sigma_min", "must be positive")?;
+        let may_be_zero = train.objective == Objective::Ml && noise.sigma_min == 0.0;
+        require(
+            positive(noise.sigma_min) || may_be_zero,
+            "noise.sigma_min",
+            "must be positive (or 0 for train.objective = \"ml\")",
+        )?;
         require(
             noise.sigma_max.is_finite() && noise.sigma_max >= noise.sigma_min,
             "noise.sigma_max",
@@ -459,7 +527,7 @@ impl Config {
         require(train.bounds[0] < train.bounds[1], "train.bounds", "must be [low, high] with low < high")?;
         let without_noise = matches!(train.objective, Objective::Plain | Objective::Weighted);
         require(
-            !without_noise || model.score.parametrisation == Parametrisation::Plain,
+            !without_noise || model.head != HeadKind::Score || model.score.parametrisation == Parametrisation::Plain,
             "model.score.parametrisation",
             "must be \"plain\" for the objectives without noise (plain, weighted)",
         )
@@ -470,6 +538,7 @@ impl Config {
         let mut config = Self::default();
         config.data.size = Some(64);
         config.data.channels = Some(1);
+        config.model.bins = Some(256);
         config.train.micro_batch = Some(1);
         config.train.memory = Some(1);
         config.model.score.mean = Some(0.0);
@@ -542,6 +611,11 @@ mod tests {
             "[noise]\nsigma_min = -1.0",
             "[model.score]\nactivation = \"relu\"",
             "[train]\nobjective = \"plain\"",
+            "[train]\nobjective = \"ml\"",
+            "[model]\nhead = \"mog\"\ncomponents = 0",
+            "[model]\nhead = \"mog\"\nbins = 256\n[train]\nobjective = \"ml\"",
+            "[model]\nhead = \"mol\"\nbins = 256",
+            "[model]\nhead = \"mog\"\n[noise]\nsigma_min = 0.0",
         ] {
             let config = Config::from_toml(text, "text").expect("well-formed");
             assert_eq!(config.check().expect_err(text).exit_status(), 2);

@@ -21,6 +21,9 @@
 //! dW += dz h_in^T + dt h'_in^T,   dh_in = W^T dz,   dh'_in = W^T dt
 //! ```
 //!
+//! In place of the score network, a context can hold the parameters of a mixture, whose density, score and slope are in
+//! closed form at every noise level: maximum likelihood and score matching on equal terms.
+//!
 //! Samples are drawn dimension after dimension, each from its own conditional. Hidden units are sorted by degree, and a
 //! unit of degree m is final once x_1 .. x_m are known; a convolution is computed at each position as soon as the pixels
 //! before it are. All dimensions together cost one pass of the context network.
@@ -61,6 +64,7 @@ pub mod bench;
 mod blob;
 pub mod checkpoint;
 pub mod cli;
+pub mod closed_form;
 pub mod config;
 pub mod data;
 pub mod demo;

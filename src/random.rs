@@ -27,6 +27,8 @@ pub mod stream {
     pub const DATA: u32 = 7;
     /// Dropout of hidden units in a training step.
     pub const DROPOUT: u32 = 8;
+    /// Draws from the conditionals of mixture heads.
+    pub const MIXTURE: u32 = 16;
 }
 
 /// Ten rounds of Philox4x32: a bijection of the counter for every key.

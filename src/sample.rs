@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use crate::config::{NoiseConfig, Objective};
+use crate::config::{Config, HeadKind, NoiseConfig, Objective};
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, GpuError, Kernel, KernelSpec, MAX_ITERATIONS, Recorder, Tensor, pitch};
-use crate::kernels::{CopyColumns, SampleLangevin, SampleMultilevel};
-use crate::nn::{ArCsm, StepTile, Workspace};
+use crate::kernels::{CopyColumns, SampleLangevin, SampleMixture, SampleMultilevel};
+use crate::nn::{ArCsm, Head, MixtureHead, ScoreNet, StepTile, Workspace};
 use crate::trained::Trained;
 
 /// Grid points that the kernel has room for; the first level takes twice [`Sampler::MultiLevel`]'s points.
@@ -32,6 +32,11 @@ pub enum Sampler {
         steps: u32,
         /// Step size e, in units of sigma^2.
         step_size: f32,
+    },
+    /// Exact draws from conditionals in closed form: a component by its weight, then a value by its quantile.
+    Direct {
+        /// Noise level of what is drawn; 0 for clean values.
+        sigma: f32,
     },
 }
 
@@ -67,10 +72,18 @@ pub struct Drawn {
 }
 
 impl Sampler {
+    /// What draws well from a model: exact draws where its conditionals are in closed form, else multi-level quadrature.
+    pub fn default_of(config: &Config) -> Self {
+        match config.model.head {
+            HeadKind::Score => Self::multilevel_default(&config.noise, config.train.objective),
+            HeadKind::Gaussian | HeadKind::Mog | HeadKind::Mol => Self::Direct { sigma: 0.0 },
+        }
+    }
+
     /// Three levels for models with noise; one grid for models without.
     pub fn multilevel_default(noise: &NoiseConfig, objective: Objective) -> Self {
         match objective {
-            Objective::Csm | Objective::Dsm => {
+            Objective::Csm | Objective::Dsm | Objective::Ml => {
                 let top = 0.6 * noise.sigma_max;
                 Self::MultiLevel { sigmas: geometric(top, (2.0 * noise.sigma_min).min(top), 3), points: 32 }
             }
@@ -88,6 +101,7 @@ impl Sampler {
         match self {
             Self::MultiLevel { sigmas, points } => (sigmas.len() as u64 + 1) * u64::from(*points) + 1,
             Self::Langevin { sigmas, steps, .. } => sigmas.len() as u64 * u64::from(*steps) + 1,
+            Self::Direct { .. } => 0,
         }
     }
 
@@ -97,21 +111,44 @@ impl Sampler {
         match self {
             Self::MultiLevel { .. } => share.next_power_of_two().min(MAX_SHARING),
             Self::Langevin { .. } => share.min(gpu.variant(SampleLangevin::SPEC).tile[0] as usize),
+            Self::Direct { .. } => gpu.variant(SampleMixture::SPEC).tile[0] as usize,
         }
     }
 
     fn sigmas(&self) -> &[f32] {
         match self {
             Self::MultiLevel { sigmas, .. } | Self::Langevin { sigmas, .. } => sigmas,
+            Self::Direct { sigma } => std::slice::from_ref(sigma),
         }
     }
 
-    /// Checks that the settings make sense for a model.
+    /// Checks that the settings make sense for a model of these settings.
+    ///
+    /// # Errors
+    /// The setting at fault, with its range.
+    pub fn check_for(&self, config: &Config) -> Result<()> {
+        let refuse = |problem: &str, remedy: &str| Err(Error::input("sampler", problem, remedy));
+        match (self, config.model.head) {
+            (Self::Direct { .. }, HeadKind::Score) => {
+                refuse("a score head has no quantiles to draw from", "Use `--sampler mlq`, or `langevin`")
+            }
+            (Self::MultiLevel { .. } | Self::Langevin { .. }, HeadKind::Gaussian | HeadKind::Mog | HeadKind::Mol) => {
+                refuse("this model's conditionals are in closed form and drawn exactly", "Use `--sampler direct`")
+            }
+            _ => self.check(config.train.objective),
+        }
+    }
+
+    /// Checks that the settings make sense for an objective.
     ///
     /// # Errors
     /// The setting at fault, with its range.
     pub fn check(&self, objective: Objective) -> Result<()> {
         let refuse = |problem: String, remedy: &str| Err(Error::input("sampler", problem, remedy));
+        if let Self::Direct { sigma } = self {
+            let is_level = sigma.is_finite() && *sigma >= 0.0;
+            return if is_level { Ok(()) } else { refuse(format!("level {sigma}"), "Give a level of 0 or more") };
+        }
         let without_noise = matches!(objective, Objective::Plain | Objective::Weighted);
         let sigmas = self.sigmas();
         if sigmas.is_empty() || sigmas.windows(2).any(|pair| pair[0] <= pair[1]) {
@@ -138,8 +175,7 @@ impl Sampler {
 impl SampleRequest {
     /// `count` samples by the model's default sampler.
     pub fn new(trained: &Trained, count: usize, seed: u64) -> Self {
-        let sampler = Sampler::multilevel_default(&trained.config.noise, trained.config.train.objective);
-        Self { sampler, count, seed, batch: 256, full_passes: false, chunk: None }
+        Self { sampler: Sampler::default_of(&trained.config), count, seed, batch: 256, full_passes: false, chunk: None }
     }
 }
 
@@ -156,7 +192,7 @@ pub fn geometric(high: f32, low: f32, count: usize) -> Vec<f32> {
 /// # Errors
 /// Settings that make no sense for the model, sizes over the adapter's limits, a failed adapter.
 pub fn sample(gpu: &Gpu, trained: &Trained, request: &SampleRequest, progress: &mut dyn FnMut(f64)) -> Result<Drawn> {
-    request.sampler.check(trained.config.train.objective)?;
+    request.sampler.check_for(&trained.config)?;
     let start = Instant::now();
     let dimensions = trained.model.dimensions();
     let batch = fitting_batch(gpu, trained, request);
@@ -200,6 +236,7 @@ struct SamplerRun<'a> {
     n_samples: usize,
     /// Samples of a workgroup.
     group_samples: usize,
+    /// Weights of the score network; those of the context network where the head has none.
     net: Tensor,
     context_net: Tensor,
     tables: Tensor,
@@ -247,17 +284,21 @@ impl<'a> SamplerRun<'a> {
         n_samples: usize,
     ) -> Result<Self, GpuError> {
         let (model, weights) = (&trained.model, &trained.weights);
-        let mut words = model.net.table_words(&model.table);
+        let context_weights = model.context_net.window(weights);
+        let (mut words, net, stash_words) = match &model.head {
+            Head::Score(net) => (net.table_words(&model.table), net.window(weights), net.stash_words()),
+            Head::Mixture(_) => (Vec::new(), context_weights.clone(), 4),
+        };
         let context_table = model.context_net.append_tables(&model.table, &mut words);
         let sigma_table = words.len() as u32;
         words.extend(request.sampler.sigmas().iter().map(|sigma| sigma.to_bits()));
         let group_samples = request.sampler.group_samples(gpu, n_samples);
         let run = Self {
-            net: model.net.window(weights),
-            context_net: model.context_net.window(weights),
+            net,
+            context_net: context_weights,
             tables: gpu.upload("sampler_tables", &[words.len()], &words)?,
             state: gpu.tensor("sampler_state", &[n_samples, state_words(model)])?,
-            scratch: gpu.tensor("sampler_scratch", &[n_samples.div_ceil(group_samples), model.net.stash_words()])?,
+            scratch: gpu.tensor("sampler_scratch", &[n_samples.div_ceil(group_samples), stash_words])?,
             workspace: request.full_passes.then(|| model.workspace(gpu, n_samples, 1, false)).transpose()?,
             gpu,
             trained,
@@ -302,7 +343,7 @@ impl<'a> SamplerRun<'a> {
     /// Dimensions are the units of the quadrature, evaluations those of the chain.
     fn units_per_dimension(&self) -> u32 {
         match &self.request.sampler {
-            Sampler::MultiLevel { .. } => 1,
+            Sampler::MultiLevel { .. } | Sampler::Direct { .. } => 1,
             Sampler::Langevin { sigmas, steps, .. } => sigmas.len() as u32 * steps + 1,
         }
     }
@@ -323,6 +364,7 @@ impl<'a> SamplerRun<'a> {
         match self.request.sampler {
             Sampler::MultiLevel { .. } => self.multilevel(span).iterations(),
             Sampler::Langevin { .. } => self.langevin(span).iterations(),
+            Sampler::Direct { sigma } => self.direct(span, sigma).iterations(),
         }
     }
 
@@ -336,13 +378,70 @@ impl<'a> SamplerRun<'a> {
         match self.request.sampler {
             Sampler::MultiLevel { .. } => recorder.run(&self.multilevel(span))?,
             Sampler::Langevin { .. } => recorder.run(&self.langevin(span))?,
+            Sampler::Direct { sigma } => recorder.run(&self.direct(span, sigma))?,
         }
         let submission = recorder.submit()?;
         self.gpu.wait_for(&submission)
     }
 
+    fn score_net(&self) -> &ScoreNet {
+        match &self.trained.model.head {
+            Head::Score(net) => net,
+            Head::Mixture(_) => unreachable!("the request was checked against the model's head"),
+        }
+    }
+
+    fn mixture(&self) -> &MixtureHead {
+        match &self.trained.model.head {
+            Head::Mixture(head) => head,
+            Head::Score(_) => unreachable!("the request was checked against the model's head"),
+        }
+    }
+
+    fn direct(&self, span: Span, sigma: f32) -> SampleMixture<'_> {
+        let (context_net, head) = (&self.trained.model.context_net, self.mixture());
+        let constants = context_net.step_constants();
+        let [bin_low, bin_high, bin_width] = head.bin_numbers();
+        SampleMixture {
+            family: head.family as u32,
+            context_activation: constants.activation,
+            is_image_net: constants.is_image_net,
+            residual: constants.residual,
+            gate: constants.gate,
+            context_iterations: self.context_iterations(SampleMixture::SPEC),
+            n_samples: self.n_samples as u32,
+            dimensions: context_net.dimensions() as u32,
+            context_width: context_net.context() as u32,
+            first_dimension: span.first,
+            end_dimension: span.end,
+            first_sample: self.first_sample as u32,
+            seed_low: self.request.seed as u32,
+            seed_high: (self.request.seed >> 32) as u32,
+            n_context_layers: context_net.n_layers() as u32,
+            context_table: self.context_table,
+            incremental: u32::from(self.workspace.is_none()),
+            context_at: self.context_at as u32,
+            state_words: self.state.shape()[1] as u32,
+            n_context_net: self.context_net.elements() as u32,
+            n_tables: self.tables.elements() as u32,
+            components: head.components as u32,
+            n_logits: head.n_logits(),
+            first_mean: head.first_mean,
+            mean_step: head.mean_step,
+            mean_unit: head.mean_unit,
+            scale_unit: head.scale_unit,
+            bin_low,
+            bin_high,
+            bin_width,
+            sigma,
+            context_net: &self.context_net,
+            tables: &self.tables,
+            state: &self.state,
+        }
+    }
+
     fn multilevel(&self, span: Span) -> SampleMultilevel<'_> {
-        let (context_net, net) = (&self.trained.model.context_net, &self.trained.model.net);
+        let (context_net, net) = (&self.trained.model.context_net, self.score_net());
         let Sampler::MultiLevel { sigmas, points } = &self.request.sampler else {
             unreachable!("called for the multi-level sampler only")
         };
@@ -396,7 +495,7 @@ impl<'a> SamplerRun<'a> {
     }
 
     fn langevin(&self, span: Span) -> SampleLangevin<'_> {
-        let (context_net, net) = (&self.trained.model.context_net, &self.trained.model.net);
+        let (context_net, net) = (&self.trained.model.context_net, self.score_net());
         let Sampler::Langevin { sigmas, steps, step_size } = &self.request.sampler else {
             unreachable!("called for the Langevin sampler only")
         };
@@ -461,7 +560,7 @@ impl<'a> SamplerRun<'a> {
 
     /// The data's range as training saw it; without it, four standard deviations round the mean.
     fn range(&self) -> [f32; 2] {
-        let net = &self.trained.model.net;
+        let net = self.score_net();
         let around_mean = [net.mean() - 4.0 * net.sd(), net.mean() + 4.0 * net.sd()];
         let [low, high] = self.trained.config.model.score.range.unwrap_or(around_mean);
         // Mass lies a little beyond what was seen in training, the more so without noise levels to reach it.

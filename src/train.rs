@@ -19,7 +19,7 @@ use crate::files;
 use crate::gpu::{Gpu, PendingRead, Recorder, Tensor};
 use crate::memory::MemoryPlan;
 use crate::metrics::Metrics;
-use crate::nn::{ArCsm, Batch, Noise, Optimiser, ParamBuffer, Workspace, add_scaled};
+use crate::nn::{ArCsm, Batch, MixtureHead, Noise, Optimiser, ParamBuffer, Workspace, add_scaled};
 use crate::picture::{self, Picture};
 use crate::sample::SampleRequest;
 use crate::trained::Trained;
@@ -27,7 +27,7 @@ use crate::trained::Trained;
 /// Losses are read this many steps late, so that the adapter never waits for the host.
 const READ_DELAY: usize = 2;
 /// Step number of the noise on held-out samples: always the same, and never that of a training step.
-const HELD_OUT_STEP: u32 = u32::MAX;
+pub(crate) const HELD_OUT_STEP: u32 = u32::MAX;
 
 /// What to train, and where.
 #[derive(Debug, Clone)]
@@ -108,7 +108,7 @@ pub struct TrainReport {
     pub steps: u64,
     /// Mean training loss of the last hundred steps.
     pub train_loss: f64,
-    /// Held-out loss at the end: dsm where there is noise, else the objective itself.
+    /// Held-out loss at the end: dsm where the objective is csm or dsm, else the objective itself; nats for maximum likelihood.
     pub held_out_loss: f64,
     /// Least held-out loss.
     pub best_held_out_loss: f64,
@@ -141,6 +141,7 @@ pub fn train(
     }
     let mut config = plan.config.clone();
     complete_from_data(&mut config, &data.train)?;
+    check_levels(&config, &data)?;
     let checkpoint = if plan.resume { Some(folder.last_checkpoint(&config, data.shape)?) } else { None };
     let mut trainer = Trainer::new(gpu, config, &data, checkpoint.as_ref())?;
     if plan.force && !plan.resume {
@@ -176,6 +177,21 @@ fn complete_from_data(config: &mut Config, samples: &Samples) -> Result<()> {
         score.mean.get_or_insert(mean as f32);
         score.sd.get_or_insert((sd as f32).max(1e-6));
         score.range.get_or_insert([low, high.max(low + 1e-6)]);
+    }
+    Ok(())
+}
+
+/// Values to be binned must be levels; some samples of both sets are looked at.
+fn check_levels(config: &Config, data: &Dataset) -> Result<()> {
+    if config.model.bins.is_none() {
+        return Ok(());
+    }
+    let Some(bins) = MixtureHead::new(&config.model).bins else { return Ok(()) };
+    for samples in [&data.train, &data.held_out] {
+        let indices: Vec<usize> = (0..samples.len().min(256)).collect();
+        let mut values = vec![0.0; indices.len() * data.shape.dimensions()];
+        samples.gather(&indices, &mut values)?;
+        bins.check(&data.name, &values)?;
     }
     Ok(())
 }
@@ -364,7 +380,7 @@ impl<'g> Trainer<'g> {
         })
     }
 
-    /// Loss of held-out samples under noise that is always the same: dsm, or the objective itself without noise.
+    /// Loss of held-out samples under noise that is always the same: dsm for csm and dsm, else the objective itself.
     ///
     /// # Errors
     /// A failed adapter, or a loss that is not finite.
@@ -394,13 +410,9 @@ impl<'g> Trainer<'g> {
     fn held_out_batch(&self, first_sample: u32, used: usize) -> Result<f64> {
         let (config, model, workspace) = (&self.trained.config, &self.trained.model, &self.validation);
         self.gpu.write(&workspace.x, &model.order.to_model(&self.batch, 1))?;
-        let noise = Noise {
-            step: HELD_OUT_STEP,
-            first_sample,
-            ..Noise::of_step(&config.noise, config.train.objective, config.train.seed, 0)
-        };
+        let noise = Noise { step: HELD_OUT_STEP, first_sample, ..Noise::of_step(config, 0) };
         let mut recorder = self.gpu.record("held_out_loss");
-        model.net.perturb(&mut recorder, &workspace.x, &noise, &workspace.score)?;
+        workspace.score.perturb(&mut recorder, &workspace.x, &noise)?;
         model.scores_of_rows(&mut recorder, &self.trained.weights, workspace)?;
         recorder.submit()?;
         let read = self.gpu.begin_read(&[&workspace.score.rows, &workspace.score.result]);
@@ -448,7 +460,7 @@ impl<'g> Trainer<'g> {
     }
 }
 
-/// Loss of one row from the words of (index, x~, sigma, eps) and (score, slope), in f64.
+/// Loss of one row from the words of (index, x~, sigma, eps) and (score, slope, log density), in f64.
 fn row_loss(config: &Config, row: &[u32], result: &[u32]) -> f64 {
     let float = |word: u32| f64::from(f32::from_bits(word));
     let (x, sigma, eps) = (float(row[1]), float(row[2]), float(row[3]));
@@ -462,6 +474,7 @@ fn row_loss(config: &Config, row: &[u32], result: &[u32]) -> f64 {
             let (weight, weight_slope) = (0.5 * (high - low) - (x - centre).abs(), -(x - centre).signum());
             weight * (0.5 * score * score + slope) + weight_slope * score
         }
+        Objective::Ml => -float(result[2]),
     }
 }
 

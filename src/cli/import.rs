@@ -8,7 +8,7 @@ use serde_json::json;
 use super::{Session, Task, after_help};
 use crate::arrays::HostTensor;
 use crate::checkpoint::{Checkpoint, read_weights};
-use crate::config::{Config, Network, Parametrisation};
+use crate::config::{Config, HeadKind, Network, Parametrisation};
 use crate::data::SampleShape;
 use crate::error::{Error, Result};
 use crate::files::check_writable;
@@ -79,7 +79,12 @@ impl Import {
     /// Training takes these from the data; here only the other implementation knows them.
     fn check_constants(&self, config: &Config) -> Result<()> {
         let score = &config.model.score;
+        let is_mixture = config.model.head != HeadKind::Score;
         let missing = match score.parametrisation {
+            _ if is_mixture && score.mean.is_none() => "model.score.mean",
+            _ if is_mixture && score.sd.is_none() => "model.score.sd",
+            _ if is_mixture && score.range.is_none() => "model.score.range",
+            _ if is_mixture => return Ok(()),
             Parametrisation::Osig | Parametrisation::Edm if score.mean.is_none() => "model.score.mean",
             Parametrisation::Edm if score.sd.is_none() => "model.score.sd",
             _ => return Ok(()),

@@ -51,9 +51,10 @@ pub(super) struct Sample {
 #[command(next_help_heading = "Sampler")]
 struct Method {
     /// How each value is drawn from its conditional
-    #[arg(long, value_enum, default_value = "mlq")]
-    sampler: Kind,
-    /// Falling noise levels [default: from the model's noise range]
+    /// [default: direct for heads in closed form, else mlq]
+    #[arg(long, value_enum)]
+    sampler: Option<Kind>,
+    /// Falling noise levels [default: from the model's noise range]; direct: the noise level of what is drawn [default: 0]
     #[arg(long, value_name = "A,B,C", value_delimiter = ',')]
     levels: Option<Vec<f32>>,
     /// mlq: grid points a level (the first has twice as many)
@@ -79,6 +80,8 @@ enum Kind {
     Mlq,
     /// Annealed Langevin dynamics, the paper's
     Langevin,
+    /// Exact draws, for heads in closed form
+    Direct,
 }
 
 impl Task for Sample {
@@ -86,15 +89,15 @@ impl Task for Sample {
         for path in [&self.out, &self.npy].into_iter().flatten() {
             check_writable(path)?;
         }
-        self.method.refuse_unused()?;
         let gpu = session.open_gpu()?;
         let trained = Trained::load(&gpu, &self.checkpoint)?;
+        let sampler = self.method.sampler(&trained.config)?;
         if self.out.is_some() && !picture::can_draw(trained.shape) {
             let problem = format!("the model has {}-dimensional points, which no picture shows", trained.shape);
             return Err(Error::input("--out", problem, "Write them with --npy FILE instead"));
         }
         let request = SampleRequest {
-            sampler: self.method.sampler(&trained.config),
+            sampler,
             full_passes: self.method.full_passes,
             batch: self.method.batch as usize,
             ..SampleRequest::new(&trained, self.count as usize, self.seed)
@@ -171,21 +174,26 @@ impl Sample {
 
 impl Method {
     /// A flag of the other sampler would be ignored silently.
-    fn refuse_unused(&self) -> Result<()> {
-        let unused = match self.sampler {
-            Kind::Mlq if self.steps.is_some() => "--steps",
-            Kind::Mlq if self.step_size.is_some() => "--step-size",
-            Kind::Langevin if self.points.is_some() => "--points",
+    fn refuse_unused(&self, sampler: &Sampler) -> Result<()> {
+        let unused = match sampler {
+            Sampler::MultiLevel { .. } | Sampler::Direct { .. } if self.steps.is_some() => "--steps",
+            Sampler::MultiLevel { .. } | Sampler::Direct { .. } if self.step_size.is_some() => "--step-size",
+            Sampler::Langevin { .. } | Sampler::Direct { .. } if self.points.is_some() => "--points",
+            Sampler::Direct { .. } if self.levels.as_ref().is_some_and(|levels| levels.len() != 1) => "--levels",
             _ => return Ok(()),
         };
-        Err(Error::input(unused, "belongs to the other sampler", "Leave it out, or choose --sampler mlq|langevin"))
+        let remedy = "Leave it out, or choose another --sampler";
+        Err(Error::input(unused, format!("means nothing to `{}`", describe(sampler)), remedy))
     }
 
-    fn sampler(&self, config: &Config) -> Sampler {
+    fn sampler(&self, config: &Config) -> Result<Sampler> {
         let mut sampler = match self.sampler {
-            Kind::Mlq => Sampler::multilevel_default(&config.noise, config.train.objective),
-            Kind::Langevin => Sampler::langevin_default(&config.noise),
+            None => Sampler::default_of(config),
+            Some(Kind::Mlq) => Sampler::multilevel_default(&config.noise, config.train.objective),
+            Some(Kind::Langevin) => Sampler::langevin_default(&config.noise),
+            Some(Kind::Direct) => Sampler::Direct { sigma: 0.0 },
         };
+        self.refuse_unused(&sampler)?;
         match &mut sampler {
             Sampler::MultiLevel { sigmas, points } => {
                 *sigmas = self.levels.clone().unwrap_or_else(|| std::mem::take(sigmas));
@@ -196,8 +204,9 @@ impl Method {
                 *steps = self.steps.unwrap_or(*steps);
                 *step_size = self.step_size.unwrap_or(*step_size);
             }
+            Sampler::Direct { sigma } => *sigma = self.levels.as_ref().map_or(*sigma, |levels| levels[0]),
         }
-        sampler
+        Ok(sampler)
     }
 }
 
@@ -217,5 +226,6 @@ fn describe(sampler: &Sampler) -> String {
         Sampler::Langevin { sigmas, steps, step_size } => {
             format!("langevin --levels {} --steps {steps} --step-size {step_size}", list(sigmas))
         }
+        Sampler::Direct { sigma } => format!("direct --levels {sigma}"),
     }
 }

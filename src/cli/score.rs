@@ -146,6 +146,7 @@ fn read_like(path: &std::path::Path, x: &HostTensor) -> Result<HostTensor> {
 fn default_sigma(config: &Config) -> f32 {
     match config.train.objective {
         Objective::Plain | Objective::Weighted => 0.0,
+        Objective::Ml => config.noise.sigma_min,
         Objective::Csm | Objective::Dsm => (config.noise.sigma_min * config.noise.sigma_max).sqrt(),
     }
 }

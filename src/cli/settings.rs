@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::config::{Activation, Broken, Config, Network, Objective, Order, Parametrisation};
+use crate::config::{Activation, Broken, Config, HeadKind, Network, Objective, Order, Parametrisation};
 use crate::error::{Error, Result};
 
 /// Recipes, by the names of their files in `configs/`.
@@ -88,7 +88,16 @@ pub(super) struct ModelFlags {
     /// Activation of the context network
     #[arg(long)]
     activation: Option<Activation>,
-    /// K, the width of the context of one dimension
+    /// What a context becomes: a score network's input, or the parameters of a density
+    #[arg(long)]
+    head: Option<HeadKind>,
+    /// mog, mol: components of a mixture
+    #[arg(long, value_name = "M")]
+    components: Option<usize>,
+    /// mol: give probabilities to this many levels of the data (256 for 8-bit data) instead of a density
+    #[arg(long, value_name = "LEVELS")]
+    bins: Option<usize>,
+    /// score: K, the width of the context of one dimension
     #[arg(long, value_name = "K")]
     context: Option<usize>,
     /// gated, pixelcnn: channels of the hidden layers
@@ -229,10 +238,25 @@ impl ModelFlags {
         given.into_iter().find(|(_, given)| *given).map(|(flag, _)| flag)
     }
 
+    /// A given flag that the head has no use for.
+    fn flag_of_another_head(&self, head: HeadKind) -> Option<&'static str> {
+        let of_score = [
+            ("--context", self.context.is_some()),
+            ("--score-hidden", self.score_hidden.is_some()),
+            ("--score-activation", self.score_activation.is_some()),
+            ("--parametrisation", self.parametrisation.is_some()),
+        ];
+        let given = of_score.map(|(flag, given)| (flag, given && head != HeadKind::Score)).into_iter().chain([
+            ("--components", self.components.is_some() && !matches!(head, HeadKind::Mog | HeadKind::Mol)),
+            ("--bins", self.bins.is_some() && head != HeadKind::Mol),
+        ]);
+        given.into_iter().find(|(_, given)| *given).map(|(flag, _)| flag)
+    }
+
     /// Overrides the model's settings.
     ///
     /// # Errors
-    /// A flag that the kind of network has no use for.
+    /// A flag that the kind of network or the head has no use for.
     pub(super) fn apply(&self, config: &mut Config) -> Result<()> {
         set(&mut config.model.network, &self.wanted_network());
         let model = &mut config.model;
@@ -242,6 +266,13 @@ impl ModelFlags {
             let problem = format!("means nothing to the context network `{network}`");
             return Err(Error::input(flag, problem, "Leave it out, or choose another --network"));
         }
+        set(&mut model.head, &self.head);
+        if let Some(flag) = self.flag_of_another_head(model.head) {
+            let problem = format!("means nothing to the head `{:?}`", model.head).to_lowercase();
+            return Err(Error::input(flag, problem, "Leave it out, or choose another --head"));
+        }
+        set(&mut model.components, &self.components);
+        model.bins = self.bins.or(model.bins);
         set(&mut model.score.hidden, &self.score_hidden);
         set(&mut model.score.activation, &self.score_activation);
         set(&mut model.score.parametrisation, &self.parametrisation);

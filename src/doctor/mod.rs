@@ -6,6 +6,7 @@
 
 mod conv;
 mod dense;
+mod mixture;
 mod model;
 mod optimiser;
 mod random;
@@ -83,11 +84,14 @@ pub const CHECKS: &[Check] = &[
     random::RANDOM_WORDS,
     score::FORWARD,
     score::TRAIN,
+    mixture::FORWARD,
+    mixture::TRAIN,
     optimiser::ADAM,
     optimiser::COUNT_NON_FINITE,
     optimiser::COUNT_SUBMISSION,
     sampler::MULTILEVEL,
     sampler::LANGEVIN,
+    mixture::SAMPLE,
 ];
 
 /// Runs every check; `progress` sees each outcome as soon as it is there.

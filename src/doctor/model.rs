@@ -2,7 +2,7 @@
 
 use crate::config::{Activation, ConvConfig, ModelConfig, Network, Parametrisation, ScoreConfig};
 use crate::data::SampleShape;
-use crate::nn::{ArCsm, ParamBuffer};
+use crate::nn::{ArCsm, ParamBuffer, ScoreNet};
 use crate::reference::dense::Layer;
 use crate::reference::image_net::ImageNet;
 use crate::reference::{made, model, score_net};
@@ -102,6 +102,10 @@ pub(super) struct RandomModel {
 }
 
 impl RandomModel {
+    pub(super) fn score_net(&self) -> Result<&ScoreNet, Failure> {
+        self.model.score_net().map_err(|error| Failure::Broken(error.to_string()))
+    }
+
     /// Weights of variance 1 / in. Those that a mask removes are no zeros: nothing may read them.
     pub(super) fn new(trial: &mut Trial<'_>, shape: &Shape) -> Result<Self, Failure> {
         let config = shape.config();

@@ -6,7 +6,7 @@
 use crate::config::{Activation, Network, Parametrisation};
 use crate::gpu::{Gpu, GpuError, Kernel, Tensor, pitch};
 use crate::kernels::{SampleLangevin, SampleMultilevel};
-use crate::nn::StepTile;
+use crate::nn::{ScoreConstants, StepTile};
 use crate::reference::sampler::{Langevin, MultiLevel, langevin as langevin_twin, multilevel as multilevel_twin};
 
 use super::model::{Contexts, MEAN, RandomModel, SD, Shape};
@@ -127,25 +127,35 @@ struct Setup {
     sigma_table: u32,
     context_at: usize,
     state_words: usize,
+    /// Of the score network: words of scratch, loop iterations of a tile, layers.
+    stash_words: usize,
+    tile_iterations: u64,
+    score: ScoreConstants,
+    n_layers: u32,
 }
 
 impl Setup {
     fn new(trial: &mut Trial<'_>, shape: &Shape) -> Result<Self, Failure> {
         let random = RandomModel::new(trial, shape)?;
         let model = &random.model;
-        let mut tables = model.net.table_words(&model.table);
+        let net = random.score_net()?;
+        let mut tables = net.table_words(&model.table);
         let context_table = model.context_net.append_tables(&model.table, &mut tables);
         let sigma_table = tables.len() as u32;
         tables.extend(SIGMAS.map(|sigma| (sigma as f32).to_bits()));
         let context_at = model.context_net.state_words();
         Ok(Self {
-            net: model.net.window(&random.weights),
+            net: net.window(&random.weights),
             context_net: model.context_net.window(&random.weights),
             tables: trial.words("tables", &tables)?,
             context_table,
             sigma_table,
             context_at,
             state_words: context_at + pitch(shape.context) + 4,
+            stash_words: net.stash_words(),
+            tile_iterations: net.forward_iterations(),
+            score: net.constants(),
+            n_layers: net.n_layers() as u32,
             random,
         })
     }
@@ -251,8 +261,8 @@ fn run_multilevel(
     cut: Cut<'_>,
 ) -> Result<(), GpuError> {
     let model = &setup.random.model;
-    let (constants, score) = (model.context_net.step_constants(), model.net.constants());
-    let (n_samples, scratch_words) = (state.shape()[0], model.net.stash_words());
+    let (constants, score) = (model.context_net.step_constants(), setup.score);
+    let (n_samples, scratch_words) = (state.shape()[0], setup.stash_words);
     let n_groups = n_samples.div_ceil(cut.samples);
     let scratch = trial.gpu.tensor("scratch", &[n_groups, scratch_words])?;
     let tile = StepTile::new(trial.gpu.variant(SampleMultilevel::SPEC), cut.samples as u64);
@@ -268,7 +278,7 @@ fn run_multilevel(
             hidden_quads: score.hidden_quads,
             wide: score.wide,
             samples: cut.samples as u32,
-            tile_iterations: model.net.forward_iterations(),
+            tile_iterations: setup.tile_iterations,
             context_iterations: model.context_net.step_iterations(cut.samples.min(n_samples) as u64, &tile),
             n_samples: n_samples as u32,
             dimensions: shape.dimensions() as u32,
@@ -278,7 +288,7 @@ fn run_multilevel(
             first_sample: FIRST_SAMPLE,
             seed_low: SEED as u32,
             seed_high: (SEED >> 32) as u32,
-            n_layers: model.net.n_layers() as u32,
+            n_layers: setup.n_layers,
             n_context_layers: model.context_net.n_layers() as u32,
             context_table: setup.context_table,
             sigma_table: setup.sigma_table,
@@ -348,8 +358,8 @@ fn run_langevin(
     cut: Cut<'_>,
 ) -> Result<(), GpuError> {
     let model = &setup.random.model;
-    let (constants, score) = (model.context_net.step_constants(), model.net.constants());
-    let (n_samples, scratch_words) = (state.shape()[0], model.net.stash_words());
+    let (constants, score) = (model.context_net.step_constants(), setup.score);
+    let (n_samples, scratch_words) = (state.shape()[0], setup.stash_words);
     let n_groups = n_samples.div_ceil(cut.samples);
     let at_a_time = cut.samples.next_power_of_two().min(8);
     let scratch = trial.gpu.tensor("scratch", &[n_groups, scratch_words])?;
@@ -366,7 +376,7 @@ fn run_langevin(
             hidden_quads: score.hidden_quads,
             wide: score.wide,
             samples: at_a_time as u32,
-            tile_iterations: model.net.forward_iterations(),
+            tile_iterations: setup.tile_iterations,
             context_iterations: model.context_net.step_iterations(cut.samples.min(n_samples) as u64, &tile),
             n_samples: n_samples as u32,
             dimensions: shape.dimensions() as u32,
@@ -376,7 +386,7 @@ fn run_langevin(
             first_sample: FIRST_SAMPLE,
             seed_low: SEED as u32,
             seed_high: (SEED >> 32) as u32,
-            n_layers: model.net.n_layers() as u32,
+            n_layers: setup.n_layers,
             n_context_layers: model.context_net.n_layers() as u32,
             context_table: setup.context_table,
             sigma_table: setup.sigma_table,

@@ -102,7 +102,7 @@ fn forward(gpu: &Gpu) -> Result<f64, Failure> {
     ];
     for (batch, n_groups, shape) in cases {
         let random = RandomModel::new(&mut trial, &shape)?;
-        let net = &random.model.net;
+        let net = random.score_net()?;
         let places: Vec<usize> = (0..batch * shape.dimensions()).rev().collect();
         let rows = Rows::random(&mut trial, &shape, batch, places)?;
         let n_rows = rows.places.len();
@@ -182,7 +182,7 @@ fn train_case(
     row_stride: usize,
     objective: Objective,
 ) -> Result<(), Failure> {
-    let (gpu, net) = (trial.gpu, &random.model.net);
+    let (gpu, net) = (trial.gpu, random.score_net()?);
     let window = net.window(&random.weights);
     let tables = trial.words("tables", &net.table_words(&random.model.table))?;
     let scratch_words = net.stash_words() + window.words() + 4;

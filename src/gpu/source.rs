@@ -12,6 +12,8 @@ const SHARED: &[(&str, &str)] = &[
     ("broadcast_shuffle", include_str!("../../shaders/shared/broadcast_shuffle.wgsl")),
     ("context_step", include_str!("../../shaders/shared/context_step.wgsl")),
     ("conv_taps", include_str!("../../shaders/shared/conv_taps.wgsl")),
+    ("mixture", include_str!("../../shaders/shared/mixture.wgsl")),
+    ("mixture_rows", include_str!("../../shaders/shared/mixture_rows.wgsl")),
     ("philox", include_str!("../../shaders/shared/philox.wgsl")),
     ("quotient", include_str!("../../shaders/shared/quotient.wgsl")),
     ("score_net", include_str!("../../shaders/shared/score_net.wgsl")),

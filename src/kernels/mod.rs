@@ -2,6 +2,7 @@
 
 mod conv;
 mod dense;
+mod mixture;
 mod optimiser;
 mod random;
 mod reduction;
@@ -14,6 +15,7 @@ pub use conv::{
 pub use dense::{
     ActivationBackward, ActivationForward, MaskedDenseBackwardInput, MaskedDenseBackwardWeight, MaskedDenseForward,
 };
+pub use mixture::{MixtureForward, MixtureTrain, SampleMixture};
 pub use optimiser::{Adam, CountNonFinite, CountSubmission};
 pub use random::{CorruptContext, PerturbRows, RandomWords};
 pub use reduction::{AddScaled, ColumnSum, CopyColumns, RepackRows, SquareSum, SumPartials};
@@ -46,11 +48,14 @@ pub const ALL: &[&KernelSpec] = &[
     RandomWords::SPEC,
     ScoreForward::SPEC,
     ScoreTrain::SPEC,
+    MixtureForward::SPEC,
+    MixtureTrain::SPEC,
     Adam::SPEC,
     CountNonFinite::SPEC,
     CountSubmission::SPEC,
     SampleMultilevel::SPEC,
     SampleLangevin::SPEC,
+    SampleMixture::SPEC,
 ];
 
 /// Workgroups of 64 threads, one thread for each of `threads`, as the two-dimensional grid that the kernels unfold with

@@ -2,9 +2,11 @@
 
 mod context;
 mod degrees;
+mod head;
 mod image;
 mod made;
 mod memory;
+mod mixture_head;
 mod model;
 mod optimiser;
 mod order;
@@ -14,12 +16,15 @@ mod score_net;
 pub(crate) use context::StepTile;
 pub use context::{ContextNet, ContextWorkspace};
 pub use degrees::Degrees;
+pub use head::Head;
 pub use image::{ConvPass, ConvSizes, ImageNet, ImageWorkspace, Mask, Scale, Taps};
 pub use made::{MadeNet, MadeWorkspace};
 pub use memory::Planned;
+pub use mixture_head::{Bins, MixtureHead};
 pub use model::{ArCsm, Batch, Workspace};
 pub use optimiser::Optimiser;
 pub(crate) use optimiser::add_scaled;
 pub use order::Permutation;
 pub use params::{KernelShape, ParamBuffer, ParamTable, Slot, SlotId};
+pub(crate) use score_net::ScoreConstants;
 pub use score_net::{Noise, ScoreNet, ScoreWorkspace};

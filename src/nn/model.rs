@@ -8,15 +8,17 @@ use crate::error::Result;
 use crate::gpu::{Gpu, GpuError, Recorder, Tensor};
 use crate::kernels::CorruptContext;
 use crate::nn::memory::Planned;
-use crate::nn::{ContextNet, ContextWorkspace, Noise, ParamBuffer, ParamTable, Permutation, ScoreNet, ScoreWorkspace};
+use crate::nn::{
+    ContextNet, ContextWorkspace, Head, Noise, ParamBuffer, ParamTable, Permutation, ScoreNet, ScoreWorkspace,
+};
 
 /// An autoregressive conditional score model: s_d = g(c_d, x~_d, sigma), c_d = f(x_<d).
 #[derive(Debug)]
 pub struct ArCsm {
     /// The context network f.
     pub context_net: ContextNet,
-    /// The score network g.
-    pub net: ScoreNet,
+    /// What stands on it: the score network g, or a conditional density.
+    pub head: Head,
     /// Names, shapes and places of all parameters.
     pub table: Arc<ParamTable>,
     /// Order of the dimensions.
@@ -32,7 +34,7 @@ pub struct Workspace {
     corrupted: Option<Tensor>,
     /// Of the context network.
     pub context_net: ContextWorkspace,
-    /// Of the score network.
+    /// Of the head.
     pub score: ScoreWorkspace,
 }
 
@@ -54,7 +56,7 @@ pub struct Batch {
 impl Batch {
     /// The batch of one training step, or the part of it that begins with sample `first_sample`.
     pub fn of_step(config: &Config, step: u64, first_sample: usize) -> Self {
-        let noise = Noise::of_step(&config.noise, config.train.objective, config.train.seed, step);
+        let noise = Noise::of_step(config, step);
         Self {
             objective: config.train.objective,
             bounds: config.train.bounds,
@@ -76,9 +78,18 @@ impl ArCsm {
     /// Settings that do not fit the shape; no memory for its tables.
     pub fn new(gpu: &Gpu, config: &ModelConfig, shape: SampleShape) -> Result<Self> {
         let mut table = ParamTable::default();
+        let config = &ModelConfig { context: config.context_width(), ..config.clone() };
         let context_net = ContextNet::new(gpu, config, shape, &mut table)?;
-        let net = ScoreNet::new(gpu, &config.score, config.context, &mut table)?;
-        Ok(Self { context_net, net, table: Arc::new(table), order: Permutation::new(config, shape.dimensions()) })
+        let head = Head::new(gpu, config, &mut table)?;
+        Ok(Self { context_net, head, table: Arc::new(table), order: Permutation::new(config, shape.dimensions()) })
+    }
+
+    /// The score network.
+    ///
+    /// # Errors
+    /// Bad input, when the model has another head.
+    pub fn score_net(&self) -> Result<&ScoreNet> {
+        self.head.score_net()
     }
 
     /// D
@@ -96,14 +107,14 @@ impl ArCsm {
             x: gpu.tensor(&x.label, &x.shape)?,
             corrupted: training.then(|| gpu.tensor(&corrupted.label, &corrupted.shape)).transpose()?,
             context_net: self.context_net.workspace(gpu, batch, training)?,
-            score: self.net.workspace(gpu, batch, self.dimensions(), row_stride)?,
+            score: self.head.workspace(gpu, batch, self.dimensions(), row_stride)?,
         })
     }
 
     /// What [`ArCsm::workspace`] allocates.
     pub fn plan(&self, gpu: &Gpu, batch: usize, row_stride: usize, training: bool) -> Vec<Planned> {
         let x = self.plan_of_x(batch).into_iter().take(if training { 2 } else { 1 });
-        let score = self.net.plan(gpu, batch, self.dimensions(), row_stride);
+        let score = self.head.plan(gpu, batch, self.dimensions(), row_stride);
         x.chain(self.context_net.plan(batch, training)).chain(score).collect()
     }
 
@@ -133,7 +144,7 @@ impl ArCsm {
         gradient: &ParamBuffer,
         workspace: &Workspace,
     ) -> Result<(), GpuError> {
-        self.net.perturb(recorder, &workspace.x, &batch.noise, &workspace.score)?;
+        workspace.score.perturb(recorder, &workspace.x, &batch.noise)?;
         self.loss_and_gradient_of_rows(recorder, batch, weights, gradient, workspace)
     }
 
@@ -169,7 +180,7 @@ impl ArCsm {
         };
         let (context_net, training) = (&workspace.context_net, Some(&batch.noise));
         self.context_net.forward(recorder, weights, input, context_net, training)?;
-        self.net.loss_and_gradient(
+        self.head.loss_and_gradient(
             recorder,
             batch.objective,
             batch.bounds,
@@ -194,6 +205,6 @@ impl ArCsm {
         workspace: &Workspace,
     ) -> Result<(), GpuError> {
         self.context_net.forward(recorder, weights, &workspace.x, &workspace.context_net, None)?;
-        self.net.forward(recorder, weights, workspace.context_net.context(), &workspace.score)
+        self.head.forward(recorder, weights, workspace.context_net.context(), &workspace.score)
     }
 }

@@ -1,6 +1,6 @@
 //! The score network shared by all dimensions: (c_d, x~_d, sigma) -> s_d, with ds_d/dx~_d by a forward tangent.
 
-use crate::config::{Activation, NoiseConfig, Objective, Parametrisation, ScoreConfig};
+use crate::config::{Activation, Config, NoiseConfig, Objective, Parametrisation, ScoreConfig};
 use crate::gpu::{Gpu, GpuError, Recorder, Tensor, pitch};
 use crate::kernels::{PerturbRows, ScoreForward, ScoreTrain, SumPartials};
 use crate::nn::memory::{Planned, allocate};
@@ -62,15 +62,23 @@ pub struct Noise {
 }
 
 impl Noise {
-    /// The training noise of one step.
-    pub fn of_step(config: &NoiseConfig, objective: Objective, seed: u64, step: u64) -> Self {
-        Self {
-            sigma_min: config.sigma_min,
-            sigma_max: config.sigma_max,
-            enabled: matches!(objective, Objective::Csm | Objective::Dsm),
-            seed,
+    /// The training noise of one step. Maximum likelihood has one level, sigma_min, or none.
+    pub fn of_step(config: &Config, step: u64) -> Self {
+        let NoiseConfig { sigma_min, sigma_max, .. } = config.noise;
+        let none = Self {
+            sigma_min: 1.0,
+            sigma_max: 1.0,
+            enabled: false,
+            seed: config.train.seed,
             step: step as u32,
             first_sample: 0,
+        };
+        match config.train.objective {
+            Objective::Csm | Objective::Dsm => Self { sigma_min, sigma_max, enabled: true, ..none },
+            Objective::Ml if sigma_min > 0.0 && config.model.bins.is_none() => {
+                Self { sigma_min, sigma_max: sigma_min, enabled: true, ..none }
+            }
+            Objective::Ml | Objective::Plain | Objective::Weighted => none,
         }
     }
 }
@@ -78,16 +86,16 @@ impl Noise {
 /// Rows and scratch for one batch size.
 #[derive(Debug)]
 pub struct ScoreWorkspace {
-    batch: usize,
-    dimensions: usize,
-    row_stride: usize,
+    pub(super) batch: usize,
+    pub(super) dimensions: usize,
+    pub(super) row_stride: usize,
     /// (rows, 4) words: (sample * D + position, x~, sigma, eps), the last three as bits.
     pub rows: Tensor,
-    /// (rows, 4): score, slope.
+    /// (rows, 4): score, slope, and of mixture heads the log density.
     pub result: Tensor,
     /// (4): the loss in the first word.
     pub loss: Tensor,
-    scratch: Tensor,
+    pub(super) scratch: Tensor,
 }
 
 impl ScoreNet {
@@ -154,34 +162,6 @@ impl ScoreNet {
             Planned::new("loss", &[4]),
             Planned::new("score_scratch", &[n_groups, self.scratch_words()]),
         ]
-    }
-
-    /// Draws noisy rows of x (B, D) into `workspace.rows`.
-    ///
-    /// # Errors
-    /// Shapes that do not fit, a kernel that does not compile.
-    pub fn perturb(
-        &self,
-        recorder: &mut Recorder<'_>,
-        x: &Tensor,
-        noise: &Noise,
-        workspace: &ScoreWorkspace,
-    ) -> Result<(), GpuError> {
-        recorder.run(&PerturbRows {
-            n_rows: workspace.n_rows(),
-            batch: workspace.batch as u32,
-            dimensions: workspace.dimensions as u32,
-            row_stride: workspace.row_stride as u32,
-            seed_low: noise.seed as u32,
-            seed_high: (noise.seed >> 32) as u32,
-            first_sample: noise.first_sample,
-            step: noise.step,
-            log_sigma_min: noise.sigma_min.ln(),
-            log_sigma_range: (noise.sigma_max / noise.sigma_min).ln(),
-            noise: f32::from(u8::from(noise.enabled)),
-            x,
-            rows: &workspace.rows,
-        })
     }
 
     /// Scores and slopes of `workspace.rows` into `workspace.result`, from contexts (B, D K).
@@ -379,11 +359,33 @@ fn chunks(width: usize) -> u64 {
 }
 
 impl ScoreWorkspace {
-    fn n_rows(&self) -> u32 {
+    /// Draws noisy rows of x (B, D) into `rows`.
+    ///
+    /// # Errors
+    /// Shapes that do not fit, a kernel that does not compile.
+    pub fn perturb(&self, recorder: &mut Recorder<'_>, x: &Tensor, noise: &Noise) -> Result<(), GpuError> {
+        recorder.run(&PerturbRows {
+            n_rows: self.n_rows(),
+            batch: self.batch as u32,
+            dimensions: self.dimensions as u32,
+            row_stride: self.row_stride as u32,
+            seed_low: noise.seed as u32,
+            seed_high: (noise.seed >> 32) as u32,
+            first_sample: noise.first_sample,
+            step: noise.step,
+            log_sigma_min: noise.sigma_min.ln(),
+            log_sigma_range: (noise.sigma_max / noise.sigma_min).ln(),
+            noise: f32::from(u8::from(noise.enabled)),
+            x,
+            rows: &self.rows,
+        })
+    }
+
+    pub(super) fn n_rows(&self) -> u32 {
         self.rows.shape()[0] as u32
     }
 
-    fn n_groups(&self) -> u32 {
+    pub(super) fn n_groups(&self) -> u32 {
         self.scratch.shape()[0] as u32
     }
 }

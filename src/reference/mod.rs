@@ -13,6 +13,7 @@
 //!            |      |                                  |  x~ = x + sigma eps
 //!            |      conv, gate, dropout                activation
 //!            degrees, dense, activation
+//!            |                                     mixture: score, slope and density of a conditional in closed form
 //! model   J and its gradient by every weight          adam     one step of the optimiser, and its schedules
 //! sampler one dimension drawn from its conditional score   (random numbers: crate::random)
 //! ```
@@ -29,6 +30,7 @@ pub mod dropout;
 pub mod gate;
 pub mod image_net;
 pub mod made;
+pub mod mixture;
 pub mod model;
 pub mod sampler;
 pub mod score_net;

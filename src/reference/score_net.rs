@@ -58,10 +58,10 @@ pub struct Loss {
 }
 
 /// Every objective is one form: square/2 s^2 + slope ds/dx~ + linear s + constant, with these coefficients.
-struct Coefficients {
-    square: f64,
-    slope: f64,
-    linear: f64,
+pub(super) struct Coefficients {
+    pub(super) square: f64,
+    pub(super) slope: f64,
+    pub(super) linear: f64,
     constant: f64,
 }
 
@@ -101,7 +101,7 @@ impl Loss {
     /// Where the score is taken: x + sigma eps, or the clean x for the objectives without noise.
     pub fn position(&self, row: &Row) -> f64 {
         match self.objective {
-            Objective::Csm | Objective::Dsm => row.x + row.sigma * row.eps,
+            Objective::Csm | Objective::Dsm | Objective::Ml => row.x + row.sigma * row.eps,
             Objective::Plain | Objective::Weighted => row.x,
         }
     }
@@ -112,7 +112,7 @@ impl Loss {
         0.5 * c.square * score * score + c.slope * slope + c.linear * score + c.constant
     }
 
-    fn coefficients(&self, row: &Row) -> Coefficients {
+    pub(super) fn coefficients(&self, row: &Row) -> Coefficients {
         let variance = row.sigma * row.sigma;
         let (square, slope, linear, constant) = match self.objective {
             Objective::Csm => (variance, variance, 0.0, 0.0),
@@ -122,6 +122,7 @@ impl Loss {
                 let (h, dh) = self.distance_to_bound(row.x);
                 (h, h, dh, 0.0)
             }
+            Objective::Ml => panic!("maximum likelihood is no loss of scores"),
         };
         Coefficients { square, slope, linear, constant }
     }

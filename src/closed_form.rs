@@ -1,0 +1,105 @@
+//! Exact likelihoods of models whose conditionals are in closed form: no grid, no approximation.
+//!
+//! Of which density, the model says: values on levels have probabilities (`bins`); else the conditionals are densities at
+//! x_d + sigma eps given the clean x_<d, or at the clean x for sigma = 0. Heads of Gaussians have one density that is
+//! right at every sigma; those of logistics have the logistic of the right variance (see [`crate::nn::MixtureHead`]).
+
+use std::f64::consts::LN_2;
+
+use serde::Serialize;
+
+use crate::error::{Error, Result};
+use crate::gpu::Gpu;
+use crate::nn::{Head, Noise};
+use crate::train::HELD_OUT_STEP;
+use crate::trained::Trained;
+
+/// Samples worked on together.
+const BATCH: usize = 256;
+
+/// Negative log-likelihoods of samples.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ClosedForm {
+    /// -log p of each sample, summed over its dimensions, nats.
+    pub nats: Vec<f64>,
+    /// Their mean.
+    pub mean_nats: f64,
+    /// The mean in bits by the number of dimensions: of levels where there are bins, else of the density in the data's
+    /// own unit.
+    pub bits_per_dimension: f64,
+    /// Standard deviation of the noise on the values whose likelihood it is.
+    pub sigma: f32,
+    /// Levels that have probabilities, where values are binned.
+    pub bins: Option<usize>,
+}
+
+/// Noise level at which a model's likelihood is comparable with others' of the same data: that of its training, sigma_min;
+/// 0 for binned values.
+pub fn natural_sigma(trained: &Trained) -> f32 {
+    if trained.config.model.bins.is_some() { 0.0 } else { trained.config.noise.sigma_min }
+}
+
+/// Likelihoods of samples x (N, D), in the data's order of dimensions. The noise is that of held-out losses in training
+/// with this seed, so the same samples give the same numbers.
+///
+/// # Errors
+/// A score head, whose likelihood is no closed form; noise on binned values; values that do not fit the model or are no
+/// levels; a failed adapter, or a likelihood that is not finite.
+pub fn log_likelihood(gpu: &Gpu, trained: &Trained, x: &[f32], sigma: f32, seed: u64) -> Result<ClosedForm> {
+    check(trained, x, sigma)?;
+    let model = &trained.model;
+    let dimensions = model.dimensions();
+    let batch = model.fitting_batch(gpu, BATCH.min(x.len() / dimensions));
+    let workspace = model.workspace(gpu, batch, 1, false)?;
+    let mut nats = Vec::with_capacity(x.len() / dimensions);
+    for x in x.chunks(batch * dimensions) {
+        let mut values = model.order.to_model(x, 1);
+        values.resize(workspace.x.elements(), 0.0);
+        gpu.write(&workspace.x, &values)?;
+        let enabled = sigma > 0.0;
+        let level = if enabled { sigma } else { 1.0 };
+        let noise = Noise {
+            sigma_min: level,
+            sigma_max: level,
+            enabled,
+            seed,
+            step: HELD_OUT_STEP,
+            first_sample: nats.len() as u32,
+        };
+        let mut recorder = gpu.record("likelihood");
+        workspace.score.perturb(&mut recorder, &workspace.x, &noise)?;
+        model.scores_of_rows(&mut recorder, &trained.weights, &workspace)?;
+        recorder.submit()?;
+        let result: Vec<f32> = gpu.read(&workspace.score.result)?;
+        let of_sample = |rows: &[f32]| -rows.chunks_exact(4).map(|row| f64::from(row[2])).sum::<f64>();
+        nats.extend(result.chunks_exact(4 * dimensions).take(x.len() / dimensions).map(of_sample));
+    }
+    let mean_nats = nats.iter().sum::<f64>() / nats.len() as f64;
+    if !mean_nats.is_finite() {
+        let remedy = "Train longer, or with a smaller learning rate".into();
+        return Err(Error::NonFinite { what: "a likelihood".into(), step: trained.step, remedy });
+    }
+    let bits_per_dimension = mean_nats / (dimensions as f64 * LN_2);
+    Ok(ClosedForm { nats, mean_nats, bits_per_dimension, sigma, bins: trained.config.model.bins })
+}
+
+fn check(trained: &Trained, x: &[f32], sigma: f32) -> Result<()> {
+    let dimensions = trained.model.dimensions();
+    let Head::Mixture(head) = &trained.model.head else {
+        let problem = "a score head has no likelihood in closed form";
+        return Err(Error::input("the model's head", problem, "Use a model with head = gaussian, mog or mol"));
+    };
+    if x.is_empty() || !x.len().is_multiple_of(dimensions) {
+        let problem = format!("{} values, the model has D = {dimensions}", x.len());
+        return Err(Error::input("samples", problem, "Give (N, D)"));
+    }
+    if !(sigma >= 0.0 && sigma.is_finite()) {
+        return Err(Error::input("sigma", format!("is {sigma}"), "Give a noise level of 0 or more"));
+    }
+    let Some(bins) = head.bins else { return Ok(()) };
+    if sigma > 0.0 {
+        let problem = format!("is {sigma}, and the model gives probabilities to {} levels", bins.count);
+        return Err(Error::input("sigma", problem, "Use 0"));
+    }
+    bins.check("samples", x)
+}
