@@ -106,6 +106,33 @@ fn every_help_has_examples_and_exit_statuses() {
 }
 
 #[test]
+fn heads_are_trained_and_drawn_from_and_useless_flags_are_refused() {
+    let here = folder();
+    let train = |words: &str| arcsm(here.path(), &format!("train --data digits --out run {words}"));
+    refuses(&mut train("--objective ml --config digits-made"), 2, &["train.objective", "score head"]);
+    refuses(&mut train("--head gaussian --components 3"), 2, &["--components", "gaussian"]);
+    refuses(&mut train("--head mog --context 8"), 2, &["--context", "mog"]);
+    refuses(&mut train("--head mog --bins 17"), 2, &["--bins", "mog"]);
+    refuses(&mut train("--head mol --bins 17"), 2, &["model.bins", "ml"]);
+    refuses(&mut train("--head mol --components 0"), 2, &["model.components"]);
+    let printed = succeeds(&mut train("--head mol --components 5 --objective ml --bins 17 --print-config"));
+    for line in ["head = \"mol\"", "components = 5", "objective = \"ml\"", "bins = 17"] {
+        assert!(printed.contains(line), "{line} is not in {printed}");
+    }
+    if !has_adapter() {
+        return;
+    }
+    let tiny = "--hidden 16,16 --head mog --components 3 --objective ml --batch 16 --steps 4";
+    let report = json_of(&mut train(tiny));
+    assert!(report["held_out_loss"].as_f64().is_some(), "{report}");
+    let sample = "sample --checkpoint run/checkpoints/last.safetensors --count 5 --out a.png";
+    let drawn = json_of(&mut arcsm(here.path(), sample));
+    assert_eq!(drawn["sampler"], "direct --levels 0");
+    refuses(&mut arcsm(here.path(), &format!("{sample} --sampler mlq")), 2, &["--sampler direct"]);
+    refuses(&mut arcsm(here.path(), &format!("{sample} --points 9")), 2, &["--points", "direct"]);
+}
+
+#[test]
 fn versions_name_the_commit() {
     for name in ["arcsm", "arcsm-sample", "arcsm-bench"] {
         let text = succeeds(assert_cmd::Command::from(program(name)).arg("--version"));

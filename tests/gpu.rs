@@ -8,6 +8,8 @@ mod checks;
 mod failures;
 #[path = "gpu/golden.rs"]
 mod golden;
+#[path = "gpu/heads.rs"]
+mod heads;
 #[path = "gpu/images.rs"]
 mod images;
 #[path = "gpu/model.rs"]

@@ -17,7 +17,7 @@ use arcsm::trained::{Perturbation, Trained};
 use super::shared;
 
 /// A model small enough for many steps.
-fn small(spec: &str, steps: u64) -> Config {
+pub(super) fn small(spec: &str, steps: u64) -> Config {
     let mut config = Config::default();
     config.data.spec = spec.into();
     config.model.hidden = vec![24, 20];
@@ -38,7 +38,7 @@ fn small(spec: &str, steps: u64) -> Config {
 }
 
 /// The same with a convolutional context network, every feature in use.
-fn small_image_net(spec: &str, steps: u64, network: Network) -> Config {
+pub(super) fn small_image_net(spec: &str, steps: u64, network: Network) -> Config {
     let mut config = small(spec, steps);
     config.model.network = network;
     config.model.activation = Activation::Elu;
@@ -55,7 +55,7 @@ fn colour_images(folder: &Path) -> String {
     format!("npy:{}", path.display())
 }
 
-fn plan(config: &Config, out: &Path, resume: bool) -> TrainPlan {
+pub(super) fn plan(config: &Config, out: &Path, resume: bool) -> TrainPlan {
     TrainPlan {
         config: config.clone(),
         out: out.into(),
@@ -67,7 +67,7 @@ fn plan(config: &Config, out: &Path, resume: bool) -> TrainPlan {
 }
 
 /// A small model after its first steps.
-fn trained(gpu: &Gpu, config: &Config, folder: &Path) -> Trained {
+pub(super) fn trained(gpu: &Gpu, config: &Config, folder: &Path) -> Trained {
     let report = train(gpu, &plan(config, folder, false), &AtomicBool::new(false), &mut |_| {}).expect("training");
     Trained::load(gpu, &report.checkpoint).expect("own checkpoint")
 }
