@@ -9,8 +9,8 @@ use std::f64::consts::LN_2;
 use serde::Serialize;
 
 use crate::error::{Error, Result};
-use crate::gpu::Gpu;
-use crate::nn::{Head, Noise};
+use crate::gpu::{Gpu, Recorder};
+use crate::nn::{Head, Noise, Workspace};
 use crate::train::HELD_OUT_STEP;
 use crate::trained::Trained;
 
@@ -47,40 +47,69 @@ pub fn natural_sigma(trained: &Trained) -> f32 {
 /// levels; a failed adapter, or a likelihood that is not finite.
 pub fn log_likelihood(gpu: &Gpu, trained: &Trained, x: &[f32], sigma: f32, seed: u64) -> Result<ClosedForm> {
     check(trained, x, sigma)?;
+    let enabled = sigma > 0.0;
+    let level = if enabled { sigma } else { 1.0 };
+    let noise = Noise { sigma_min: level, sigma_max: level, enabled, seed, step: HELD_OUT_STEP, first_sample: 0 };
+    let densities = of_batches(gpu, trained, x, &mut |recorder, workspace, first_sample| {
+        let noise = Noise { first_sample: first_sample as u32, ..noise };
+        Ok(workspace.score.perturb(recorder, &workspace.x, &noise)?)
+    })?;
+    let dimensions = trained.model.dimensions();
+    let of_sample = |densities: &[f32]| -densities.iter().copied().map(f64::from).sum::<f64>();
+    let nats: Vec<f64> = densities.chunks_exact(dimensions).map(of_sample).collect();
+    let mean_nats = nats.iter().sum::<f64>() / nats.len() as f64;
+    let bits_per_dimension = mean_nats / (dimensions as f64 * LN_2);
+    Ok(ClosedForm { nats, mean_nats, bits_per_dimension, sigma, bins: trained.config.model.bins })
+}
+
+/// log q(y_d | x_<d) under noise sigma, for every sample and dimension: x, y and the result are (N, D), in the data's
+/// order. For noise of the caller's own; with y = x and sigma = 0, of clean values.
+///
+/// # Errors
+/// As [`log_likelihood`].
+pub fn log_densities(gpu: &Gpu, trained: &Trained, x: &[f32], y: &[f32], sigma: f32) -> Result<Vec<f32>> {
+    check(trained, x, sigma)?;
+    if x.len() != y.len() {
+        let problem = format!("{} clean and {} noisy values", x.len(), y.len());
+        return Err(Error::input("samples", problem, "Give as many of each"));
+    }
+    let (order, dimensions) = (&trained.model.order, trained.model.dimensions());
+    let densities = of_batches(gpu, trained, x, &mut |_, workspace, first_sample| {
+        let rest = &y[first_sample * dimensions..];
+        let mut values = order.to_model(&rest[..rest.len().min(workspace.x.elements())], 1);
+        values.resize(workspace.x.elements(), 0.0);
+        let rows = values.iter().zip(0..).flat_map(|(y, row)| [row, y.to_bits(), sigma.to_bits(), 0]);
+        Ok(gpu.write(&workspace.score.rows, &rows.collect::<Vec<u32>>())?)
+    })?;
+    Ok(order.to_data(&densities, 1))
+}
+
+/// Makes the rows of a batch that starts with this sample.
+type MakeRows<'a> = dyn FnMut(&mut Recorder<'_>, &Workspace, usize) -> Result<()> + 'a;
+
+/// Log densities of the rows that `make_rows` gives, (N, D), in the model's order. The last batch is filled up with zeros.
+fn of_batches(gpu: &Gpu, trained: &Trained, x: &[f32], make_rows: &mut MakeRows<'_>) -> Result<Vec<f32>> {
     let model = &trained.model;
     let dimensions = model.dimensions();
     let batch = model.fitting_batch(gpu, BATCH.min(x.len() / dimensions));
     let workspace = model.workspace(gpu, batch, 1, false)?;
-    let mut nats = Vec::with_capacity(x.len() / dimensions);
+    let mut densities = Vec::with_capacity(x.len());
     for x in x.chunks(batch * dimensions) {
         let mut values = model.order.to_model(x, 1);
         values.resize(workspace.x.elements(), 0.0);
         gpu.write(&workspace.x, &values)?;
-        let enabled = sigma > 0.0;
-        let level = if enabled { sigma } else { 1.0 };
-        let noise = Noise {
-            sigma_min: level,
-            sigma_max: level,
-            enabled,
-            seed,
-            step: HELD_OUT_STEP,
-            first_sample: nats.len() as u32,
-        };
         let mut recorder = gpu.record("likelihood");
-        workspace.score.perturb(&mut recorder, &workspace.x, &noise)?;
+        make_rows(&mut recorder, &workspace, densities.len() / dimensions)?;
         model.scores_of_rows(&mut recorder, &trained.weights, &workspace)?;
         recorder.submit()?;
         let result: Vec<f32> = gpu.read(&workspace.score.result)?;
-        let of_sample = |rows: &[f32]| -rows.chunks_exact(4).map(|row| f64::from(row[2])).sum::<f64>();
-        nats.extend(result.chunks_exact(4 * dimensions).take(x.len() / dimensions).map(of_sample));
+        densities.extend(result.chunks_exact(4).take(x.len()).map(|row| row[2]));
     }
-    let mean_nats = nats.iter().sum::<f64>() / nats.len() as f64;
-    if !mean_nats.is_finite() {
-        let remedy = "Train longer, or with a smaller learning rate".into();
-        return Err(Error::NonFinite { what: "a likelihood".into(), step: trained.step, remedy });
+    if densities.iter().all(|density| density.is_finite()) {
+        return Ok(densities);
     }
-    let bits_per_dimension = mean_nats / (dimensions as f64 * LN_2);
-    Ok(ClosedForm { nats, mean_nats, bits_per_dimension, sigma, bins: trained.config.model.bins })
+    let remedy = "Train longer, or with a smaller learning rate".into();
+    Err(Error::NonFinite { what: "a likelihood".into(), step: trained.step, remedy })
 }
 
 fn check(trained: &Trained, x: &[f32], sigma: f32) -> Result<()> {

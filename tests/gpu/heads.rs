@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use arcsm::closed_form::log_likelihood;
+use arcsm::closed_form::{log_densities, log_likelihood};
 use arcsm::config::{Activation, Config, HeadKind, Network, Objective, Order, TrainConfig};
 use arcsm::data::{self, Density, SampleShape};
 use arcsm::error::Error;
@@ -11,7 +11,7 @@ use arcsm::nn::{ArCsm, Batch, Head, ParamBuffer};
 use arcsm::reference::mixture::Mixture;
 use arcsm::sample::{SampleRequest, Sampler, sample};
 use arcsm::train::{Event, Trainer, train};
-use arcsm::trained::Trained;
+use arcsm::trained::{Perturbation, Trained};
 use statrs::function::erf::erf;
 
 use super::model::normals;
@@ -202,7 +202,22 @@ fn runs_with_heads_are_resumed_bit_for_bit_and_their_loss_is_the_likelihood() {
             let error = (got.mean_nats - report.held_out_loss).abs();
             assert!(error <= 1e-9 * report.held_out_loss.abs(), "{} and {}", got.mean_nats, report.held_out_loss);
             assert_eq!(got.nats.len(), 20);
+            densities_agree_with_the_twin(gpu, &trained, &x);
         }
+    }
+}
+
+/// log q(y_d | x_<d) from the contexts that the adapter computed.
+fn densities_agree_with_the_twin(gpu: &Gpu, trained: &Trained, x: &[f32]) {
+    let sigma = arcsm::closed_form::natural_sigma(trained);
+    let y: Vec<f32> = x.iter().zip(normals(x.len(), 8)).map(|(x, eps)| x + sigma * eps).collect();
+    let got = log_densities(gpu, trained, x, &y, sigma).expect("a closed form");
+    let contexts = trained.scores(gpu, x, &vec![Perturbation { sigma, eps: 0.0 }; x.len()]).expect("scores").context;
+    let twin = twin(&trained.model);
+    for ((got, y), context) in got.iter().zip(&y).zip(contexts.chunks_exact(twin.context())) {
+        let context: Vec<f64> = context.iter().copied().map(f64::from).collect();
+        let want = twin.evaluate(&context, f64::from(*y), f64::from(sigma)).log_density;
+        assert!((f64::from(*got) - want).abs() <= 2e-5 * (1.0 + want.abs()), "{got}, expected {want}");
     }
 }
 
