@@ -89,6 +89,7 @@ impl Task for Sample {
         for path in [&self.out, &self.npy].into_iter().flatten() {
             check_writable(path)?;
         }
+        self.method.refuse_unused()?;
         let gpu = session.open_gpu()?;
         let trained = Trained::load(&gpu, &self.checkpoint)?;
         let sampler = self.method.sampler(&trained.config)?;
@@ -174,16 +175,26 @@ impl Sample {
 
 impl Method {
     /// A flag of the other sampler would be ignored silently.
-    fn refuse_unused(&self, sampler: &Sampler) -> Result<()> {
-        let unused = match sampler {
-            Sampler::MultiLevel { .. } | Sampler::Direct { .. } if self.steps.is_some() => "--steps",
-            Sampler::MultiLevel { .. } | Sampler::Direct { .. } if self.step_size.is_some() => "--step-size",
-            Sampler::Langevin { .. } | Sampler::Direct { .. } if self.points.is_some() => "--points",
-            Sampler::Direct { .. } if self.levels.as_ref().is_some_and(|levels| levels.len() != 1) => "--levels",
+    fn refuse_unused(&self) -> Result<()> {
+        let unused = match self.sampler {
+            Some(Kind::Langevin | Kind::Direct) if self.points.is_some() => "--points",
+            None | Some(Kind::Mlq | Kind::Direct) if self.steps.is_some() => "--steps",
+            None | Some(Kind::Mlq | Kind::Direct) if self.step_size.is_some() => "--step-size",
             _ => return Ok(()),
         };
-        let remedy = "Leave it out, or choose another --sampler";
-        Err(Error::input(unused, format!("means nothing to `{}`", describe(sampler)), remedy))
+        let remedy = "Leave it out, or choose --sampler mlq|langevin";
+        Err(Error::input(unused, "belongs to another sampler", remedy))
+    }
+
+    /// The same for what is known with the model: direct draws have one level and no grid.
+    fn refuse_unused_by_direct(&self) -> Result<()> {
+        let unused = match &self.levels {
+            _ if self.points.is_some() => "--points",
+            Some(levels) if levels.len() != 1 => "--levels",
+            _ => return Ok(()),
+        };
+        let problem = "means nothing to direct draws, which have no grid and at most one noise level";
+        Err(Error::input(unused, problem, "Leave it out, or give one level"))
     }
 
     fn sampler(&self, config: &Config) -> Result<Sampler> {
@@ -193,7 +204,6 @@ impl Method {
             Some(Kind::Langevin) => Sampler::langevin_default(&config.noise),
             Some(Kind::Direct) => Sampler::Direct { sigma: 0.0 },
         };
-        self.refuse_unused(&sampler)?;
         match &mut sampler {
             Sampler::MultiLevel { sigmas, points } => {
                 *sigmas = self.levels.clone().unwrap_or_else(|| std::mem::take(sigmas));
@@ -204,7 +214,10 @@ impl Method {
                 *steps = self.steps.unwrap_or(*steps);
                 *step_size = self.step_size.unwrap_or(*step_size);
             }
-            Sampler::Direct { sigma } => *sigma = self.levels.as_ref().map_or(*sigma, |levels| levels[0]),
+            Sampler::Direct { sigma } => {
+                self.refuse_unused_by_direct()?;
+                *sigma = self.levels.as_ref().map_or(*sigma, |levels| levels[0]);
+            }
         }
         Ok(sampler)
     }
