@@ -2,7 +2,7 @@
 // component by its weight, then a value by Box and Muller or by the logistic quantile, under noise sigma; with bins, the
 // middle of the bin that it falls into.
 //
-// A workgroup owns TILE_LINES samples. State stays in memory between dispatches, so the draw does not depend on
+// A workgroup owns SAMPLES samples. State stays in memory between dispatches, so the draw does not depend on
 // how the dimensions are cut into dispatches.
 
 struct Params {
@@ -39,8 +39,6 @@ struct Params {
 @group(0) @binding(3) var<storage, read_write> state: array<vec4<f32>>; // (n_samples, state_words)
 
 const THREADS = 8u * TILE_LINES / ROWS;
-// All of them share the weights that a thread loads.
-const SAMPLES = TILE_LINES;
 
 //#include philox
 //#include broadcast

@@ -408,6 +408,7 @@ impl<'a> SamplerRun<'a> {
             is_image_net: constants.is_image_net,
             residual: constants.residual,
             gate: constants.gate,
+            samples: self.group_samples as u32,
             context_iterations: self.context_iterations(SampleMixture::SPEC),
             n_samples: self.n_samples as u32,
             dimensions: context_net.dimensions() as u32,

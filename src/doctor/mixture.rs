@@ -428,6 +428,7 @@ impl Setup {
                 is_image_net: constants.is_image_net,
                 residual: constants.residual,
                 gate: constants.gate,
+                samples: group_samples as u32,
                 context_iterations: context_net.step_iterations(group_samples, &tile),
                 n_samples: state.shape()[0] as u32,
                 dimensions: shape.dimensions() as u32,

@@ -115,6 +115,8 @@ kernel! {
         residual as "RESIDUAL",
         /// Activation of the first half of gates.
         gate as "GATE",
+        /// Samples of a workgroup, as many as its tile has rows.
+        samples as "SAMPLES",
     }
     host {
         /// Loop iterations that one dimension of the context network takes at most.
