@@ -91,7 +91,7 @@ fn names_in(folder: &Path) -> Vec<String> {
 
 #[test]
 fn every_help_has_examples_and_exit_statuses() {
-    let commands = ["", "demo", "train", "sample", "score", "import", "adapters", "doctor"];
+    let commands = ["", "demo", "train", "sample", "score", "evaluate", "import", "adapters", "doctor"];
     let here = folder();
     for command in commands {
         let help = succeeds(&mut arcsm(here.path(), &format!("{command} --help")));
@@ -227,6 +227,95 @@ fn the_sample_executable_draws_what_the_subcommand_draws() {
     let [a, b, c] = ["a.npy", "b.npy", "c.npy"].map(|name| fs::read(here.path().join(name)).expect("written"));
     assert_eq!(a, b);
     assert_eq!(a, c, "samples must not depend on the batch");
+}
+
+#[test]
+fn an_evaluation_has_every_reading_and_writes_them_for_each_sample() {
+    if !has_adapter() {
+        return;
+    }
+    let here = folder();
+    let checkpoint = train_tiny(here.path(), "run", 30);
+    let words = "--count 3 --sigma 0.1,0.3 --flow-count 2 --flow-steps 4 --csv nats.csv --npz nats.npz --seed 4";
+    let evaluate = || {
+        let mut command = arcsm(here.path(), &format!("evaluate {words} --checkpoint"));
+        command.arg(&checkpoint);
+        command
+    };
+    let report = json_of(&mut evaluate());
+    let evaluation = &report["evaluation"];
+    assert_eq!((evaluation["samples"].as_u64(), evaluation["quanta"].as_u64()), (Some(3), Some(16)), "{report}");
+    let number = |value: &Value| value.as_f64().unwrap_or_else(|| panic!("{value} is no number"));
+    let levels = evaluation["levels"].as_array().expect("levels");
+    assert_eq!(levels.len(), 2, "{report}");
+    for level in levels {
+        for reading in ["nats", "bits_per_dimension", "one_level"] {
+            assert!(number(&level[reading]["mean"]).is_finite(), "{level}");
+        }
+        assert!(number(&level["integral_error"]) <= 1e-3, "{level}");
+        assert!(number(&level["flow"]["normalised"]["mean"]).is_finite() && level["flow"]["samples"] == 2, "{level}");
+        // No density is better than that of the noise, but for the few samples.
+        assert!(number(&level["nats"]["mean"]) > number(&level["noise_floor"]), "{level}");
+        assert!(level["bits_meaning"].as_str().is_some_and(|text| text.contains("17 levels")), "{level}");
+    }
+    let table = fs::read_to_string(here.path().join("nats.csv")).expect("written");
+    let rows: Vec<Vec<&str>> = table.lines().map(|line| line.split(',').collect()).collect();
+    assert_eq!((rows.len(), rows[0][2], rows[1][0], rows[1][1]), (7, "nats", "0", "0.1"), "{table}");
+    let mean = (1..4).map(|n| rows[n][2].parse::<f64>().expect("a number")).sum::<f64>() / 3.0;
+    assert!((mean - number(&levels[0]["nats"]["mean"])).abs() <= 1e-9, "{table}");
+    let mut archive =
+        NpzReader::new(fs::File::open(here.path().join("nats.npz")).expect("written")).expect("an archive");
+    let nats: ndarray::Array2<f32> = archive.by_name("nats").expect("an array");
+    assert_eq!(nats.shape(), [2, 3]);
+    assert!((f64::from(nats[[0, 1]]) - rows[2][2].parse::<f64>().expect("a number")).abs() <= 1e-3, "{nats}");
+    // The same seed, the same bits.
+    assert_eq!(json_of(&mut evaluate())["evaluation"], *evaluation);
+}
+
+#[test]
+fn an_evaluation_refuses_what_makes_no_sense() {
+    if !has_adapter() {
+        return;
+    }
+    let here = folder();
+    let checkpoint = train_tiny(here.path(), "run", 3);
+    let evaluate = |words: &str| {
+        let mut command = arcsm(here.path(), &format!("evaluate --count 1 --flow-count 0 {words} --checkpoint"));
+        command.arg(&checkpoint);
+        command
+    };
+    for (words, expected) in [
+        ("--sigma 0.01", "[0.03, 1]"),
+        ("--sigma 0.03,7", "--force"),
+        ("--levels 3,0.5", "outside the range"),
+        ("--levels 0.5,0.6", "do not fall"),
+        ("--sigma 0", "positive"),
+        ("--sigma -1", "positive"),
+        ("--sigma nan", "positive"),
+        ("--range 1,0", "LOW < HIGH"),
+        ("--range 1", "LOW,HIGH"),
+        ("--resolution 0", "0.5 to 100"),
+        ("--flow-steps 0", "1 to 10000"),
+        ("--data toy:moons", "the model was trained on 8x8x1"),
+        ("--data nonsense", "no data SPEC"),
+        ("--csv .", "is a folder"),
+    ] {
+        refuses(&mut evaluate(words), 2, &[expected]);
+    }
+    let output = evaluate("--sigma 0.02 --force").output().expect("starts");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && stderr.contains("outside the range"), "{stderr}");
+    let output = evaluate("--range 0.4,0.5 --sigma 0.03 --levels 0.1").output().expect("starts");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && stderr.contains("may cut off mass"), "{stderr}");
+    // A model without noise levels has no density of noisy values.
+    let words = "train --data gaussian:2 --hidden 8 --context 4 --score-hidden 8 --batch 16 --steps 2 --out plain";
+    succeeds(&mut arcsm(here.path(), words));
+    let plain = "evaluate --checkpoint plain/checkpoints/last.safetensors --count 2";
+    refuses(&mut arcsm(here.path(), &format!("{plain} --sigma 0.1")), 2, &["without noise levels"]);
+    let report = json_of(&mut arcsm(here.path(), plain));
+    let level = &report["evaluation"]["levels"][0];
+    assert!(level["truth"]["difference"]["mean"].is_f64() && level["flow"].is_null(), "{report}");
 }
 
 // ---- bad input --------------------------------------------------------------------------------------------------

@@ -12,6 +12,8 @@ mod golden;
 mod heads;
 #[path = "gpu/images.rs"]
 mod images;
+#[path = "gpu/likelihood.rs"]
+mod likelihood;
 #[path = "gpu/model.rs"]
 mod model;
 #[path = "gpu/training.rs"]

@@ -7,6 +7,7 @@ mod bench;
 mod console;
 mod demo;
 mod doctor;
+mod evaluate;
 mod import;
 mod sample;
 mod score;
@@ -66,6 +67,7 @@ enum Command {
     Train(Box<train::Train>),
     Sample(sample::Sample),
     Score(score::Score),
+    Evaluate(evaluate::Evaluate),
     Import(import::Import),
     Adapters(adapters::Adapters),
     Doctor(doctor::Doctor),
@@ -120,6 +122,7 @@ impl Task for Command {
             Self::Train(task) => task.run(session),
             Self::Sample(task) => task.run(session),
             Self::Score(task) => task.run(session),
+            Self::Evaluate(task) => task.run(session),
             Self::Import(task) => task.run(session),
             Self::Adapters(task) => task.run(session),
             Self::Doctor(task) => task.run(session),

@@ -68,6 +68,18 @@ impl Gaussian {
         self.whiten(x).iter().zip(self.diagonal()).map(part).sum()
     }
 
+    /// Sum over d of log p(y_d | x_<d) for y_d = x_d + sigma eps, whose conditionals are normal with variance
+    /// L_dd^2 + sigma^2. x, y (D).
+    pub fn noisy_log_density(&self, x: &[f64], y: &[f64], sigma: f64) -> f64 {
+        let parts =
+            self.whiten(x).into_iter().zip(self.diagonal()).zip(x.iter().zip(y)).map(|((z, diagonal), (x, y))| {
+                let mean = x - diagonal * z;
+                let variance = diagonal * diagonal + sigma * sigma;
+                -0.5 * (y - mean).powi(2) / variance - 0.5 * (TAU * variance).ln()
+            });
+        parts.sum()
+    }
+
     pub(super) fn sample(&self, rng: &mut impl Rng, out: &mut [f32]) {
         let z: Vec<f64> = (0..self.dimensions).map(|_| rng.sample(StandardNormal)).collect();
         for (value, row) in out.iter_mut().zip(self.rows()) {
@@ -145,6 +157,12 @@ mod tests {
         let tolerance = 5.0 * ((squares - loss * loss) / 20_000.0).sqrt();
         let optimum = gaussian.optimal_loss();
         assert!((loss - optimum).abs() <= tolerance, "{loss} {optimum} +- {tolerance}");
+        let x = [0.3, -0.4, 1.1, 0.2];
+        assert!((gaussian.noisy_log_density(&x, &x, 0.0) - gaussian.log_density(&x)).abs() <= 1e-12);
+        // With nothing known before it, the first value is normal with variance L_00^2 + sigma^2.
+        let first = Gaussian { dimensions: 1, factor: vec![0.8] };
+        let want = -0.5 * 0.49 - 0.5 * TAU.ln();
+        assert!((first.noisy_log_density(&[0.1], &[0.7], 0.6) - want).abs() <= 1e-12);
         // Only the last conditional depends on x_3, so its score is the slope of the joint log density.
         let (at, step) = ([0.3, -0.4, 1.1, 0.2], 1e-5);
         let moved = |h: f64| gaussian.log_density(&[at[0], at[1], at[2], at[3] + h]);

@@ -6,6 +6,7 @@
 
 mod conv;
 mod dense;
+mod likelihood;
 mod mixture;
 mod model;
 mod optimiser;
@@ -92,6 +93,8 @@ pub const CHECKS: &[Check] = &[
     sampler::MULTILEVEL,
     sampler::LANGEVIN,
     mixture::SAMPLE,
+    likelihood::LEVEL,
+    likelihood::FLOW,
 ];
 
 /// Runs every check; `progress` sees each outcome as soon as it is there.

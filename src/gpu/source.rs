@@ -14,6 +14,7 @@ const SHARED: &[(&str, &str)] = &[
     ("conv_taps", include_str!("../../shaders/shared/conv_taps.wgsl")),
     ("mixture", include_str!("../../shaders/shared/mixture.wgsl")),
     ("mixture_rows", include_str!("../../shaders/shared/mixture_rows.wgsl")),
+    ("likelihood", include_str!("../../shaders/shared/likelihood.wgsl")),
     ("philox", include_str!("../../shaders/shared/philox.wgsl")),
     ("quotient", include_str!("../../shaders/shared/quotient.wgsl")),
     ("score_net", include_str!("../../shaders/shared/score_net.wgsl")),

@@ -2,6 +2,7 @@
 
 mod conv;
 mod dense;
+mod likelihood;
 mod mixture;
 mod optimiser;
 mod random;
@@ -15,6 +16,7 @@ pub use conv::{
 pub use dense::{
     ActivationBackward, ActivationForward, MaskedDenseBackwardInput, MaskedDenseBackwardWeight, MaskedDenseForward,
 };
+pub use likelihood::{LikelihoodFlow, LikelihoodLevel};
 pub use mixture::{MixtureForward, MixtureTrain, SampleMixture};
 pub use optimiser::{Adam, CountNonFinite, CountSubmission};
 pub use random::{CorruptContext, PerturbRows, RandomWords};
@@ -56,6 +58,8 @@ pub const ALL: &[&KernelSpec] = &[
     SampleMultilevel::SPEC,
     SampleLangevin::SPEC,
     SampleMixture::SPEC,
+    LikelihoodLevel::SPEC,
+    LikelihoodFlow::SPEC,
 ];
 
 /// Workgroups of 64 threads, one thread for each of `threads`, as the two-dimensional grid that the kernels unfold with

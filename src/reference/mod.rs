@@ -15,7 +15,7 @@
 //!            degrees, dense, activation
 //!            |                                     mixture: score, slope and density of a conditional in closed form
 //! model   J and its gradient by every weight          adam     one step of the optimiser, and its schedules
-//! sampler one dimension drawn from its conditional score   (random numbers: crate::random)
+//! sampler one dimension drawn from its conditional score   likelihood  its density   (random numbers: crate::random)
 //! ```
 //!
 //! Shapes are trusted: these functions serve tests and self-tests, and panic when given arrays that do not fit.
@@ -29,6 +29,7 @@ pub mod dense;
 pub mod dropout;
 pub mod gate;
 pub mod image_net;
+pub mod likelihood;
 pub mod made;
 pub mod mixture;
 pub mod model;

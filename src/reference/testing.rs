@@ -272,6 +272,14 @@ impl Mixture {
         self.parts(sigma).map(of_part).iter().sum()
     }
 
+    /// log p_sigma(y)
+    pub(super) fn log_density(&self, y: f64, sigma: f64) -> f64 {
+        let of_part = |(weight, mean, sd): (f64, f64, f64)| {
+            weight * (-0.5 * ((y - mean) / sd).powi(2)).exp() / (sd * std::f64::consts::TAU.sqrt())
+        };
+        self.parts(sigma).map(of_part).iter().sum::<f64>().ln()
+    }
+
     /// d/dy log p_sigma(y), from logarithms so that it holds far out.
     pub(super) fn score(&self, y: f64, sigma: f64) -> f64 {
         let parts = self.parts(sigma);

@@ -1,0 +1,359 @@
+//! `arcsm evaluate`
+
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+
+use super::console::{duration, table};
+use super::{Session, Task, after_help};
+use crate::arrays::{HostTensor, write_npz};
+use crate::config::DataConfig;
+use crate::data::{self, Dataset, SampleShape};
+use crate::error::{Error, Result};
+use crate::evaluate::{AtLevel, CutOff, EvaluateRequest, Evaluation, Mean, OfSample, evaluate, outside_trained_range};
+use crate::files::{check_writable, write_atomically};
+use crate::likelihood;
+use crate::trained::Trained;
+
+/// How far the integral of a conditional by every second grid point may be from 1 without a warning.
+const INTEGRAL: f64 = 1e-3;
+
+/// Losses and exact likelihoods of samples the model has not seen
+///
+/// The density is that of y = x + sigma eps given the clean values before each one. Its readings, in nats (-log p, summed over a
+/// sample's values, lower is better): "chain" is the density that the default sampler draws from, exact and normalised by
+/// construction; "one level" is the quadrature of the score at sigma alone, normalised too, but with arbitrary weights of
+/// separated modes; "probability flow" is the ODE's change of variables, raw and divided by its integral. Bits per value of
+/// images on levels (8-bit ones, for instance) bound the length of a lossless code of the clean values, as elsewhere.
+#[derive(Debug, clap::Args)]
+#[command(after_help = after_help!(
+    "  arcsm evaluate --checkpoint runs/mnist/checkpoints/best.safetensors\n  \
+       arcsm evaluate --checkpoint C --data mnist:data/mnist --count 1000 --json\n  \
+       arcsm evaluate --checkpoint C --sigma 0.03,0.1 --csv nats.csv\n  \
+       arcsm evaluate --checkpoint C --resolution 6 --flow-count 0"
+))]
+pub(super) struct Evaluate {
+    /// Checkpoint of the model
+    #[arg(long, value_name = "FILE")]
+    checkpoint: PathBuf,
+    /// Samples [default: the data that the model was trained on]
+    #[arg(long, value_name = "SPEC")]
+    data: Option<String>,
+    /// Which part of them
+    #[arg(long, value_enum, default_value = "held-out")]
+    part: Part,
+    /// How many samples, from the first on
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    count: u32,
+    /// Noise levels to ask the density at [default: the model's least]
+    #[arg(long, value_name = "S,S", value_delimiter = ',', allow_negative_numbers = true)]
+    sigma: Option<Vec<f32>>,
+    /// Noise levels of the chain above that [default: those of the default sampler]
+    #[arg(long, value_name = "A,B,C", value_delimiter = ',', allow_negative_numbers = true)]
+    levels: Option<Vec<f32>>,
+    /// Grid points that stand for one noise level
+    #[arg(long, value_name = "R", default_value_t = likelihood::RESOLUTION)]
+    resolution: f32,
+    /// Range of the data that the grids span, beside their margins [default: that of all samples]
+    #[arg(long, value_name = "LOW,HIGH", value_delimiter = ',', num_args = 1, allow_negative_numbers = true)]
+    range: Option<Vec<f32>>,
+    /// Samples to read by the probability-flow ODE too [default: as many as take about as long as the chain of all]
+    #[arg(long, value_name = "N")]
+    flow_count: Option<u32>,
+    /// Heun steps of the probability-flow ODE
+    #[arg(long, value_name = "T", default_value_t = 32)]
+    flow_steps: u32,
+    /// Seed of the noise
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Go on with noise levels outside the range that the model was trained on
+    #[arg(long)]
+    force: bool,
+    /// Table to write: one row a sample and noise level
+    #[arg(long, value_name = "FILE.csv")]
+    csv: Option<PathBuf>,
+    /// Archive to write: nats of every sample, (levels, N)
+    #[arg(long, value_name = "FILE.npz")]
+    npz: Option<PathBuf>,
+}
+
+/// Which samples of a data set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    /// Those that training never sees
+    HeldOut,
+    /// Those that it learns from
+    Train,
+}
+
+impl Task for Evaluate {
+    fn run(&self, session: &Session<'_>) -> Result<()> {
+        for path in [&self.csv, &self.npz].into_iter().flatten() {
+            check_writable(path)?;
+        }
+        let gpu = session.open_gpu()?;
+        let trained = Trained::load(&gpu, &self.checkpoint)?;
+        let request = self.request(&trained)?;
+        request.check(&trained)?;
+        self.check_range_of_noise(session, &trained, &request)?;
+        let dataset = self.dataset(&trained)?;
+        if let Some(note) = &dataset.note {
+            session.console.note(note);
+        }
+        let x = self.samples(&dataset)?;
+        let started = std::time::Instant::now();
+        let mut progress = session.console.progress();
+        let evaluation = evaluate(&gpu, &trained, &x, dataset.density.as_ref(), &request, &mut |share| {
+            progress.show((100.0 * share) as u64, 100, || "percent".into());
+        });
+        progress.finish();
+        let evaluation = evaluation?;
+        let seconds = started.elapsed().as_secs_f64();
+        for level in &evaluation.levels {
+            warn_of_grids(session, level);
+        }
+        self.write(&evaluation)?;
+        let text = self.text(&dataset, &evaluation, seconds);
+        let files: Vec<_> = [&self.csv, &self.npz].into_iter().flatten().collect();
+        let object = json!({
+            "checkpoint": self.checkpoint,
+            "fingerprint": trained.fingerprint,
+            "step": trained.step,
+            "data": dataset.name,
+            "part": match self.part { Part::HeldOut => "held-out", Part::Train => "train" },
+            "seed": self.seed,
+            "seconds": seconds,
+            "evaluation": evaluation,
+            "files": files,
+            "adapter": gpu.adapter(),
+        });
+        session.console.result(&text, &object)
+    }
+}
+
+impl Evaluate {
+    fn request(&self, trained: &Trained) -> Result<EvaluateRequest> {
+        let support = match self.range.as_deref() {
+            None => None,
+            Some(&[low, high]) => Some([low, high]),
+            Some(other) => {
+                return Err(Error::input("--range", format!("has {} numbers", other.len()), "Give LOW,HIGH"));
+            }
+        };
+        let default = EvaluateRequest::new(trained);
+        Ok(EvaluateRequest {
+            sigmas: self.sigma.clone().unwrap_or(default.sigmas),
+            levels: self.levels.clone(),
+            resolution: self.resolution,
+            support,
+            seed: self.seed,
+            flow_count: self.flow_count.map(|count| count as usize),
+            flow_steps: self.flow_steps,
+        })
+    }
+
+    fn check_range_of_noise(&self, session: &Session<'_>, trained: &Trained, request: &EvaluateRequest) -> Result<()> {
+        let levels = request.levels.iter().flatten();
+        for &sigma in request.sigmas.iter().chain(levels) {
+            let Some(problem) = outside_trained_range(trained, sigma) else { continue };
+            if !self.force {
+                return Err(Error::input("--sigma", problem, "Stay within it, or add --force to go on all the same"));
+            }
+            session.console.warn(&format!("{problem}: the scores there were never learned"));
+        }
+        Ok(())
+    }
+
+    fn dataset(&self, trained: &Trained) -> Result<Dataset> {
+        let of_training = &trained.config.data;
+        let config = match &self.data {
+            None => of_training.clone(),
+            Some(spec) => {
+                let image = match trained.shape {
+                    SampleShape::Image { height, channels, .. } if spec.starts_with("images:") => {
+                        (Some(height), Some(channels))
+                    }
+                    _ => (None, None),
+                };
+                DataConfig { spec: spec.clone(), size: image.0, channels: image.1, flip: false, ..of_training.clone() }
+            }
+        };
+        let dataset = data::load(&config, trained.config.train.seed)?;
+        if dataset.shape.dimensions() == trained.model.dimensions() {
+            return Ok(dataset);
+        }
+        let problem = format!("has samples of shape {}, the model was trained on {}", dataset.shape, trained.shape);
+        Err(Error::input(config.spec, problem, "Give data of the model's shape with --data"))
+    }
+
+    fn samples(&self, dataset: &Dataset) -> Result<Vec<f32>> {
+        let samples = match self.part {
+            Part::HeldOut => &dataset.held_out,
+            Part::Train => &dataset.train,
+        };
+        let count = samples.len().min(self.count as usize);
+        if count == 0 {
+            return Err(Error::input(&dataset.name, "has no samples in this part", "Choose another --part or --data"));
+        }
+        let mut x = vec![0.0; count * samples.dimensions()];
+        samples.gather(&(0..count).collect::<Vec<_>>(), &mut x)?;
+        Ok(x)
+    }
+
+    fn write(&self, evaluation: &Evaluation) -> Result<()> {
+        if let Some(path) = &self.csv {
+            write_csv(path, &evaluation.levels)?;
+        }
+        if let Some(path) = &self.npz {
+            write_nats(path, evaluation)?;
+        }
+        Ok(())
+    }
+
+    fn text(&self, dataset: &Dataset, evaluation: &Evaluation, seconds: f64) -> String {
+        let part = match self.part {
+            Part::HeldOut => "held-out",
+            Part::Train => "training",
+        };
+        let losses = &evaluation.losses;
+        let mut text = format!(
+            "{} {part} samples of {}, D = {}, in {}\nlosses over all noise levels: csm {:.4}",
+            evaluation.samples,
+            dataset.name,
+            evaluation.dimensions,
+            duration(seconds),
+            losses.csm,
+        );
+        if let Some(dsm) = losses.dsm {
+            text += &format!(", dsm {dsm:.4}");
+        }
+        for level in &evaluation.levels {
+            text += "\n\n";
+            text += &describe(level, evaluation.dimensions);
+        }
+        text
+    }
+}
+
+/// One noise level, for people.
+fn describe(level: &AtLevel, dimensions: usize) -> String {
+    let row =
+        |reading: String, nats: Mean| [reading, format!("{:.3}", nats.mean), format!("{:.3}", nats.standard_error)];
+    let mut rows = vec![row("chain: what the sampler draws, normalised".into(), level.nats)];
+    if let Some(nats) = level.one_level {
+        rows.push(row("one level: normalised, weights of modes arbitrary".into(), nats));
+    }
+    if let Some(flow) = &level.flow {
+        let of = format!("first {}", flow.samples);
+        rows.push(row(format!("probability flow, raw, mean integral {:.4} ({of})", flow.mean_mass), flow.raw));
+        rows.push(row(format!("probability flow, normalised ({of})"), flow.normalised));
+        rows.push(row(format!("chain ({of})"), flow.chain));
+    }
+    if let Some(truth) = &level.truth {
+        rows.push(row("the data's own density".into(), truth.nats));
+        rows.push(row("chain less that".into(), truth.difference));
+    }
+    let grids = level.chain.levels.iter().map(|level| format!("{:.3} ({} points)", level.sigma, level.points));
+    let losses = match level.losses.dsm {
+        Some(dsm) => format!("csm {:.4}, dsm {dsm:.4}", level.losses.csm),
+        None => format!("csm {:.4}", level.losses.csm),
+    };
+    let floor = match level.sigma > 0.0 {
+        true => format!("; the noise alone has {:.3}", level.noise_floor),
+        false => String::new(),
+    };
+    format!(
+        "sigma {}, added: {}; {losses}\nlevels: {}\n{}\
+         {:.4} +- {:.4} bits per value: {}\n\
+         nats are sums over {dimensions} values{floor}\n\
+         grid error: {:+.4} nats with half the points ({:.4} for the worst sample)\n\
+         integrals of the conditionals: 1 +- {:.1e}, by every second point 1 +- {:.1e}\n\
+         mass beyond the grids: {:.1e} on average, {:.1e} at most",
+        level.sigma,
+        level.noise,
+        grids.collect::<Vec<_>>().join(", "),
+        table(["reading", "nats", "+-"], &rows),
+        level.bits_per_dimension.mean,
+        level.bits_per_dimension.standard_error,
+        level.bits_meaning,
+        level.grid_error,
+        level.worst_grid_error,
+        level.integral_error,
+        level.coarse_integral_error,
+        level.cut_off.mean,
+        level.cut_off.worst,
+    )
+}
+
+/// Whatever makes the numbers less than exact is said.
+fn warn_of_grids(session: &Session<'_>, level: &AtLevel) {
+    let at = format!("at sigma {}", level.sigma);
+    let cut = level.cut_off;
+    if cut.worst > CutOff::NOTABLE {
+        session.console.warn(&format!(
+            "{at} the grids of {} conditionals may cut off mass: {:.2} % of the worst, {:.4} % on average; widen them with \
+             --range LOW,HIGH",
+            cut.notable,
+            100.0 * cut.worst.min(1.0),
+            100.0 * cut.mean,
+        ));
+    }
+    // What is cut off shows there too.
+    if level.coarse_integral_error > INTEGRAL.max(cut.worst) {
+        let error = level.coarse_integral_error;
+        session.console.warn(&format!(
+            "{at} a conditional's integral by every second grid point is off by {error:.1e}; raise --resolution"
+        ));
+    }
+    if let Some(full) = level.chain.levels.iter().find(|level| level.is_full()) {
+        let (points, sigma, step) = (full.points, full.sigma, full.step);
+        session.console.warn(&format!(
+            "{at} a grid takes at most {points} points, {step:.3} apart at level {sigma}; narrow it with --range LOW,HIGH \
+             if the integrals below are off"
+        ));
+    }
+}
+
+fn write_csv(path: &Path, levels: &[AtLevel]) -> Result<()> {
+    let number = |value: Option<f64>| value.map_or_else(String::new, |value| value.to_string());
+    write_atomically(path, |file| {
+        let mut writer = csv::Writer::from_writer(file);
+        writer.write_record([
+            "sample",
+            "sigma",
+            "nats",
+            "bits_per_dimension",
+            "nats_of_half_grid",
+            "one_level",
+            "flow_raw",
+            "flow_normalised",
+            "truth",
+        ])?;
+        for level in levels {
+            for (n, s) in level.of_samples.iter().enumerate() {
+                let numbers = [Some(s.nats), Some(s.bits_per_dimension), Some(s.nats_of_half_grid)];
+                let others = [s.one_level, s.flow_raw, s.flow_normalised, s.truth];
+                let place = [n.to_string(), level.sigma.to_string()];
+                writer.write_record(place.into_iter().chain(numbers.into_iter().chain(others).map(number)))?;
+            }
+        }
+        writer.flush()
+    })
+}
+
+/// `sigma` (levels), and (levels, N) of each reading that all samples have.
+fn write_nats(path: &Path, evaluation: &Evaluation) -> Result<()> {
+    let shape = [evaluation.levels.len(), evaluation.samples];
+    let of = |value: &dyn Fn(&OfSample) -> f64| {
+        let samples = evaluation.levels.iter().flat_map(|level| &level.of_samples);
+        HostTensor::new(shape, samples.map(|sample| value(sample) as f32).collect())
+    };
+    let sigma = HostTensor::new([shape[0]], evaluation.levels.iter().map(|level| level.sigma).collect());
+    let arrays = [
+        ("sigma", &sigma),
+        ("nats", &of(&|s| s.nats)),
+        ("bits_per_dimension", &of(&|s| s.bits_per_dimension)),
+        ("one_level", &of(&|s| s.one_level.unwrap_or(s.nats))),
+    ];
+    write_npz(path, &arrays)
+}
