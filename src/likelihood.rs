@@ -100,7 +100,7 @@ pub struct FlowDensities {
 }
 
 impl Level {
-    /// A grid over the support and [`MARGIN`] noise levels on either side, with `resolution` points a noise level; without
+    /// A grid over the support and five noise levels on either side, with `resolution` points a noise level; without
     /// noise with 128 times as many in all. Where that were more than [`MOST_POINTS`], it is coarser.
     pub fn new(sigma: f32, [low, high]: [f32; 2], resolution: f32) -> Self {
         let (low, high) = (low - MARGIN * sigma, high + MARGIN * sigma);

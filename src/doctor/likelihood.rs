@@ -37,7 +37,7 @@ pub(super) const FLOW: Check = Check {
         fault("likelihood_flow", "+ gain * f_tangent", "+ f_tangent"),
         fault("likelihood_flow", "place - cell)", "0.0)"),
         fault("likelihood_flow", "item % n_tiles * PAIRS + thread", "thread"),
-        fault("likelihood_flow", "tangent[0] = input_scale(sigma, params.sd)", "tangent[0] = 1.0"),
+        fault("likelihood_flow", "tangent[1] = input_scale(sigma, params.sd)", "tangent[1] = 1.0"),
     ],
 };
 
