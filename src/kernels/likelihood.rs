@@ -6,7 +6,7 @@ kernel! {
     /// One level of the multi-level chain's density; see `shaders/likelihood_level.wgsl`.
     pub struct LikelihoodLevel;
     variants {
-        "likelihood_level": CpuSubgroups, workgroup [8, 1, 1], tile [16, 1];
+        "likelihood_level": CpuSubgroups, workgroup [8, 4, 1], tile [64, 1];
         "likelihood_level": Baseline, workgroup [8, 4, 1], tile [64, 1];
     }
     constants {
@@ -83,10 +83,10 @@ kernel! {
     }
     write { densities: (n_rows, density_words), readings: (n_rows, 4), scratch: (n_groups, scratch_words) }
     grid |tile| [n_groups, 1, 1];
-    // The variant with the fewest threads has 8, for 16 points at a time; a sum over a grid passes it twice, four points at a time.
-    iterations used_rows.div_ceil(n_groups) * (1 + points.div_ceil(16) * tile_iterations + 2 * points + 6
-        + (points.div_ceil(8) + 1) * (2 * points_above.div_ceil(4) + 3)
-        + (points_above.div_ceil(8) + 1) * (2 * points.div_ceil(4) + 3));
+    // A sum over a grid passes it twice, four points at a time.
+    iterations used_rows.div_ceil(n_groups) * (1 + points.div_ceil(64) * tile_iterations + 2 * points + 6
+        + (points.div_ceil(32) + 1) * (2 * points_above.div_ceil(4) + 3)
+        + (points_above.div_ceil(32) + 1) * (2 * points.div_ceil(4) + 3));
 }
 
 kernel! {
