@@ -4,9 +4,9 @@
 // integral of the score (trapezoid). Level l: y' from p_sigma_l(y') N(y; y', tau^2), tau^2 = sigma_{l-1}^2 - sigma_l^2,
 // on G points of y +- 3.5 tau. Last: x = y + sigma_L^2 s(y, sigma_L). All points of a level are evaluated together.
 //
-// A workgroup owns SAMPLES samples, at most 8; their points fill the tiles of score_net, and each chain is
-// followed by a thread of its own. State stays in memory between dispatches, so the draw does not depend on how the
-// dimensions are cut into dispatches.
+// A workgroup owns SAMPLES samples, at most 8; their points fill the tiles of score_net, and each chain is followed by a
+// thread of its own. What shared/given says of a dimension takes the place of draws. State stays in memory between
+// dispatches, so the draw does not depend on how the dimensions are cut into dispatches.
 
 const TANGENT = 0u;
 const KEEP = 0u;
@@ -32,6 +32,8 @@ struct Params {
     state_words: u32,
     n_groups: u32,
     scratch_words: u32,
+    given_at: u32,
+    particles: u32,
     n_net: u32,
     n_context_net: u32,
     n_tables: u32,
@@ -63,6 +65,7 @@ var<workgroup> starts: array<f32, SAMPLES>;
 //#include image_step
 //#include context_step
 //#include sampler
+//#include given
 // points_of[.., p] = s(start + p step, sigma) for p < n_points of each of the samples from `first` on.
 fn evaluate_points(base: u32, first: u32, n_samples: u32, step: f32, n_points: u32, sigma: f32, local: vec2<u32>) {
     let line = 2u * (local.y * 8u + local.x);
@@ -80,9 +83,9 @@ fn evaluate_points(base: u32, first: u32, n_samples: u32, step: f32, n_points: u
     }
 }
 
-// Density exp(integral of the score - (point - centre)^2 inverse_variance / 2) on a sample's points from its scores there,
-// and the value where its distribution function, piecewise quadratic, is u.
-fn draw_point(at: u32, start: f32, step: f32, n_points: u32, centre: f32, inverse_variance: f32, u: f32) -> f32 {
+// Scores on a sample's points to the density exp(integral of the score - (point - centre)^2 inverse_variance / 2), scaled to
+// a maximum of 1. Gives the sum of its trapezoids, of width 1.
+fn integrate(at: u32, start: f32, step: f32, n_points: u32, centre: f32, inverse_variance: f32) -> f32 {
     var energy = 0.0;
     var top = -3.0e38;
     var score = points_of[at];
@@ -103,6 +106,11 @@ fn draw_point(at: u32, start: f32, step: f32, n_points: u32, centre: f32, invers
         points_of[at + p] = density;
         total += select(0.0, 0.5 * (left + density), p > 0u);
     }
+    return total;
+}
+
+// Where the distribution function of the piecewise linear density, whose trapezoids sum up to `total`, is u.
+fn invert(at: u32, start: f32, step: f32, n_points: u32, total: f32, u: f32) -> f32 {
     var rest = u * total;
     var cell = 0u;
     for (; cell + 2u < n_points; cell++) {
@@ -118,17 +126,33 @@ fn draw_point(at: u32, start: f32, step: f32, n_points: u32, centre: f32, invers
     return start + (f32(cell) + t) * step;
 }
 
+// Whether no sample needs the scores of a level, the one after the last being the step to x.
+fn is_idle(first: u32, n_samples: u32, d: u32, level: u32) -> bool {
+    for (var s = 0u; s < n_samples; s++) {
+        let given = given_word(first + s, d, 0u);
+        let is_weighed = (given & WEIGHED) != 0u && level < params.n_levels;
+        if is_weighed || !is_given_at(given, level) {
+            return false;
+        }
+    }
+    return true;
+}
+
 @compute @workgroup_size(8, TILE_LINES / 16u)
 fn sample_multilevel(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
     let first = group.x * SAMPLES;
     let n_samples = min(SAMPLES, params.n_samples - first);
     let thread = local.y * 8u + local.x;
+    let own = first + min(thread, n_samples - 1u);
+    let at = (own - first) * MAX_POINTS;
     let base = group.x * (params.scratch_words / 4u);
     let seed = vec2(params.seed_low, params.seed_high);
     for (var d = params.first_dimension; d < params.end_dimension; d++) {
         if params.incremental == 1u {
             context_advance(d, first, n_samples, thread);
         }
+        let given = given_word(own, d, 0u);
+        let known = bitcast<f32>(given_word(own, d, 1u));
         var y = 0.0;
         // After the levels one more evaluation, at y itself.
         for (var level = 0u; level <= params.n_levels; level++) {
@@ -154,15 +178,24 @@ fn sample_multilevel(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_inv
                 starts[thread] = start;
             }
             workgroupBarrier();
-            evaluate_points(base, first, n_samples, step, n_points, sigma, local.xy);
+            let n_busy = select(n_samples, 0u, is_idle(first, n_samples, d, level));
+            evaluate_points(base, first, n_busy, step, n_points, sigma, local.xy);
             workgroupBarrier();
             if thread < n_samples {
-                let bits = random_bits(seed, STREAM_MULTILEVEL, params.first_sample + first + thread, d, level);
-                let at = thread * MAX_POINTS;
+                let is_given = is_given_at(given, level);
                 if level == params.n_levels {
-                    set_state((first + thread) * params.state_words + d, y + sigma * sigma * points_of[at]);
+                    set_state(own * params.state_words + d, select(y + sigma * sigma * points_of[at], known, is_given));
                 } else {
-                    y = draw_point(at, start, step, n_points, y, inverse_variance, uniform_from(bits.x));
+                    let total = integrate(at, start, step, n_points, y, inverse_variance);
+                    let bits = random_bits(seed, STREAM_MULTILEVEL, params.first_sample + own, d, level);
+                    let centre = y;
+                    y = invert(at, start, step, n_points, total, uniform_from(bits.x));
+                    if is_given {
+                        y = select(known, noised(known, own, d, level), (given & KNOWN) != 0u);
+                    }
+                    if is_given && (given & WEIGHED) != 0u {
+                        weigh(at, start, step, n_points, y, centre, inverse_variance, total, own);
+                    }
                 }
             }
         }

@@ -72,6 +72,7 @@ pub mod doctor;
 pub mod error;
 pub mod evaluate;
 pub mod files;
+pub mod given;
 pub mod gpu;
 pub mod image_grid;
 pub mod kernels;

@@ -27,6 +27,10 @@ pub mod stream {
     pub const DATA: u32 = 7;
     /// Dropout of hidden units in a training step.
     pub const DROPOUT: u32 = 8;
+    /// The noise of each level on values that are known, in the multi-level sampler.
+    pub const GIVEN: u32 = 9;
+    /// Which particles go on.
+    pub const RESAMPLING: u32 = 10;
     /// Draws from the conditionals of mixture heads.
     pub const MIXTURE: u32 = 16;
 }

@@ -4,8 +4,9 @@ use std::time::{Duration, Instant};
 
 use crate::config::{Config, HeadKind, NoiseConfig, Objective};
 use crate::error::{Error, Result};
+use crate::given::{Given, Particles};
 use crate::gpu::{Gpu, GpuError, Kernel, KernelSpec, MAX_ITERATIONS, Recorder, Tensor, pitch};
-use crate::kernels::{CopyColumns, SampleLangevin, SampleMixture, SampleMultilevel};
+use crate::kernels::{CopyColumns, GatherRows, SampleLangevin, SampleMixture, SampleMultilevel};
 use crate::nn::{ArCsm, Head, MixtureHead, ScoreNet, StepTile, Workspace};
 use crate::trained::Trained;
 
@@ -56,6 +57,8 @@ pub struct SampleRequest {
     /// At most this many dimensions (quadrature) or evaluations (Langevin) in one submission; else as many as fit the
     /// adapter's time budget.
     pub chunk: Option<u32>,
+    /// What is known of the samples before they are drawn; as many as `count`.
+    pub given: Option<Given>,
 }
 
 /// What was drawn.
@@ -69,6 +72,11 @@ pub struct Drawn {
     pub context_multiply_adds: u64,
     /// Evaluations of the score network for one dimension.
     pub score_evaluations: u64,
+    /// (N), nats: for samples of which something was given, log of the estimated density of what [`Given::weigh`] names,
+    /// given what precedes it; else empty.
+    pub log_densities: Vec<f64>,
+    /// How often the particles of a sample were drawn anew by their weights.
+    pub resamplings: u64,
 }
 
 impl Sampler {
@@ -175,7 +183,15 @@ impl Sampler {
 impl SampleRequest {
     /// `count` samples by the model's default sampler.
     pub fn new(trained: &Trained, count: usize, seed: u64) -> Self {
-        Self { sampler: Sampler::default_of(&trained.config), count, seed, batch: 256, full_passes: false, chunk: None }
+        let sampler = Sampler::default_of(&trained.config);
+        Self { sampler, count, seed, batch: 256, full_passes: false, chunk: None, given: None }
+    }
+}
+
+impl SampleRequest {
+    /// Particles of each sample.
+    fn particles(&self) -> usize {
+        self.given.as_ref().map_or(1, |given| given.particles)
     }
 }
 
@@ -190,28 +206,39 @@ pub fn geometric(high: f32, low: f32, count: usize) -> Vec<f32> {
 /// Draws samples. `progress` is told the share that is done.
 ///
 /// # Errors
-/// Settings that make no sense for the model, sizes over the adapter's limits, a failed adapter.
+/// Settings that make no sense for the model, sizes over the adapter's limits, a failed adapter; something given of another
+/// number of samples, or to a sampler other than multi-level quadrature.
 pub fn sample(gpu: &Gpu, trained: &Trained, request: &SampleRequest, progress: &mut dyn FnMut(f64)) -> Result<Drawn> {
     request.sampler.check_for(&trained.config)?;
+    if let Some(given) = &request.given {
+        given.check(trained, request)?;
+    }
     let start = Instant::now();
     let dimensions = trained.model.dimensions();
     let batch = fitting_batch(gpu, trained, request);
-    let mut values = Vec::with_capacity(request.count * dimensions);
-    while values.len() < request.count * dimensions {
-        let first = values.len() / dimensions;
-        let n_samples = batch.clamp(1, request.count - first);
-        let run = SamplerRun::fitting(gpu, trained, request, first, n_samples)?;
-        let n_samples = run.n_samples;
-        let done = |share: f64| (first as f64 + share * n_samples as f64) / request.count as f64;
-        values.extend(run.draw(&mut |share| progress(done(share)))?);
-    }
     let passes = if request.full_passes { dimensions as u64 } else { 1 };
-    Ok(Drawn {
-        values,
-        seconds: start.elapsed().as_secs_f64(),
+    let particles = request.particles();
+    let mut drawn = Drawn {
+        values: Vec::with_capacity(request.count * dimensions),
+        seconds: 0.0,
         context_multiply_adds: passes * trained.model.context_net.multiply_adds(),
         score_evaluations: request.sampler.evaluations(),
-    })
+        log_densities: Vec::new(),
+        resamplings: 0,
+    };
+    while drawn.values.len() < request.count * dimensions {
+        let first = drawn.values.len() / dimensions;
+        let n_samples = particles * (batch / particles).clamp(1, request.count - first);
+        let run = SamplerRun::fitting(gpu, trained, request, particles * first, n_samples)?;
+        let n_samples = run.n_samples / particles;
+        let done = |share: f64| (first as f64 + share * n_samples as f64) / request.count as f64;
+        let (values, particles) = run.draw(&mut |share| progress(done(share)))?;
+        drawn.values.extend(values);
+        drawn.resamplings += particles.as_ref().map_or(0, Particles::resamplings);
+        drawn.log_densities.extend(particles.iter().flat_map(Particles::log_densities));
+    }
+    drawn.seconds = start.elapsed().as_secs_f64();
+    Ok(drawn)
 }
 
 /// As many samples of a batch as the adapter can hold the state of.
@@ -222,7 +249,7 @@ fn fitting_batch(gpu: &Gpu, trained: &Trained, request: &SampleRequest) -> usize
     if request.full_passes { trained.model.fitting_batch(gpu, batch) } else { batch }
 }
 
-/// x, what the context network keeps, and context of a sample, and a place for the chain's y.
+/// x, what the context network keeps, and context of a sample, a place for the chain's y, and at last its log weight.
 fn state_words(model: &ArCsm) -> usize {
     model.context_net.state_words() + pitch(model.context_net.context()) + 4
 }
@@ -242,8 +269,11 @@ struct SamplerRun<'a> {
     tables: Tensor,
     context_table: u32,
     sigma_table: u32,
+    given_table: u32,
     context_at: usize,
     state: Tensor,
+    /// Where rows of the state go before they come back in another order.
+    spare: Option<Tensor>,
     scratch: Tensor,
     /// For full passes only.
     workspace: Option<Workspace>,
@@ -268,11 +298,14 @@ impl<'a> SamplerRun<'a> {
         loop {
             let run = Self::new(gpu, trained, request, first_sample, n_samples)?;
             let is_bounded = gpu.adapter().software;
-            if !is_bounded || n_samples == 1 || run.iterations(Span { first: 0, end: 1 }) <= MAX_ITERATIONS {
+            if !is_bounded
+                || n_samples == request.particles()
+                || run.iterations(Span { first: 0, end: 1 }) <= MAX_ITERATIONS
+            {
                 return Ok(run);
             }
             // Only workgroups of fewer samples have shorter loops.
-            n_samples = run.group_samples.div_ceil(2);
+            n_samples = run.group_samples.div_ceil(2).next_multiple_of(request.particles());
         }
     }
 
@@ -292,12 +325,20 @@ impl<'a> SamplerRun<'a> {
         let context_table = model.context_net.append_tables(&model.table, &mut words);
         let sigma_table = words.len() as u32;
         words.extend(request.sampler.sigmas().iter().map(|sigma| sigma.to_bits()));
+        let given_table = words.len() as u32;
+        if let Some(given) = &request.given {
+            let groups = first_sample / given.particles..(first_sample + n_samples) / given.particles;
+            given.append_table(&model.order, groups, &mut words);
+        }
         let group_samples = request.sampler.group_samples(gpu, n_samples);
         let run = Self {
             net,
             context_net: context_weights,
             tables: gpu.upload("sampler_tables", &[words.len()], &words)?,
             state: gpu.tensor("sampler_state", &[n_samples, state_words(model)])?,
+            spare: (request.particles() > 1)
+                .then(|| gpu.tensor("sampler_spare", &[n_samples, state_words(model)]))
+                .transpose()?,
             scratch: gpu.tensor("sampler_scratch", &[n_samples.div_ceil(group_samples), stash_words])?,
             workspace: request.full_passes.then(|| model.workspace(gpu, n_samples, 1, false)).transpose()?,
             gpu,
@@ -308,25 +349,34 @@ impl<'a> SamplerRun<'a> {
             group_samples,
             context_table,
             sigma_table,
+            given_table,
             context_at: model.context_net.state_words(),
         };
         gpu.check_binding("ctx weights of the sampler", run.context_net.shape())?;
         Ok(run)
     }
 
-    fn draw(&self, progress: &mut dyn FnMut(f64)) -> Result<Vec<f32>> {
+    /// The samples, and of what was given the particles with their weights.
+    fn draw(&self, progress: &mut dyn FnMut(f64)) -> Result<(Vec<f32>, Option<Particles>)> {
         let mut recorder = self.gpu.record("sampler_state");
         recorder.clear(&self.state);
         recorder.clear(&self.scratch);
         recorder.submit()?;
         let dimensions = self.trained.model.dimensions() as u32;
         let units = dimensions * self.units_per_dimension();
+        let first_group = self.first_sample / self.request.particles();
+        let mut particles = self.request.given.as_ref().map(|given| {
+            Particles::new(self.request.seed, given.particles, first_group, self.n_samples / given.particles)
+        });
         let mut chunk = 1;
         let mut next = 0;
         while next < units {
             // A whole pass of the context network goes before each dimension, so no chunk may cross its end.
             let limit = if self.request.full_passes {
                 (next / self.units_per_dimension() + 1) * self.units_per_dimension()
+            } else if self.spare.is_some() {
+                // How the time falls must not change what is drawn, so weights are looked at after fixed dimensions.
+                units.min((next / self.stretch() + 1) * self.stretch())
             } else {
                 units
             };
@@ -335,9 +385,67 @@ impl<'a> SamplerRun<'a> {
             self.submit(span)?;
             next = span.end;
             chunk = self.next_chunk(span, started.elapsed());
+            if let (Some(particles), Some(spare)) = (&mut particles, &self.spare)
+                && next.is_multiple_of(self.stretch())
+                && next < units
+            {
+                self.resample(particles, spare, next)?;
+            }
             progress(f64::from(next) / f64::from(units));
         }
-        self.read_x()
+        let values = self.read_x()?;
+        let Some(mut particles) = particles else { return Ok((values, None)) };
+        let chosen = particles.choose(&self.read_log_weights()?, dimensions);
+        let of_chosen = chosen.iter().flat_map(|&row| &values[row * dimensions as usize..][..dimensions as usize]);
+        Ok((of_chosen.copied().collect(), Some(particles)))
+    }
+
+    /// Dimensions between two looks at the weights of particles.
+    fn stretch(&self) -> u32 {
+        (self.trained.model.dimensions() as u32).div_ceil(128)
+    }
+
+    /// Lets particles go on in proportion to their weights, where these have become too unequal.
+    fn resample(&self, particles: &mut Particles, spare: &Tensor, dimension: u32) -> Result<()> {
+        let Some(resampled) = particles.resample(&self.read_log_weights()?, dimension) else { return Ok(()) };
+        let columns = self.state.shape()[1] as u32;
+        let origin = self.gpu.upload("origins", &[self.n_samples], &resampled.origins)?;
+        let log_weights = self.gpu.upload("log_weights", &[self.n_samples, 1], &resampled.log_weights)?;
+        let mut recorder = self.gpu.record("resample");
+        let rows = self.n_samples as u32;
+        recorder.run(&GatherRows { rows, columns, source: &self.state, origin: &origin, destination: spare })?;
+        recorder.copy(spare, &self.state);
+        recorder.run(&CopyColumns {
+            rows,
+            columns: 1,
+            source_columns: 1,
+            source_at: 0,
+            destination_columns: columns,
+            destination_at: columns - 1,
+            source: &log_weights,
+            destination: &self.state,
+        })?;
+        recorder.submit()?;
+        Ok(())
+    }
+
+    fn read_log_weights(&self) -> Result<Vec<f32>> {
+        let log_weights = self.gpu.tensor("log_weights", &[self.n_samples, 1])?;
+        let columns = self.state.shape()[1] as u32;
+        let mut recorder = self.gpu.record("read_log_weights");
+        recorder.clear(&log_weights);
+        recorder.run(&CopyColumns {
+            rows: self.n_samples as u32,
+            columns: 1,
+            source_columns: columns,
+            source_at: columns - 1,
+            destination_columns: 1,
+            destination_at: 0,
+            source: &self.state,
+            destination: &log_weights,
+        })?;
+        recorder.submit()?;
+        Ok(self.gpu.read::<f32>(&log_weights)?)
     }
 
     /// Dimensions are the units of the quadrature, evaluations those of the chain.
@@ -480,6 +588,8 @@ impl<'a> SamplerRun<'a> {
             state_words: self.state.shape()[1] as u32,
             n_groups: self.scratch.shape()[0] as u32,
             scratch_words: self.scratch.shape()[1] as u32,
+            given_at: if self.request.given.is_some() { self.given_table } else { 0 },
+            particles: self.request.particles() as u32,
             n_net: self.net.elements() as u32,
             n_context_net: self.context_net.elements() as u32,
             n_tables: self.tables.elements() as u32,

@@ -7,6 +7,7 @@ const STREAM_CONTEXT_NOISE = 3u;
 const STREAM_LANGEVIN = 4u;
 const STREAM_MULTILEVEL = 5u;
 const STREAM_DROPOUT = 8u;
+const STREAM_GIVEN = 9u;
 const STREAM_MIXTURE = 16u;
 
 // High and low word of a * b.

@@ -78,6 +78,7 @@ pub const CHECKS: &[Check] = &[
     reduction::SUM_PARTIALS,
     reduction::SQUARE_SUM,
     reduction::COPY_COLUMNS,
+    reduction::GATHER_ROWS,
     reduction::REPACK_ROWS,
     reduction::ADD_SCALED,
     random::PERTURB_ROWS,

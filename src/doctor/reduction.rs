@@ -1,7 +1,7 @@
 //! Sums in a fixed order, and copies.
 
 use crate::gpu::{Gpu, Kernel};
-use crate::kernels::{AddScaled, ColumnSum, CopyColumns, RepackRows, SquareSum, SumPartials};
+use crate::kernels::{AddScaled, ColumnSum, CopyColumns, GatherRows, RepackRows, SquareSum, SumPartials};
 use crate::reference::dense;
 
 use super::trial::{Trial, roundings};
@@ -40,6 +40,15 @@ pub(super) const COPY_COLUMNS: Check = Check {
     faults: &[
         fault("copy_columns", "params.source_at + id.x", "id.x"),
         fault("copy_columns", "(params.destination_columns + 3u) / 4u * 4u", "params.destination_columns"),
+    ],
+};
+
+pub(super) const GATHER_ROWS: Check = Check {
+    kernel: GatherRows::SPEC,
+    run: gather_rows,
+    faults: &[
+        fault("gather_rows", "min(origin[id.y], params.rows - 1u)", "id.y"),
+        fault("gather_rows", "(params.columns + 3u) / 4u * 4u", "params.columns"),
     ],
 };
 
@@ -153,6 +162,26 @@ fn copy_columns(gpu: &Gpu) -> Result<f64, Failure> {
             to[destination_at..][..columns].copy_from_slice(&from[source_at..][..columns]);
         }
         trial.expect(&destination.tensor, &want, &vec![0.0; want.len()])?;
+    }
+    trial.verdict()
+}
+
+fn gather_rows(gpu: &Gpu) -> Result<f64, Failure> {
+    let mut trial = Trial::new(gpu);
+    for [rows, columns] in [[1, 1], [5, 3], [4, 66], [131, 65]] {
+        let source = trial.data("source", &[rows, columns])?;
+        let origin: Vec<u32> = (0..rows).map(|_| trial.uniform(0.0, rows as f64) as u32).collect();
+        let destination = gpu.tensor("destination", &[rows, columns])?;
+        trial.run(&GatherRows {
+            rows: rows as u32,
+            columns: columns as u32,
+            source: &source.tensor,
+            origin: &trial.words("origin", &origin)?,
+            destination: &destination,
+        })?;
+        let of_row = |&row: &u32| &source.values[row as usize * columns..][..columns];
+        let want: Vec<f64> = origin.iter().flat_map(of_row).copied().collect();
+        trial.expect(&destination, &want, &vec![0.0; want.len()])?;
     }
     trial.verdict()
 }

@@ -7,7 +7,9 @@ use crate::config::{Activation, Network, Parametrisation};
 use crate::gpu::{Gpu, GpuError, Kernel, Tensor, pitch};
 use crate::kernels::{SampleLangevin, SampleMultilevel};
 use crate::nn::{ScoreConstants, StepTile};
-use crate::reference::sampler::{Langevin, MultiLevel, langevin as langevin_twin, multilevel as multilevel_twin};
+use crate::reference::sampler::{
+    Given, Langevin, MultiLevel, langevin as langevin_twin, multilevel as multilevel_twin, multilevel_given,
+};
 
 use super::model::{Contexts, MEAN, RandomModel, SD, Shape};
 use super::trial::Trial;
@@ -25,6 +27,13 @@ pub(super) const MULTILEVEL: Check = Check {
         fault("sample_multilevel", "cell + 2u < n_points", "cell + 66u < n_points"),
         fault("sample_multilevel", "starts[sample.y]", "starts[sample.x]"),
         fault("sample_multilevel", "context = (sample * params.state_words", "context = (0u"),
+        // Of what is known.
+        fault("sample_multilevel", "sample / params.particles * params.dimensions", "sample * params.dimensions"),
+        fault("sample_multilevel", "k > level; k--", "k > 0u; k--"),
+        fault("sample_multilevel", "log(total * step)", "log(total)"),
+        fault("sample_multilevel", "if inverse_variance > 0.0", "if false"),
+        fault("sample_multilevel", "n_points, y, centre, inverse_variance, total", "n_points, y, y, inverse_variance, total"),
+        fault("sample_multilevel", "&& level == 0u)", "&& level == 1u)"),
         // Of the image networks.
         fault("sample_multilevel", "(group + mask - 1u) * n_in", "(group + 1u) * n_in"),
         fault("sample_multilevel", "let i = row >> level", "let i = row"),
@@ -132,6 +141,8 @@ struct Setup {
     tile_iterations: u64,
     score: ScoreConstants,
     n_layers: u32,
+    /// Where the table of what is known starts, and how many samples in a row share it.
+    given: Option<(u32, u32)>,
 }
 
 impl Setup {
@@ -156,6 +167,7 @@ impl Setup {
             tile_iterations: net.forward_iterations(),
             score: net.constants(),
             n_layers: net.n_layers() as u32,
+            given: None,
             random,
         })
     }
@@ -248,7 +260,64 @@ fn multilevel(gpu: &Gpu) -> Result<f64, Failure> {
             run_multilevel(trial, &setup, &shape, points, false, state, Cut { samples: 1, ends: &[d, d + 1] })
         })?;
     }
+    weighed(&mut trial)?;
     trial.verdict()
+}
+
+/// Errors of a log weight add up over the levels of the known dimensions.
+const WEIGHT_TOLERANCE: f64 = 5e-4;
+
+/// Particles of two groups, each with known, noisy and unknown values.
+fn weighed(trial: &mut Trial<'_>) -> Result<(), Failure> {
+    let (shape, points, n_groups, particles) = (SHAPES[0], 24, 2, 2);
+    let mut setup = Setup::new(trial, &shape)?;
+    let end = shape.dimensions();
+    let settings = MultiLevel { sigmas: SIGMAS.to_vec(), points, low: f64::from(RANGE[0]), high: f64::from(RANGE[1]) };
+    // Known and weighed; noisy and weighed; unknown; known and not weighed; noisy and not weighed: by turns.
+    let kinds: [u32; 5] = [1 | 4, 2 | 4, 0, 1, 2];
+    let kind_of = |group: usize, d: usize| kinds[(2 * group + d) % kinds.len()];
+    let values: Vec<f64> = (0..n_groups * end).map(|_| trial.uniform(-0.5, 1.0)).collect();
+    let mut tables: Vec<u32> = trial.gpu.read(&setup.tables)?;
+    setup.given = Some((tables.len() as u32, particles as u32));
+    for (at, value) in values.iter().enumerate() {
+        tables.extend([kind_of(at / end, at % end), (*value as f32).to_bits()]);
+    }
+    setup.tables = trial.words("tables", &tables)?;
+    let n_samples = n_groups * particles;
+    // The log weights start from something.
+    let mut words = vec![0.0; n_samples * setup.state_words];
+    words.chunks_exact_mut(setup.state_words).for_each(|state| state[setup.state_words - 1] = 0.5);
+    let state = trial.floats("state", &[n_samples, setup.state_words], &words)?;
+    run_multilevel(trial, &setup, &shape, points, true, &state, Cut { samples: 4, ends: &[0, 2, end] })?;
+
+    let got = setup.drawn(trial.gpu, &state)?;
+    let (mut want, mut log_weights) = (Vec::new(), vec![0.5; n_samples]);
+    let net = &setup.random.twin.context;
+    for (sample, x) in got.chunks_exact(end).enumerate() {
+        let x: Vec<f64> = x.iter().copied().map(f64::from).collect();
+        for (d, context) in net.contexts(&x).chunks_exact(net.width()).enumerate() {
+            let (group, number) = (sample / particles, FIRST_SAMPLE + sample as u32);
+            let (kind, value) = (kind_of(group, d), values[group * end + d]);
+            let (uniforms, normals) =
+                (settings.uniforms(SEED, number, d as u32), settings.normals(SEED, number, d as u32));
+            let score = setup.score(context.to_vec());
+            let given = match kind & 3 {
+                0 => {
+                    want.push(multilevel_twin(score, &settings, &uniforms).x);
+                    continue;
+                }
+                1 => Given::Known(value),
+                _ => Given::Noisy(value),
+            };
+            let (x, log_weight) = multilevel_given(score, &settings, given, &uniforms, &normals);
+            want.push(x);
+            log_weights[sample] += if kind & 4 == 4 { log_weight } else { 0.0 };
+        }
+    }
+    trial.expect_values("given samples", &got, &want, &vec![MULTILEVEL_TOLERANCE; want.len()])?;
+    let words: Vec<f32> = trial.gpu.read(&state)?;
+    let got: Vec<f32> = words.chunks_exact(setup.state_words).map(|state| state[setup.state_words - 1]).collect();
+    trial.expect_values("log weights", &got, &log_weights, &vec![WEIGHT_TOLERANCE; n_samples])
 }
 
 fn run_multilevel(
@@ -299,6 +368,8 @@ fn run_multilevel(
             state_words: setup.state_words as u32,
             n_groups: n_groups as u32,
             scratch_words: scratch_words as u32,
+            given_at: setup.given.map_or(0, |given| given.0),
+            particles: setup.given.map_or(1, |given| given.1),
             n_net: setup.net.words() as u32,
             n_context_net: setup.context_net.words() as u32,
             n_tables: setup.tables.shape()[0] as u32,

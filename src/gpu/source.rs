@@ -23,6 +23,7 @@ const SHARED: &[(&str, &str)] = &[
     ("image_step", include_str!("../../shaders/shared/image_step.wgsl")),
     ("made_step", include_str!("../../shaders/shared/made_step.wgsl")),
     ("state", include_str!("../../shaders/shared/state.wgsl")),
+    ("given", include_str!("../../shaders/shared/given.wgsl")),
     ("sampler", include_str!("../../shaders/shared/sampler.wgsl")),
 ];
 

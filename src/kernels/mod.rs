@@ -20,7 +20,7 @@ pub use likelihood::{LikelihoodFlow, LikelihoodLevel};
 pub use mixture::{MixtureForward, MixtureTrain, SampleMixture};
 pub use optimiser::{Adam, CountNonFinite, CountSubmission};
 pub use random::{CorruptContext, PerturbRows, RandomWords};
-pub use reduction::{AddScaled, ColumnSum, CopyColumns, RepackRows, SquareSum, SumPartials};
+pub use reduction::{AddScaled, ColumnSum, CopyColumns, GatherRows, RepackRows, SquareSum, SumPartials};
 pub use sampler::{SampleLangevin, SampleMultilevel};
 pub use score::{ScoreForward, ScoreTrain};
 
@@ -43,6 +43,7 @@ pub const ALL: &[&KernelSpec] = &[
     SumPartials::SPEC,
     SquareSum::SPEC,
     CopyColumns::SPEC,
+    GatherRows::SPEC,
     RepackRows::SPEC,
     AddScaled::SPEC,
     PerturbRows::SPEC,

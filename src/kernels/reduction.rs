@@ -84,6 +84,22 @@ kernel! {
 }
 
 kernel! {
+    /// Copies whole rows, each from where `origin` says; see `shaders/gather_rows.wgsl`.
+    pub struct GatherRows;
+    variants { "gather_rows": Baseline, workgroup [64, 1, 1], tile [1, 64]; }
+    params {
+        /// Rows of both.
+        rows: u32,
+        /// Columns of both.
+        columns: u32,
+    }
+    read { source: (rows, columns), origin: (rows) }
+    write { destination: (rows, columns) }
+    grid |tile| [columns.next_multiple_of(4).div_ceil(tile[1]), rows, 1];
+    iterations 0;
+}
+
+kernel! {
     /// The same numbers in rows of another length; see `shaders/repack_rows.wgsl`.
     pub struct RepackRows;
     variants { "repack_rows": Baseline, workgroup [64, 1, 1], tile [1, 256]; }

@@ -76,6 +76,10 @@ kernel! {
         n_groups: u32,
         /// Words of scratch a workgroup owns.
         scratch_words: u32,
+        /// Where the table of what is known starts; 0 where nothing is.
+        given_at: u32,
+        /// Samples in a row that share what is known.
+        particles: u32,
         /// Words of the score network.
         n_net: u32,
         /// Words of the context network.
@@ -98,7 +102,8 @@ kernel! {
     iterations (end_dimension - first_dimension)
         * (context_iterations
             + ((n_levels + 1) * points.div_ceil(2) + 1) * tile_iterations
-            + 3 * (n_levels + 2) * points);
+            + 4 * (n_levels + 2) * points
+            + (11 * n_levels + 8) * (n_levels + 1));
 }
 
 kernel! {

@@ -24,6 +24,15 @@ pub struct MultiLevel {
     pub high: f64,
 }
 
+/// What is known of a value before it is drawn, and which random numbers that takes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Given {
+    /// x itself.
+    Known(f64),
+    /// y of the first level.
+    Noisy(f64),
+}
+
 /// What a multi-level draw gives.
 #[derive(Debug, Clone)]
 pub struct MultiLevelDraw {
@@ -77,6 +86,12 @@ impl MultiLevel {
         let bits = |level| random_bits(seed, stream::MULTILEVEL, sample, dimension, level as u32);
         (0..self.sigmas.len()).map(|level| uniform(bits(level)[0])).collect()
     }
+
+    /// The normal number of each level but the last, for the random walk upwards from a known value.
+    pub fn normals(&self, seed: u64, sample: u32, dimension: u32) -> Vec<f64> {
+        let bits = |level| random_bits(seed, stream::GIVEN, sample, dimension, level as u32);
+        (1..self.sigmas.len()).map(|level| normal_pair(bits(level)[0], bits(level)[1]).0).collect()
+    }
 }
 
 /// One draw; `uniforms` has one number in [0, 1] for each level.
@@ -93,17 +108,75 @@ pub fn multilevel(score: impl Fn(f64, f64) -> f64, settings: &MultiLevel, unifor
     MultiLevelDraw { x: y + sigma * sigma * score(y, sigma), y_levels }
 }
 
+/// One draw given something, and the log weight of that: of a noisy value log p(y_0); of a known x an estimate of the
+/// log of the chain's density of y_L = x, from a random walk upwards by `normals` (one for each level but the last). The
+/// exponential of the estimate has that density as its mean.
+pub fn multilevel_given(
+    score: impl Fn(f64, f64) -> f64,
+    settings: &MultiLevel,
+    given: Given,
+    uniforms: &[f64],
+    normals: &[f64],
+) -> (f64, f64) {
+    let sigmas = &settings.sigmas;
+    let outer = |y: f64| {
+        let (grid, log_density) = outer_density(&score, settings);
+        log_height(&grid, &log_density, y)
+    };
+    match given {
+        Given::Noisy(y_0) => {
+            let mut y = y_0;
+            for (pair, &u) in sigmas.windows(2).zip(&uniforms[1..]) {
+                y = local_draw(&score, y, pair[0], pair[1], settings.points, u);
+            }
+            let sigma = sigmas[sigmas.len() - 1];
+            (y + sigma * sigma * score(y, sigma), outer(y_0))
+        }
+        Given::Known(x) => {
+            let mut path = vec![x];
+            for (pair, z) in sigmas.windows(2).zip(normals).rev() {
+                path.push(path[path.len() - 1] + (pair[0] * pair[0] - pair[1] * pair[1]).sqrt() * z);
+            }
+            path.reverse();
+            let steps = path.windows(2).zip(sigmas.windows(2)).map(|(y, sigma)| {
+                let variance = sigma[0] * sigma[0] - sigma[1] * sigma[1];
+                let (grid, log_density) = local_density(&score, y[0], sigma[0], sigma[1], settings.points);
+                let log_walk = -0.5 * ((y[1] - y[0]).powi(2) / variance + (std::f64::consts::TAU * variance).ln());
+                log_height(&grid, &log_density, y[1]) - log_walk
+            });
+            (x, outer(path[0]) + steps.sum::<f64>())
+        }
+    }
+}
+
 /// From p_sigma over the whole range.
 fn outer_draw(score: impl Fn(f64, f64) -> f64, settings: &MultiLevel, u: f64) -> f64 {
+    let (grid, log_density) = outer_density(score, settings);
+    grid.at(inverse_cdf(&log_density, u))
+}
+
+fn outer_density(score: impl Fn(f64, f64) -> f64, settings: &MultiLevel) -> (Grid, Vec<f64>) {
     let sigma = settings.sigmas[0];
     let margin = OUTER_MARGIN * sigma;
     let grid = Grid::new(settings.low - margin, settings.high + margin, 2 * settings.points);
     let scores: Vec<f64> = grid.iter().map(|y| score(y, sigma)).collect();
-    grid.at(inverse_cdf(&cumulative_trapezoid(&scores, grid.spacing), u))
+    let log_density = cumulative_trapezoid(&scores, grid.spacing);
+    (grid, log_density)
 }
 
 /// From p_lower(y') N(above; y', upper^2 - lower^2) over y', near `above`, the sample of the level above.
 fn local_draw(score: impl Fn(f64, f64) -> f64, above: f64, upper: f64, lower: f64, points: usize, u: f64) -> f64 {
+    let (grid, log_density) = local_density(score, above, upper, lower, points);
+    grid.at(inverse_cdf(&log_density, u))
+}
+
+fn local_density(
+    score: impl Fn(f64, f64) -> f64,
+    above: f64,
+    upper: f64,
+    lower: f64,
+    points: usize,
+) -> (Grid, Vec<f64>) {
     let variance = upper * upper - lower * lower;
     let margin = LOCAL_MARGIN * variance.sqrt();
     let grid = Grid::new(above - margin, above + margin, points);
@@ -112,7 +185,19 @@ fn local_draw(score: impl Fn(f64, f64) -> f64, above: f64, upper: f64, lower: f6
     for (log_density, y) in log_density.iter_mut().zip(grid.iter()) {
         *log_density -= (y - above) * (y - above) / (2.0 * variance);
     }
-    grid.at(inverse_cdf(&log_density, u))
+    (grid, log_density)
+}
+
+/// Log of the normalised, piecewise linear density exp(log_density) at y; beyond the grid, that of its end.
+fn log_height(grid: &Grid, log_density: &[f64], y: f64) -> f64 {
+    let largest = log_density.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    // As in f32, where smaller numbers vanish.
+    let density: Vec<f64> = log_density.iter().map(|l| (l - largest).max(-87.0).exp()).collect();
+    let mass = density.windows(2).map(|pair| 0.5 * (pair[0] + pair[1])).sum::<f64>() * grid.spacing;
+    let place = ((y - grid.start) / grid.spacing).clamp(0.0, (grid.points - 1) as f64);
+    let cell = (place as usize).min(grid.points - 2);
+    let height = density[cell] + (density[cell + 1] - density[cell]) * (place - cell as f64);
+    height.max(1e-37).ln() - mass.ln()
 }
 
 /// The integral of the score from the first point to each: log densities up to a constant.
@@ -274,6 +359,34 @@ mod tests {
             let y = draw.y_levels[2];
             assert_near("denoised", draw.x, y + 0.0036 * TWO_MODES.score(y, 0.06), 1e-14);
         }
+    }
+
+    #[test]
+    fn weights_of_known_values_average_to_the_noisy_density() {
+        let settings = MultiLevel { sigmas: vec![1.0, 0.3, 0.06], points: 256, low: -1.6, high: 2.2 };
+        let score = |y: f64, sigma: f64| TWO_MODES.score(y, sigma);
+        let density = |y: f64, sigma: f64| {
+            let h = 1e-4;
+            (TWO_MODES.cdf(y + h, sigma) - TWO_MODES.cdf(y - h, sigma)) / (2.0 * h)
+        };
+        for x in [-0.7, 0.1, 0.9, 1.8] {
+            let weights: Vec<f64> = (0..4000)
+                .map(|n| {
+                    let normals = settings.normals(7, n, 3);
+                    let (same, log_weight) = multilevel_given(score, &settings, Given::Known(x), &[0.5; 3], &normals);
+                    assert_eq!(same, x);
+                    log_weight.exp()
+                })
+                .collect();
+            let mean = weights.iter().sum::<f64>() / 4000.0;
+            let variance = weights.iter().map(|w| (w - mean).powi(2)).sum::<f64>() / 3999.0;
+            // Four standard errors, and the piecewise linear densities, too high where they are convex: by h^2/12 p''/p,
+            // at most 0.2 % a level here.
+            let tolerance = 4.0 * (variance / 4000.0).sqrt() + 0.01 * mean;
+            assert_near("density of y_L", mean, density(x, 0.06), tolerance);
+        }
+        let (_, log_weight) = multilevel_given(score, &settings, Given::Noisy(0.4), &[0.5; 3], &[]);
+        assert_near("density of y_0", log_weight, density(0.4, 1.0).ln(), 1e-3);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use arcsm::checkpoint::Checkpoint;
 use arcsm::config::{Activation, Config, ConvConfig, ModelConfig, Network, Objective, Order, Parametrisation};
 use arcsm::data::{self, Density};
 use arcsm::error::Error;
+use arcsm::given::{Given, Knowledge, Weigh};
 use arcsm::gpu::Gpu;
 use arcsm::random::{random_bits, stream, uniform};
 use arcsm::sample::{SampleRequest, Sampler, sample};
@@ -229,6 +230,87 @@ fn draws_depend_on_the_seed_alone(gpu: &Gpu, config: &Config, trained: &Trained)
         let dimensions = trained.model.dimensions() as u64;
         assert_eq!(full.context_multiply_adds, dimensions * whole.context_multiply_adds);
     }
+}
+
+/// A draw that is given its own first values goes on as it did, whatever the network, the order and the batch.
+#[test]
+fn what_is_given_conditions_what_follows() {
+    let Some(gpu) = shared() else { return };
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut made = small("digits", 10);
+    made.model.order = Order::Random;
+    let gated = small_image_net(&colour_images(folder.path()), 5, Network::Gated);
+    for (name, config) in [("made", made), ("gated", gated)] {
+        let trained = trained(gpu, &config, &folder.path().join(name));
+        let dimensions = trained.model.dimensions();
+        let request = SampleRequest::new(&trained, 3, 9);
+        let draw = |request: &SampleRequest| sample(gpu, &trained, request, &mut |_| {}).expect("samples");
+        let free = draw(&request);
+        assert!(free.log_densities.is_empty());
+        let mut is_given = vec![false; dimensions];
+        trained.model.order.dimensions()[..dimensions / 3].iter().for_each(|&d| is_given[d] = true);
+        let knowledge = free.values.iter().enumerate().map(|(i, &value)| match is_given[i % dimensions] {
+            true => Knowledge::Value(value),
+            false => Knowledge::Unknown,
+        });
+        let given = Given { knowledge: knowledge.collect(), particles: 1, weigh: Weigh::Nothing };
+        let conditioned = SampleRequest { given: Some(given.clone()), ..request.clone() };
+        assert_eq!(draw(&conditioned).values, free.values, "{name}");
+        let cut = SampleRequest { batch: 2, chunk: Some(1), ..conditioned.clone() };
+        assert_eq!(draw(&cut).values, free.values, "{name}: batch or chunks changed the draw");
+
+        // Particles depend on their seed alone, too, and leave the given values as they are.
+        let mut last_given = given;
+        last_given.knowledge.chunks_exact_mut(dimensions).for_each(<[Knowledge]>::reverse);
+        (last_given.particles, last_given.weigh) = (4, Weigh::AfterUnknown);
+        let whole = SampleRequest { given: Some(last_given.clone()), ..request.clone() };
+        let cut = SampleRequest { batch: 4, chunk: Some(1), ..whole.clone() };
+        let (whole, cut) = (draw(&whole), draw(&cut));
+        assert_eq!((&whole.values, &whole.log_densities), (&cut.values, &cut.log_densities), "{name}");
+        for (knowledge, value) in last_given.knowledge.iter().zip(&whole.values) {
+            assert!(*knowledge == Knowledge::Unknown || *knowledge == Knowledge::Value(*value), "{name}");
+        }
+        let short = Given { knowledge: vec![Knowledge::Unknown; 5], ..last_given };
+        let refused = sample(gpu, &trained, &SampleRequest { given: Some(short), ..request }, &mut |_| {});
+        assert_eq!(refused.expect_err("too few").exit_status(), 2);
+    }
+}
+
+/// x_1 given x_2, which comes after it: particles against draws of x_1 that are weighed by the density of x_2.
+#[test]
+fn particles_draw_the_posterior() {
+    let Some(gpu) = shared() else { return };
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut config = small("toy:moons", 150);
+    (config.train.batch, config.train.row_stride, config.train.learning_rate) = (64, 1, 5e-3);
+    let trained = trained(gpu, &config, &folder.path().join("moons"));
+    let sampler = Sampler::MultiLevel { sigmas: vec![0.6, 0.2], points: 16 };
+    let draw = |count: usize, particles: usize, seed: u64| {
+        let knowledge = [Knowledge::Unknown, Knowledge::Value(0.9)].repeat(count);
+        let given = Some(Given { knowledge, particles, weigh: Weigh::AfterUnknown });
+        let request = SampleRequest { sampler: sampler.clone(), given, ..SampleRequest::new(&trained, count, seed) };
+        let drawn = sample(gpu, &trained, &request, &mut |_| {}).expect("samples");
+        (drawn.values.iter().step_by(2).map(|&x| f64::from(x)).collect::<Vec<_>>(), drawn.log_densities)
+    };
+    let (prior, log_densities) = draw(4000, 1, 1);
+    let weights: Vec<f64> = log_densities.iter().map(|log| log.exp()).collect();
+    let total: f64 = weights.iter().sum();
+    let mean = |f: &dyn Fn(f64) -> f64| prior.iter().zip(&weights).map(|(&x, w)| w / total * f(x)).sum::<f64>();
+    let effective = total * total / weights.iter().map(|w| w * w).sum::<f64>();
+    let (posterior, _) = draw(400, 32, 2);
+    let prior_mean = prior.iter().sum::<f64>() / 4000.0;
+    for (what, f) in [("x", &(|x| x) as &dyn Fn(f64) -> f64), ("x^2", &|x| x * x)] {
+        let (expected, square) = (mean(f), mean(&|x| f(x).powi(2)));
+        let sd = (square - expected * expected).sqrt();
+        let found = posterior.iter().map(|&x| f(x)).sum::<f64>() / 400.0;
+        // Four standard errors of both, and the bias of choosing one of 32: about a 32nd of a standard deviation.
+        let tolerance = sd * (4.0 * (1.0 / 400.0 + 1.0 / effective).sqrt() + 1.0 / 32.0);
+        assert!((found - expected).abs() <= tolerance, "{what}: {found}, expected {expected} within {tolerance}");
+    }
+    // The test would see particles that ignore what comes after them.
+    let (expected, square) = (mean(&|x| x), mean(&|x| x * x));
+    let distance = (prior_mean - expected).abs() / (square - expected * expected).sqrt();
+    assert!(distance > 0.3, "x_2 says too little of x_1: {distance}");
 }
 
 #[test]
