@@ -7,13 +7,12 @@ use std::time::Instant;
 use serde::Serialize;
 
 use crate::config::{Config, Network};
-use crate::data::{self, Dataset, SampleShape};
+use crate::data::{self, Dataset};
+use crate::denoise::{DenoiseRequest, add_noise, denoise, psnr_clipped, write_rows};
 use crate::error::Result;
 use crate::files;
 use crate::gpu::Gpu;
-use crate::image_grid::Grid;
 use crate::picture::Picture;
-use crate::random::{normal_pair, random_bits, stream};
 use crate::sample::{SampleRequest, sample};
 use crate::train::{Event, TrainPlan, TrainReport, Trainer, train};
 use crate::trained::Trained;
@@ -29,8 +28,6 @@ const GENERATIVE_SHARE: f64 = 0.86;
 /// The speed of the adapter is that of the best of some stretches of steps.
 const STRETCH: u64 = 8;
 const STRETCHES: u64 = 4;
-/// Digits in the picture of the denoising.
-const SHOWN: usize = 16;
 /// Digits that are drawn.
 const DRAWN: usize = 100;
 
@@ -94,16 +91,19 @@ pub fn demo(
     let text = [("arcsm:command", "arcsm demo".to_owned()), ("arcsm:checkpoint", trained.fingerprint.clone())];
     Picture { values: &drawn.values, shape: data.shape, beside: None, title: "digits" }.write(&samples, &text)?;
     copy(&out.join("run/loss.png"), &loss)?;
-    let denoising = denoise(gpu, &Trained::load(gpu, &denoiser_training.checkpoint)?, &data)?;
-    denoising.write(&denoised, data.shape, &text)?;
+    let denoiser = Trained::load(gpu, &denoiser_training.checkpoint)?;
+    let clean = data.held_out.first(data.held_out.len())?;
+    let noisy = add_noise(&clean, data.shape.dimensions(), SIGMA, 0);
+    let denoising = denoise(gpu, &denoiser, &noisy, &DenoiseRequest::new(SIGMA), &mut |_| {})?;
+    write_rows(&denoised, &[&clean, &noisy, &denoising.values], data.shape, &text)?;
     let report = DemoReport {
         adapter: format!("{} ({})", gpu.adapter().name, gpu.adapter().driver),
         training_seconds: step_seconds(&training) + step_seconds(&denoiser_training),
         training,
         denoiser_training,
         sampling_seconds: drawn.seconds,
-        psnr_noisy: denoising.psnr_noisy,
-        psnr_denoised: denoising.psnr_denoised,
+        psnr_noisy: psnr_clipped(&clean, &noisy),
+        psnr_denoised: psnr_clipped(&clean, &denoising.values),
         pictures: vec![samples, loss, denoised],
         seconds: start.elapsed().as_secs_f64(),
     };
@@ -161,46 +161,6 @@ fn fit_to_time(gpu: &Gpu, mut config: Config, data: &Dataset, seconds: f64) -> R
     config.train.checkpoint_every = config.train.steps.div_ceil(4);
     config.train.sample_every = 0;
     Ok(config)
-}
-
-/// Held-out digits, clean, with noise and without it again.
-struct Denoising {
-    clean: Vec<f32>,
-    noisy: Vec<f32>,
-    denoised: Vec<f32>,
-    psnr_noisy: f64,
-    psnr_denoised: f64,
-}
-
-fn denoise(gpu: &Gpu, trained: &Trained, data: &Dataset) -> Result<Denoising> {
-    let dimensions = data.shape.dimensions();
-    let mut clean = vec![0.0; data.held_out.len() * dimensions];
-    data.held_out.gather(&(0..data.held_out.len()).collect::<Vec<_>>(), &mut clean)?;
-    let noise = |index: usize| {
-        let bits = random_bits(0, stream::DATA, (index / dimensions) as u32, (index % dimensions) as u32, 0);
-        normal_pair(bits[0], bits[1]).0 as f32
-    };
-    let noisy: Vec<f32> = clean.iter().enumerate().map(|(index, x)| x + SIGMA * noise(index)).collect();
-    let denoised = trained.denoise(gpu, &noisy, SIGMA)?;
-    Ok(Denoising { psnr_noisy: psnr(&clean, &noisy), psnr_denoised: psnr(&clean, &denoised), clean, noisy, denoised })
-}
-
-impl Denoising {
-    /// Three rows of digits: clean, with noise, denoised.
-    fn write(&self, path: &Path, shape: SampleShape, text: &[(&str, String)]) -> Result<()> {
-        let SampleShape::Image { height, width, channels } = shape else {
-            unreachable!("the embedded digits are images")
-        };
-        let shown = SHOWN * shape.dimensions();
-        let rows = [&self.clean[..shown], &self.noisy[..shown], &self.denoised[..shown]].concat();
-        Grid::new(&rows, [height, width, channels], Some(SHOWN))?.write_png(path, text)
-    }
-}
-
-/// Peak signal-to-noise ratio of images clipped to [0, 1], dB.
-fn psnr(clean: &[f32], other: &[f32]) -> f64 {
-    let squares = clean.iter().zip(other).map(|(x, y)| f64::from(x - y.clamp(0.0, 1.0)).powi(2));
-    -10.0 * (squares.sum::<f64>() / clean.len() as f64).log10()
 }
 
 fn copy(from: &Path, to: &Path) -> Result<()> {

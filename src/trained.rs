@@ -1,4 +1,5 @@
-//! A trained model, ready to be asked: scores, denoising, and (in [`crate::sample`]) samples.
+//! A trained model, ready to be asked: for scores here, for samples in [`crate::sample`],
+//! and by [`mod@crate::denoise`].
 
 use std::path::Path;
 
@@ -116,30 +117,14 @@ impl Trained {
     ) -> Result<Scores> {
         let (order, width) = (&self.model.order, self.model.context_net.context());
         let used = x.len();
-        let fill = |values: Vec<f32>, filler: f32| {
-            let mut values = values;
-            values.resize(workspace.x.elements(), filler);
-            values
-        };
-        let x_model = fill(order.to_model(x, 1), 0.0);
-        let sigma = fill(order.to_model(&at.iter().map(|p| p.sigma).collect::<Vec<_>>(), 1), 1.0);
-        let eps = fill(order.to_model(&at.iter().map(|p| p.eps).collect::<Vec<_>>(), 1), 0.0);
-        let rows: Vec<u32> = (0..x_model.len())
-            .flat_map(|i| {
-                let x_tilde = x_model[i] + sigma[i] * eps[i];
-                [i as u32, x_tilde.to_bits(), sigma[i].to_bits(), eps[i].to_bits()]
-            })
-            .collect();
-        gpu.write(&workspace.x, &x_model)?;
-        gpu.write(&workspace.score.rows, &rows)?;
+        self.write_rows(gpu, x, at, workspace)?;
         let mut recorder = gpu.record("scores");
         self.model.scores_of_rows(&mut recorder, &self.weights, workspace)?;
         recorder.submit()?;
         let read = gpu.begin_read(&[&workspace.score.result, workspace.context_net.context()]);
         let mut tensors = gpu.finish_read::<f32>(read)?;
         let (context, result) = (tensors.pop().unwrap_or_default(), tensors.pop().unwrap_or_default());
-        let column = |c: usize| result.chunks_exact(4).take(used).map(|row| row[c]).collect::<Vec<f32>>();
-        let (score, slope) = (order.to_data(&column(0), 1), order.to_data(&column(1), 1));
+        let [score, slope] = self.in_data_order(&result, used);
         let plain = self.config.model.score.parametrisation == Parametrisation::Plain;
         let (mut csm_loss, mut dsm_loss) = (0.0, 0.0);
         for ((at, &s), &ds) in at.iter().zip(&score).zip(&slope) {
@@ -158,15 +143,39 @@ impl Trained {
         })
     }
 
-    /// One step of denoising, x~_d + sigma^2 s_d, with contexts from the noisy samples (N, D) themselves: the estimate
-    /// of E[x_d | x~_1 .. x~_d] (Meng et al. 2020, section 5.3).
-    ///
-    /// # Errors
-    /// As [`Trained::scores`].
-    pub fn denoise(&self, gpu: &Gpu, noisy: &[f32], sigma: f32) -> Result<Vec<f32>> {
-        let at = vec![Perturbation { sigma, eps: 0.0 }; noisy.len()];
-        let scores = self.scores(gpu, noisy, &at)?;
-        Ok(noisy.iter().zip(&scores.score).map(|(x, s)| x + sigma * sigma * s).collect())
+    /// Samples in the model's order and their rows, filled up with zeros to the size of the workspace.
+    fn write_rows(
+        &self,
+        gpu: &Gpu,
+        x: &[f32],
+        at: &[Perturbation],
+        workspace: &crate::nn::Workspace,
+    ) -> Result<(), crate::gpu::GpuError> {
+        let order = &self.model.order;
+        let fill = |values: Vec<f32>, filler: f32| {
+            let mut values = values;
+            values.resize(workspace.x.elements(), filler);
+            values
+        };
+        let x_model = fill(order.to_model(x, 1), 0.0);
+        let sigma = fill(order.to_model(&at.iter().map(|p| p.sigma).collect::<Vec<_>>(), 1), 1.0);
+        let eps = fill(order.to_model(&at.iter().map(|p| p.eps).collect::<Vec<_>>(), 1), 0.0);
+        let rows: Vec<u32> = (0..x_model.len())
+            .flat_map(|i| {
+                let x_tilde = x_model[i] + sigma[i] * eps[i];
+                [i as u32, x_tilde.to_bits(), sigma[i].to_bits(), eps[i].to_bits()]
+            })
+            .collect();
+        gpu.write(&workspace.x, &x_model)?;
+        gpu.write(&workspace.score.rows, &rows)
+    }
+
+    /// Scores and slopes of the first `used` rows.
+    fn in_data_order(&self, result: &[f32], used: usize) -> [Vec<f32>; 2] {
+        [0, 1].map(|c| {
+            let column: Vec<f32> = result.chunks_exact(4).take(used).map(|row| row[c]).collect();
+            self.model.order.to_data(&column, 1)
+        })
     }
 }
 

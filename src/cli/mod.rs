@@ -6,9 +6,11 @@ mod adapters;
 mod bench;
 mod console;
 mod demo;
+mod denoise;
 mod doctor;
 mod evaluate;
 mod import;
+mod inputs;
 mod sample;
 mod score;
 mod settings;
@@ -68,6 +70,7 @@ enum Command {
     Sample(sample::Sample),
     Score(score::Score),
     Evaluate(evaluate::Evaluate),
+    Denoise(denoise::Denoise),
     Import(import::Import),
     Adapters(adapters::Adapters),
     Doctor(doctor::Doctor),
@@ -123,6 +126,7 @@ impl Task for Command {
             Self::Sample(task) => task.run(session),
             Self::Score(task) => task.run(session),
             Self::Evaluate(task) => task.run(session),
+            Self::Denoise(task) => task.run(session),
             Self::Import(task) => task.run(session),
             Self::Adapters(task) => task.run(session),
             Self::Doctor(task) => task.run(session),

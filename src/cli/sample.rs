@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde_json::json;
 
 use super::console::duration;
+use super::inputs::axes;
 use super::{Session, Task, after_help, command_line};
 use crate::arrays::{HostTensor, write_npy};
 use crate::config::Config;
@@ -220,14 +221,6 @@ impl Method {
             }
         }
         Ok(sampler)
-    }
-}
-
-/// Lengths of the axes of one sample.
-fn axes(shape: SampleShape) -> Vec<usize> {
-    match shape {
-        SampleShape::Image { height, width, channels } => vec![height, width, channels],
-        SampleShape::Vector { dimensions } => vec![dimensions],
     }
 }
 

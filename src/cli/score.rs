@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
+use super::inputs::{check_fits, read_finite};
 use super::{Session, Task, after_help};
-use crate::arrays::{HostTensor, read_npy, write_npz};
+use crate::arrays::{HostTensor, write_npz};
 use crate::config::{Config, Objective};
-use crate::data::SampleShape;
 use crate::error::{Error, Result};
 use crate::files::check_writable;
 use crate::random::{normal_pair, random_bits, stream};
@@ -55,17 +55,7 @@ impl Task for Score {
         let gpu = session.open_gpu()?;
         let trained = Trained::load(&gpu, &self.checkpoint)?;
         let dimensions = trained.model.dimensions();
-        let count = x.shape.first().copied().unwrap_or(0);
-        let fits = match (&x.shape[..], trained.shape) {
-            ([_, height, width, rest @ ..], SampleShape::Image { height: rows, width: columns, channels }) => {
-                (*height, *width, rest.iter().product::<usize>()) == (rows, columns, channels)
-            }
-            _ => x.values.len() == count * dimensions,
-        };
-        if count == 0 || !fits {
-            let problem = format!("has shape {:?}, the model takes (N, {dimensions}): {}", x.shape, trained.shape);
-            return Err(Error::input(self.input.display().to_string(), problem, "Give samples of the model's data"));
-        }
+        let count = check_fits(&x, &self.input, &trained)?;
         let sigma = sigma.unwrap_or_else(|| Sigma::Same(default_sigma(&trained.config)));
         let at: Vec<Perturbation> = (0..x.values.len())
             .map(|i| Perturbation {
@@ -125,12 +115,6 @@ impl Score {
         }
         Err(Error::input("--sigma", format!("holds {least}; noise levels are not negative"), "Give levels such as 0.1"))
     }
-}
-
-fn read_finite(path: &std::path::Path) -> Result<HostTensor> {
-    let array = read_npy(path)?;
-    array.check_finite(&path.display().to_string())?;
-    Ok(array)
 }
 
 /// An array with as many values for as many samples as x.

@@ -6,10 +6,11 @@ use crate::config::{Activation, Broken, Config, HeadKind, Network, Objective, Or
 use crate::error::{Error, Result};
 
 /// Recipes, by the names of their files in `configs/`.
-const BUILT_IN: [(&str, &str); 12] = [
+const BUILT_IN: [(&str, &str); 13] = [
     ("digits", include_str!("../../configs/digits.toml")),
     ("digits-made", include_str!("../../configs/digits-made.toml")),
     ("mnist-made", include_str!("../../configs/mnist-made.toml")),
+    ("mnist-denoiser", include_str!("../../configs/mnist-denoiser.toml")),
     ("mnist-gated", include_str!("../../configs/mnist-gated.toml")),
     ("mnist-pixelcnn", include_str!("../../configs/mnist-pixelcnn.toml")),
     ("mnist-pixelcnn-5x40", include_str!("../../configs/mnist-pixelcnn-5x40.toml")),

@@ -147,6 +147,19 @@ impl Samples {
         self.source.read(&indices.iter().map(|&index| self.rows[index]).collect::<Vec<_>>(), out)
     }
 
+    /// The first `count` samples, (count, D).
+    ///
+    /// # Errors
+    /// As [`Samples::write_sample`].
+    ///
+    /// # Panics
+    /// When there are fewer.
+    pub fn first(&self, count: usize) -> Result<Vec<f32>> {
+        let mut values = vec![0.0; count * self.dimensions];
+        self.gather(&(0..count).collect::<Vec<_>>(), &mut values)?;
+        Ok(values)
+    }
+
     /// Statistics of all N times D values, in one pass in the order of the source.
     ///
     /// # Errors
