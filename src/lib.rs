@@ -69,6 +69,7 @@ pub mod config;
 pub mod data;
 pub mod demo;
 pub mod denoise;
+pub mod detect;
 pub mod doctor;
 pub mod error;
 pub mod evaluate;

@@ -1,5 +1,5 @@
-//! A trained model, ready to be asked: for scores here, for samples in [`crate::sample`],
-//! and by [`mod@crate::denoise`].
+//! A trained model, ready to be asked: for scores here, for samples in [`crate::sample`], and by [`mod@crate::denoise`]
+//! and [`crate::detect`].
 
 use std::path::Path;
 
@@ -141,6 +141,48 @@ impl Trained {
             csm_loss,
             dsm_loss,
         })
+    }
+
+    /// Scores and slopes of samples x (N, D) at several perturbations of every value, `n_sets` of them, from contexts of
+    /// the clean x that are computed once. `at(set, i)` perturbs value i of the N D; `see(set, first, scores, slopes)` is
+    /// shown the results for values from `first` on, whole samples in the data's order.
+    ///
+    /// # Errors
+    /// A number of values that does not fit the model; a failed adapter.
+    pub fn visit_scores(
+        &self,
+        gpu: &Gpu,
+        x: &[f32],
+        n_sets: usize,
+        at: impl Fn(usize, usize) -> Perturbation,
+        see: &mut dyn FnMut(usize, usize, &[f32], &[f32]),
+    ) -> Result<()> {
+        let dimensions = self.model.dimensions();
+        if x.is_empty() || !x.len().is_multiple_of(dimensions) {
+            let problem = format!("{} values, the model has D = {dimensions}", x.len());
+            return Err(Error::input("samples", problem, "Give (N, D) of them"));
+        }
+        let batch = self.model.fitting_batch(gpu, BATCH.min(x.len() / dimensions));
+        let workspace = self.model.workspace(gpu, batch, 1, false)?;
+        for (number, x) in x.chunks(batch * dimensions).enumerate() {
+            let first = number * batch * dimensions;
+            for set in 0..n_sets {
+                let at: Vec<Perturbation> = (first..first + x.len()).map(|i| at(set, i)).collect();
+                self.write_rows(gpu, x, &at, &workspace)?;
+                let mut recorder = gpu.record("scores");
+                match set {
+                    0 => self.model.scores_of_rows(&mut recorder, &self.weights, &workspace)?,
+                    _ => {
+                        let context = workspace.context_net.context();
+                        self.model.net.forward(&mut recorder, &self.weights, context, &workspace.score)?;
+                    }
+                }
+                recorder.submit()?;
+                let [scores, slopes] = self.in_data_order(&gpu.read(&workspace.score.result)?, x.len());
+                see(set, first, &scores, &slopes);
+            }
+        }
+        Ok(())
     }
 
     /// Samples in the model's order and their rows, filled up with zeros to the size of the workspace.

@@ -7,6 +7,7 @@ mod bench;
 mod console;
 mod demo;
 mod denoise;
+mod detect;
 mod doctor;
 mod evaluate;
 mod import;
@@ -71,6 +72,7 @@ enum Command {
     Score(score::Score),
     Evaluate(evaluate::Evaluate),
     Denoise(denoise::Denoise),
+    Detect(detect::Detect),
     Import(import::Import),
     Adapters(adapters::Adapters),
     Doctor(doctor::Doctor),
@@ -127,6 +129,7 @@ impl Task for Command {
             Self::Score(task) => task.run(session),
             Self::Evaluate(task) => task.run(session),
             Self::Denoise(task) => task.run(session),
+            Self::Detect(task) => task.run(session),
             Self::Import(task) => task.run(session),
             Self::Adapters(task) => task.run(session),
             Self::Doctor(task) => task.run(session),

@@ -1,0 +1,256 @@
+//! `arcsm detect`
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use super::inputs::load_data;
+use super::{Session, Task, after_help, command_line};
+use crate::data::Dataset;
+use crate::denoise::check_sigma;
+use crate::detect::{DetectRequest, Detector, Synthetic, auroc, false_positive_rate, measure};
+use crate::error::{Error, Result};
+use crate::files::{check_writable, write_atomically};
+use crate::plot::{Histogram, histograms};
+use crate::trained::Trained;
+
+/// Held-out inliers that are needed at least: half of them to learn what inliers have, half to be told from outliers.
+const FEWEST_INLIERS: usize = 16;
+/// Share of the inliers that pass where the false positive rate is taken.
+const KEPT: f64 = 0.95;
+
+/// Tell outliers from inliers by statistics of a model, and say how well each does it
+///
+/// One half of the inliers' held-out samples says what inliers have, the other half is to be told from the outliers.
+/// AUROC is the probability that an outlier scores above an inlier; FPR@95 the share of outliers that pass for inliers
+/// where 95 % of the inliers pass. Statistics of one side only fail on outliers that are smoother than any inlier:
+/// `typicality` and `distance over levels` are two-sided.
+#[derive(Debug, clap::Args)]
+#[command(after_help = after_help!(
+    "  arcsm detect --checkpoint runs/mnist/checkpoints/best.safetensors --outliers idx:fashion/t10k-images-idx3-ubyte.gz\n  \
+       arcsm detect --checkpoint C --outliers noise --outliers black --outliers transposed --out h.png --csv values.csv\n  \
+       arcsm detect --checkpoint C --inliers npy:good.npy --outliers npy:odd.npy --count 1000 --json"
+))]
+pub(super) struct Detect {
+    /// Checkpoint of the model
+    #[arg(long, value_name = "FILE")]
+    checkpoint: PathBuf,
+    /// Data of the kind that the model was trained on [default: the data that it was trained on]
+    #[arg(long, value_name = "SPEC")]
+    inliers: Option<String>,
+    /// Outliers, as often as you like: a data SPEC, or noise, constants, black, inverted, transposed, permuted, letters
+    #[arg(long, value_name = "SPEC|NAME")]
+    outliers: Vec<String>,
+    /// Samples of each set
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(8..))]
+    count: u32,
+    /// Noise levels at which scores are taken [default: five of the model's range]
+    #[arg(long, value_name = "A,B,C", value_delimiter = ',', allow_negative_numbers = true)]
+    sigma: Option<Vec<f32>>,
+    /// Go on with noise levels that the model was not trained on
+    #[arg(long)]
+    force: bool,
+    /// Falling noise levels of the likelihood [default: those of the sampler]
+    #[arg(long, value_name = "A,B,C", value_delimiter = ',')]
+    levels: Option<Vec<f32>>,
+    /// Grid points of a level of the likelihood
+    #[arg(long, value_name = "G")]
+    points: Option<u32>,
+    /// Seed of the noise
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Histograms to write
+    #[arg(long, value_name = "FILE.png")]
+    out: Option<PathBuf>,
+    /// Statistics of every sample to write
+    #[arg(long, value_name = "FILE.csv")]
+    csv: Option<PathBuf>,
+}
+
+/// A named set with its samples or its statistics.
+struct Set<T> {
+    name: String,
+    content: T,
+}
+
+impl Task for Detect {
+    fn run(&self, session: &Session<'_>) -> Result<()> {
+        for path in [&self.out, &self.csv].into_iter().flatten() {
+            check_writable(path)?;
+        }
+        if self.outliers.is_empty() {
+            let remedy = "Name at least one set: --outliers SPEC, or --outliers noise";
+            return Err(Error::input("--outliers", "is missing, there is nothing to detect", remedy));
+        }
+        let gpu = session.open_gpu()?;
+        let trained = Trained::load(&gpu, &self.checkpoint)?;
+        let request = self.request(session, &trained)?;
+        let sets = self.sets(&trained)?;
+        // Full batches are what costs least: all sets are measured as one.
+        let together: Vec<f32> = sets.iter().flat_map(|set| &set.content).copied().collect();
+        let mut progress = session.console.progress();
+        let measured = measure(&gpu, &trained, &together, &request, &mut |share| {
+            progress.show((100.0 * share) as u64, 100, || "percent".into());
+        });
+        progress.finish();
+        let mut rest = measured?;
+        let mut measured = sets.into_iter().map(|set| Set {
+            content: rest.split_front(set.content.len() / trained.model.dimensions()),
+            name: set.name,
+        });
+        let reference = measured.next().expect("the inliers are the first two sets");
+        let detector = Detector::new(&request.sigmas, &reference.content);
+        let sets: Vec<Set<Vec<Vec<f64>>>> =
+            measured.map(|set| Set { content: detector.statistics(&set.content), name: set.name }).collect();
+        self.write(&trained, &detector.names(), &sets)?;
+        let (text, statistics) = report(&detector.names(), &sets);
+        let files: Vec<_> = [&self.out, &self.csv].into_iter().flatten().collect();
+        let counts = sets.iter().map(|set| (set.name.clone(), json!(set.content.len())));
+        let object = json!({
+            "statistics": statistics,
+            "sets": counts.collect::<serde_json::Map<_, _>>(),
+            "reference": reference.content.len(),
+            "sigma": request.sigmas,
+            "levels": request.levels,
+            "points": request.points,
+            "seed": self.seed,
+            "files": files,
+            "checkpoint": self.checkpoint,
+            "fingerprint": trained.fingerprint,
+            "adapter": gpu.adapter(),
+        });
+        session.console.result(&text, &object)
+    }
+}
+
+impl Detect {
+    fn request(&self, session: &Session<'_>, trained: &Trained) -> Result<DetectRequest> {
+        let mut request = DetectRequest { seed: self.seed, ..DetectRequest::new(trained)? };
+        if let Some(sigmas) = &self.sigma {
+            if sigmas.is_empty() || !sigmas.iter().all(|sigma| sigma.is_finite() && *sigma > 0.0) {
+                return Err(Error::input("--sigma", format!("holds {sigmas:?}"), "Give positive noise levels"));
+            }
+            request.sigmas.clone_from(sigmas);
+            request.sigmas.sort_by(f32::total_cmp);
+            request.sigmas.dedup();
+        }
+        for &sigma in &request.sigmas {
+            match check_sigma(trained, sigma) {
+                Err(error) if self.force => session.console.warn(&error.to_string()),
+                outcome => outcome?,
+            }
+        }
+        request.levels = self.levels.clone().unwrap_or(request.levels);
+        request.points = self.points.unwrap_or(request.points);
+        Ok(request)
+    }
+
+    /// The inliers that say what inliers have, those that are told from outliers, and the sets of outliers.
+    fn sets(&self, trained: &Trained) -> Result<Vec<Set<Vec<f32>>>> {
+        let data = load_data(self.inliers.as_deref(), trained)?;
+        if data.held_out.len() < FEWEST_INLIERS {
+            let problem = format!("has {} held-out samples, at least {FEWEST_INLIERS} are needed", data.held_out.len());
+            return Err(Error::input(data.name, problem, "Give more inliers"));
+        }
+        let count = (self.count as usize).min(data.held_out.len() / 2);
+        let mut reference = data.held_out.first(2 * count)?;
+        let inliers = reference.split_off(count * data.shape.dimensions());
+        let mut sets = vec![Set { name: "reference".into(), content: reference }];
+        sets.push(Set { name: data.name.clone(), content: inliers });
+        for name in &self.outliers {
+            let content = match Synthetic::of_name(name) {
+                Some(synthetic) => {
+                    let range = trained.config.model.score.range.unwrap_or([0.0, 1.0]);
+                    synthetic.of_inliers(&sets[1].content, data.shape, range, self.seed)?
+                }
+                None => every_sample(&load_data(Some(name), trained)?, self.count as usize)?,
+            };
+            sets.push(Set { name: name.clone(), content });
+        }
+        Ok(sets)
+    }
+
+    fn write(&self, trained: &Trained, names: &[String], sets: &[Set<Vec<Vec<f64>>>]) -> Result<()> {
+        if let Some(path) = &self.csv {
+            write_csv(path, names, sets)?;
+        }
+        let Some(path) = &self.out else { return Ok(()) };
+        let panels: Vec<Histogram<'_>> = names
+            .iter()
+            .enumerate()
+            .map(|(at, name)| Histogram {
+                title: name.clone(),
+                sets: sets.iter().map(|set| (short(&set.name), column(set, at))).collect(),
+            })
+            .collect();
+        let text = [
+            ("Software", format!("arcsm {}", super::VERSION)),
+            ("arcsm:command", command_line()),
+            ("arcsm:seed", self.seed.to_string()),
+            ("arcsm:checkpoint", trained.fingerprint.clone()),
+        ];
+        histograms(path, &panels, "statistics of inliers (area) and outliers (lines)", &text)
+    }
+}
+
+/// Outliers were never learned from, so that both parts will do.
+fn every_sample(data: &Dataset, count: usize) -> Result<Vec<f32>> {
+    let held_out = count.min(data.held_out.len());
+    let mut values = data.held_out.first(held_out)?;
+    values.extend(data.train.first((count - held_out).min(data.train.len()))?);
+    Ok(values)
+}
+
+fn column(set: &Set<Vec<Vec<f64>>>, at: usize) -> Vec<f64> {
+    set.content.iter().map(|row| row[at]).collect()
+}
+
+/// The name without folders: `idx:a/b/c` becomes `c`.
+fn short(name: &str) -> &str {
+    let last = name.rsplit(['/', ':']).next().unwrap_or(name);
+    if last.is_empty() { name } else { last }
+}
+
+fn write_csv(path: &Path, names: &[String], sets: &[Set<Vec<Vec<f64>>>]) -> Result<()> {
+    write_atomically(path, |file| {
+        let mut writer = csv::Writer::from_writer(file);
+        writer.write_record(["set", "sample"].into_iter().chain(names.iter().map(String::as_str)))?;
+        for set in sets {
+            for (number, row) in set.content.iter().enumerate() {
+                let cells = [set.name.clone(), number.to_string()].into_iter();
+                writer.write_record(cells.chain(row.iter().map(f64::to_string)))?;
+            }
+        }
+        writer.flush()
+    })
+}
+
+/// A table for people, and for programs a list with AUROC and FPR@95 of every statistic for every set of outliers.
+fn report(names: &[String], sets: &[Set<Vec<Vec<f64>>>]) -> (String, Vec<Value>) {
+    let (inliers, outliers) = sets.split_first().expect("there are inliers");
+    let mut rows = Vec::new();
+    let mut objects = Vec::new();
+    for (at, name) in names.iter().enumerate() {
+        let of_inliers = column(inliers, at);
+        let of_set = |set: &Set<Vec<Vec<f64>>>| {
+            let values = column(set, at);
+            (auroc(&of_inliers, &values), false_positive_rate(&of_inliers, &values, KEPT))
+        };
+        let results: Vec<(f64, f64)> = outliers.iter().map(of_set).collect();
+        let worst = results.iter().map(|(area, _)| *area).fold(f64::INFINITY, f64::min);
+        let cells = results.iter().map(|(area, rate)| format!("{area:>8.3} {rate:>6.3}"));
+        rows.push(format!("{name:<26}{}  {worst:.3}", cells.collect::<Vec<_>>().join("  ")));
+        let by_set = outliers
+            .iter()
+            .zip(&results)
+            .map(|(set, (area, rate))| (set.name.clone(), json!({ "auroc": area, "fpr_at_95": rate })));
+        objects.push(json!({
+            "name": name,
+            "worst_auroc": worst,
+            "sets": by_set.collect::<serde_json::Map<_, _>>(),
+        }));
+    }
+    let headings = outliers.iter().map(|set| format!("{:>15.15}", short(&set.name)));
+    let heading = format!("{:<26}{}  worst", "AUROC, FPR@95", headings.collect::<Vec<_>>().join("  "));
+    (std::iter::once(heading).chain(rows).collect::<Vec<_>>().join("\n"), objects)
+}
