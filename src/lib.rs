@@ -77,6 +77,7 @@ pub mod files;
 pub mod given;
 pub mod gpu;
 pub mod image_grid;
+pub mod inpaint;
 pub mod kernels;
 pub mod likelihood;
 mod linear;

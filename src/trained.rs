@@ -1,5 +1,5 @@
-//! A trained model, ready to be asked: for scores here, for samples in [`crate::sample`], and by [`mod@crate::denoise`]
-//! and [`crate::detect`].
+//! A trained model, ready to be asked: for scores here, for samples in [`crate::sample`], and by [`mod@crate::denoise`],
+//! [`mod@crate::inpaint`] and [`crate::detect`].
 
 use std::path::Path;
 

@@ -92,6 +92,8 @@ fn names_in(folder: &Path) -> Vec<String> {
 #[test]
 fn every_help_has_examples_and_exit_statuses() {
     let commands = ["", "demo", "train", "sample", "score", "evaluate", "import", "adapters", "doctor"];
+    let commands =
+        ["", "demo", "train", "sample", "score", "denoise", "inpaint", "detect", "import", "adapters", "doctor"];
     let here = folder();
     for command in commands {
         let help = succeeds(&mut arcsm(here.path(), &format!("{command} --help")));
@@ -548,6 +550,9 @@ fn outputs_that_cannot_be_written_are_refused_before_work() {
         "sample --checkpoint c --out file/a.png",
         "sample --checkpoint c --npy .",
         "score --checkpoint c --input x.npy --out file/a.npz",
+        "denoise --checkpoint c --sigma 0.5 --out file/a.png",
+        "inpaint --checkpoint c --mask top --npy file/a.npy",
+        "detect --checkpoint c --outliers noise --csv file/a.csv",
         "import --weights w --config m --out file/a.ckpt",
     ] {
         refuses(&mut arcsm(here.path(), words), 2, &["Give a path to a file"]);
@@ -757,6 +762,154 @@ fn an_image_network_trains_scores_and_samples_from_the_command_line() {
     succeeds(&mut arcsm(here.path(), &score("s.npy")));
     write_npy(&here.path().join("wide.npy"), &HostTensor::new([1, 4, 16, 1], vec![0.5; 64])).expect("written");
     refuses(&mut arcsm(here.path(), &score("wide.npy")), 2, &["wide.npy", "[1, 4, 16, 1]", "8x8"]);
+}
+
+// ---- questions to a trained model --------------------------------------------------------------------------------
+
+/// Images like the digits, no two values alike.
+fn put_samples(path: &Path, count: usize) -> HostTensor {
+    let tensor = HostTensor::new([count, 8, 8, 1], (0..64 * count).map(|i| (i * 37 % 101) as f32 / 101.0).collect());
+    write_npy(path, &tensor).expect("written");
+    tensor
+}
+
+#[test]
+fn noise_is_removed_from_own_data_and_from_arrays() {
+    if !has_adapter() {
+        return;
+    }
+    let here = folder();
+    train_tiny(here.path(), "run", 3);
+    let denoise = |words: &str| {
+        arcsm(here.path(), &format!("denoise --checkpoint run/checkpoints/last.safetensors --npy d.npy {words}"))
+    };
+    let report = json_of(&mut denoise("--sigma 0.5 --count 40 --out d.png"));
+    let quality = |key: &str| report["quality"][key].as_f64().expect("a number");
+    // 2,560 squared normal numbers: five standard errors of their mean, sqrt(2 / 2560).
+    assert!((quality("mse_noisy") - 0.25).abs() <= 0.25 * 0.14, "{report}");
+    assert!(
+        quality("psnr_denoised") > 0.0 && quality("psnr_linear_causal") > quality("psnr_noisy_clipped"),
+        "{report}"
+    );
+    assert!(report["mse_expected_by_the_model"].as_f64().is_some(), "{report}");
+    let array = || arcsm::arrays::read_npy(&here.path().join("d.npy")).expect("written");
+    assert_eq!(array().shape, [40, 8, 8, 1]);
+    let text = arcsm::image_grid::read_png_text(&here.path().join("d.png")).expect("written");
+    assert!(text["arcsm:command"].contains("--sigma 0.5"), "{text:?}");
+
+    put_samples(&here.path().join("x.npy"), 3);
+    put_samples(&here.path().join("two.npy"), 2);
+    write_npy(&here.path().join("wide.npy"), &HostTensor::new([3, 65], vec![0.5; 195])).expect("written");
+    let mut results = Vec::new();
+    for method in ["step", "mean", "draw", "draw --draws 2 --particles 3"] {
+        succeeds(&mut denoise(&format!("--input x.npy --clean x.npy --sigma 0.5 --method {method}")));
+        results.push(array().values);
+        assert!(results.iter().rev().skip(1).all(|other| *other != results[results.len() - 1]), "{method}");
+    }
+    let cases: [(&str, &[&str]); 7] = [
+        ("--sigma 2", &["--sigma", "0.03 to 1", "--force"]),
+        ("--sigma -1", &["--sigma", "-1"]),
+        ("--sigma 0.5 --input wide.npy", &["wide.npy", "[3, 65]", "64"]),
+        ("--sigma 0.5 --input x.npy --clean two.npy", &["two.npy", "2 samples", "3"]),
+        ("--sigma 0.5 --data toy:moons", &["toy:moons", "8x8x1"]),
+        ("--sigma 0.5 --draws 2", &["--method", "draw"]),
+        ("--sigma 0.5 --input none.npy", &["none.npy"]),
+    ];
+    for (words, expected) in cases {
+        refuses(&mut denoise(words), 2, expected);
+    }
+    succeeds(&mut denoise("--sigma 2 --force --count 2"));
+}
+
+#[test]
+fn missing_parts_are_filled_in_and_the_rest_stays() {
+    if !has_adapter() {
+        return;
+    }
+    let here = folder();
+    train_tiny(here.path(), "run", 3);
+    let x = put_samples(&here.path().join("x.npy"), 2);
+    let inpaint = |words: &str| {
+        let words = format!("inpaint --checkpoint run/checkpoints/last.safetensors --npy f.npy {words}");
+        arcsm(here.path(), &words)
+    };
+    let filled = || arcsm::arrays::read_npy(&here.path().join("f.npy")).expect("written");
+    let is_known = |known: &dyn Fn(usize, usize) -> bool| {
+        let values = filled().values;
+        let of_value = |i: usize| (i / 192, i % 64);
+        for (i, value) in values.iter().enumerate() {
+            let (sample, d) = of_value(i);
+            let same = value.to_bits() == x.values[64 * sample + d].to_bits();
+            assert!(same == known(d / 8, d % 8), "row {}, column {}: {value}", d / 8, d % 8);
+        }
+        values
+    };
+    let common = "--input x.npy --completions 3 --particles 5 --seed 4";
+    let report = json_of(&mut inpaint(&format!("{common} --mask bottom --out f.png")));
+    assert_eq!((&report["direct"], &report["resamplings"], &report["particles"]), (&true.into(), &0.into(), &1.into()));
+    assert_eq!(filled().shape, [2, 3, 8, 8, 1]);
+    let values = is_known(&|y, _| y < 4);
+    assert_ne!(values[..64], values[64..128], "completions differ");
+
+    let report = json_of(&mut inpaint(&format!("{common} --mask left")));
+    assert_eq!((&report["direct"], &report["particles"]), (&false.into(), &5.into()));
+    let values = is_known(&|_, x| x >= 4);
+    // How the time falls, and how samples are put together, must not change the draw.
+    succeeds(&mut inpaint(&format!("{common} --mask left --gpu-budget-ms 1")));
+    assert_eq!(filled().values, values);
+
+    let mut marks = vec![0.0; 64];
+    (marks[9], marks[40]) = (1.0, 2.0);
+    write_npy(&here.path().join("m.npy"), &HostTensor::new([8, 8], marks)).expect("written");
+    succeeds(&mut inpaint(&format!("{common} --mask m.npy")));
+    is_known(&|y, x| (y, x) != (1, 1) && (y, x) != (5, 0));
+    write_npy(&here.path().join("wide.npy"), &HostTensor::new([8, 9], vec![1.0; 72])).expect("written");
+    write_npy(&here.path().join("three.npy"), &HostTensor::new([3, 8, 8], vec![1.0; 192])).expect("written");
+    for (mask, expected) in [
+        ("wide.npy", &["wide.npy", "[8, 9]", "[8, 8, 1]"][..]),
+        ("three.npy", &["three.npy", "[3, 8, 8]", "[2, 8, 8, 1]"]),
+        ("none.npy", &["none.npy"]),
+        ("botom", &["botom", "bottom"]),
+        ("random:2", &["random:2", "(0, 1)"]),
+    ] {
+        refuses(&mut inpaint(&format!("{common} --mask {mask}")), 2, expected);
+    }
+}
+
+#[test]
+fn outliers_are_told_with_every_statistic() {
+    if !has_adapter() {
+        return;
+    }
+    let here = folder();
+    train_tiny(here.path(), "run", 3);
+    put_samples(&here.path().join("odd.npy"), 12);
+    write_npy(&here.path().join("empty.npy"), &HostTensor::new([0, 8, 8], vec![])).expect("written");
+    let detect =
+        |words: &str| arcsm(here.path(), &format!("detect --checkpoint run/checkpoints/last.safetensors {words}"));
+    let report = json_of(&mut detect("--outliers npy:odd.npy --outliers letters --count 10 --out h.png --csv v.csv"));
+    let statistics = report["statistics"].as_array().expect("a list");
+    assert_eq!((statistics.len(), &report["sets"]["npy:odd.npy"], &report["reference"]), (16, &10.into(), &10.into()));
+    for statistic in statistics {
+        let area = statistic["sets"]["letters"]["auroc"].as_f64().expect("a number");
+        let rate = statistic["sets"]["npy:odd.npy"]["fpr_at_95"].as_f64().expect("a number");
+        assert!((0.0..=1.0).contains(&area) && (0.0..=1.0).contains(&rate), "{statistic}");
+    }
+    let lines = fs::read_to_string(here.path().join("v.csv")).expect("written");
+    assert_eq!(lines.lines().count(), 1 + 3 * 10);
+    assert!(lines.lines().all(|line| line.split(',').count() >= 18), "{lines}");
+    assert!(here.path().join("h.png").exists());
+    let cases: [(&str, &[&str]); 6] = [
+        ("", &["--outliers", "nothing to detect"]),
+        ("--outliers npy:empty.npy", &["empty.npy", "no values"]),
+        ("--outliers toy:moons", &["toy:moons", "8x8x1"]),
+        ("--outliers nose", &["nose", "SPEC"]),
+        ("--outliers noise --sigma 0.1,7", &["--sigma", "0.03 to 1", "--force"]),
+        ("--outliers noise --inliers npy:odd.npy", &["npy:odd.npy", "held-out"]),
+    ];
+    for (words, expected) in cases {
+        refuses(&mut detect(words), 2, expected);
+    }
 }
 
 // ---- an outsider's numbers --------------------------------------------------------------------------------------

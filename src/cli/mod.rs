@@ -11,6 +11,7 @@ mod detect;
 mod doctor;
 mod evaluate;
 mod import;
+mod inpaint;
 mod inputs;
 mod sample;
 mod score;
@@ -72,6 +73,7 @@ enum Command {
     Score(score::Score),
     Evaluate(evaluate::Evaluate),
     Denoise(denoise::Denoise),
+    Inpaint(inpaint::Inpaint),
     Detect(detect::Detect),
     Import(import::Import),
     Adapters(adapters::Adapters),
@@ -129,6 +131,7 @@ impl Task for Command {
             Self::Score(task) => task.run(session),
             Self::Evaluate(task) => task.run(session),
             Self::Denoise(task) => task.run(session),
+            Self::Inpaint(task) => task.run(session),
             Self::Detect(task) => task.run(session),
             Self::Import(task) => task.run(session),
             Self::Adapters(task) => task.run(session),

@@ -1,0 +1,162 @@
+//! `arcsm inpaint`
+
+use std::path::PathBuf;
+
+use serde_json::json;
+
+use super::console::duration;
+use super::inputs::{axes, check_fits, load_data, read_finite};
+use super::{Session, Task, after_help, command_line};
+use crate::arrays::{HostTensor, write_npy};
+use crate::data::SampleShape;
+use crate::error::{Error, Result};
+use crate::files::check_writable;
+use crate::given::Given;
+use crate::inpaint::{InpaintRequest, Mask, inpaint, write_picture};
+use crate::trained::Trained;
+
+/// Fill in missing parts of samples, several times each
+///
+/// Where everything missing comes last in the model's order (the lower part of an image, usually), it is drawn given the
+/// rest directly. For any other mask, particles are drawn side by side and weighed by the density of the known values that
+/// they come to: the more --particles, the better a completion fits what comes after it. The picture has a row for each
+/// sample: as it was, what is given of it (the missing part in blue), and the completions.
+#[derive(Debug, clap::Args)]
+#[command(after_help = after_help!(
+    "  arcsm inpaint --checkpoint runs/mnist/checkpoints/best.safetensors --mask bottom --out filled.png\n  \
+       arcsm inpaint --checkpoint C --mask right --particles 64 --count 4 --completions 5 --out filled.png\n  \
+       arcsm inpaint --checkpoint C --input x.npy --mask m.npy --npy filled.npy --completions 1"
+))]
+pub(super) struct Inpaint {
+    /// Checkpoint of the model
+    #[arg(long, value_name = "FILE")]
+    checkpoint: PathBuf,
+    /// Samples: float array, (N, D) or (N, H, W, C); what the mask names is not looked at
+    #[arg(long, value_name = "X.npy", conflicts_with_all = ["data", "count"])]
+    input: Option<PathBuf>,
+    /// Data whose held-out samples lose a part [default: the data that the model was trained on]
+    #[arg(long, value_name = "SPEC")]
+    data: Option<String>,
+    /// How many of them
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..))]
+    count: u32,
+    /// What is missing: top, bottom, left, right, middle, random:SHARE, or an array that is not zero there, of one sample's
+    /// shape or of all samples'
+    #[arg(long, value_name = "PART|M.npy")]
+    mask: String,
+    /// Completions of each sample
+    #[arg(long, value_name = "R", default_value_t = 6, value_parser = clap::value_parser!(u32).range(1..))]
+    completions: u32,
+    /// Particles of each completion, where something known comes after something missing
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=Given::MOST_PARTICLES as i64))]
+    particles: u32,
+    /// Seed of the completions and of a random mask
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Picture to write
+    #[arg(long, value_name = "FILE.png", required_unless_present = "npy")]
+    out: Option<PathBuf>,
+    /// Array of completions to write: float32, (N, R, D) or (N, R, H, W, C)
+    #[arg(long, value_name = "FILE.npy")]
+    npy: Option<PathBuf>,
+}
+
+impl Task for Inpaint {
+    fn run(&self, session: &Session<'_>) -> Result<()> {
+        for path in [&self.out, &self.npy].into_iter().flatten() {
+            check_writable(path)?;
+        }
+        let gpu = session.open_gpu()?;
+        let trained = Trained::load(&gpu, &self.checkpoint)?;
+        if let (Some(path), SampleShape::Vector { .. }) = (&self.out, trained.shape) {
+            let problem = format!("shows images, the model has points of D = {}", trained.shape);
+            return Err(Error::input(path.display().to_string(), problem, "Write an array with --npy FILE instead"));
+        }
+        let x = self.samples(&trained)?;
+        let count = x.len() / trained.model.dimensions();
+        let mask = self.mask(&trained, count)?;
+        let (completions, particles) = (self.completions as usize, self.particles as usize);
+        let request = InpaintRequest { completions, particles, seed: self.seed };
+        let mut progress = session.console.progress();
+        let inpainted = inpaint(&gpu, &trained, &x, &mask, &request, &mut |share| {
+            progress.show((100.0 * share) as u64, 100, || "percent".into());
+        });
+        progress.finish();
+        let inpainted = inpainted?;
+        if let Some(path) = &self.npy {
+            let mut shape = vec![count, completions];
+            shape.extend(axes(trained.shape));
+            write_npy(path, &HostTensor::new(shape, inpainted.values.clone()))?;
+        }
+        if let Some(path) = &self.out {
+            let text = [
+                ("Software", format!("arcsm {}", super::VERSION)),
+                ("arcsm:command", command_line()),
+                ("arcsm:seed", self.seed.to_string()),
+                ("arcsm:checkpoint", trained.fingerprint.clone()),
+            ];
+            write_picture(path, &x, &mask, &inpainted, trained.shape, &text)?;
+        }
+        let paths: Vec<String> =
+            [&self.out, &self.npy].into_iter().flatten().map(|p| p.display().to_string()).collect();
+        let used = if inpainted.is_direct { 1 } else { particles };
+        let how = match inpainted.is_direct {
+            true => "directly, as everything missing comes last".to_owned(),
+            false => format!("by {used} particles each, resampled {} times", inpainted.drawn.resamplings),
+        };
+        let text = format!(
+            "{completions} completions of {count} samples, {:.0} % missing, {how}, in {}: {}",
+            100.0 * mask.share(),
+            duration(inpainted.drawn.seconds),
+            paths.join(", "),
+        );
+        let object = json!({
+            "files": paths,
+            "count": count,
+            "completions": completions,
+            "missing": mask.share(),
+            "direct": inpainted.is_direct,
+            "particles": used,
+            "resamplings": inpainted.drawn.resamplings,
+            "log_densities_of_what_comes_after": inpainted.drawn.log_densities,
+            "seed": self.seed,
+            "seconds": inpainted.drawn.seconds,
+            "checkpoint": self.checkpoint,
+            "fingerprint": trained.fingerprint,
+            "adapter": gpu.adapter(),
+        });
+        session.console.result(&text, &object)
+    }
+}
+
+impl Inpaint {
+    fn samples(&self, trained: &Trained) -> Result<Vec<f32>> {
+        let Some(path) = &self.input else {
+            let data = load_data(self.data.as_deref(), trained)?;
+            return data.held_out.first(data.held_out.len().min(self.count as usize));
+        };
+        let x = read_finite(path)?;
+        check_fits(&x, path, trained)?;
+        Ok(x.values)
+    }
+
+    fn mask(&self, trained: &Trained, count: usize) -> Result<Mask> {
+        if !self.mask.ends_with(".npy") {
+            return Mask::of_name(&self.mask, trained.shape, count, self.seed);
+        }
+        let marks = read_finite(self.mask.as_ref())?;
+        // One sample's axes, with or without the channels where there is one; or those of all samples.
+        let sample = axes(trained.shape);
+        let all: Vec<usize> = std::iter::once(count).chain(sample.iter().copied()).collect();
+        let without_channel = |shape: &[usize]| match shape.split_last() {
+            Some((1, rest)) if matches!(trained.shape, SampleShape::Image { .. }) => rest.to_vec(),
+            _ => shape.to_vec(),
+        };
+        let fitting = [without_channel(&sample), without_channel(&all), sample.clone(), all.clone()];
+        if !fitting.contains(&marks.shape) {
+            let problem = format!("has shape {:?}, expected {sample:?}, or {all:?} for all samples", marks.shape);
+            return Err(Error::input(&self.mask, problem, "Give a mark for each value that may be missing"));
+        }
+        Mask::new(&marks.values, trained.model.dimensions())
+    }
+}
