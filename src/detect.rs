@@ -15,6 +15,7 @@ use crate::config::Objective;
 use crate::error::{Error, Result};
 use crate::given::{Given, Knowledge, Weigh};
 use crate::gpu::Gpu;
+use crate::likelihood::levels_down_to;
 use crate::linear::Cholesky;
 use crate::random::{normal_pair, random_bits, stream};
 use crate::sample::{SampleRequest, Sampler, geometric, sample};
@@ -78,18 +79,17 @@ impl DetectRequest {
     /// Five levels of the range of training.
     ///
     /// # Errors
-    /// A model that was trained without noise.
+    /// A model that was trained without noise, or whose head is no score network.
     pub fn new(trained: &Trained) -> Result<Self> {
         let noise = &trained.config.noise;
+        trained.model.score_net()?;
         if matches!(trained.config.train.objective, Objective::Plain | Objective::Weighted) {
             let problem = "was trained without noise, and the statistics compare noise levels";
             return Err(Error::input("the model", problem, "Train with --objective dsm or csm"));
         }
         let mut sigmas = geometric(noise.sigma_max, (2.0 * noise.sigma_min).min(noise.sigma_max), 5);
         sigmas.reverse();
-        let levels = match Sampler::multilevel_default(noise, trained.config.train.objective) {
-            Sampler::MultiLevel { sigmas, .. } | Sampler::Langevin { sigmas, .. } => sigmas,
-        };
+        let levels = levels_down_to(trained, 2.0 * noise.sigma_min);
         Ok(Self { sigmas, draws: 2, levels, points: 16, seed: 0 })
     }
 }

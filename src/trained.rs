@@ -174,7 +174,7 @@ impl Trained {
                     0 => self.model.scores_of_rows(&mut recorder, &self.weights, &workspace)?,
                     _ => {
                         let context = workspace.context_net.context();
-                        self.model.net.forward(&mut recorder, &self.weights, context, &workspace.score)?;
+                        self.model.head.forward(&mut recorder, &self.weights, context, &workspace.score)?;
                     }
                 }
                 recorder.submit()?;

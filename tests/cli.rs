@@ -91,9 +91,10 @@ fn names_in(folder: &Path) -> Vec<String> {
 
 #[test]
 fn every_help_has_examples_and_exit_statuses() {
-    let commands = ["", "demo", "train", "sample", "score", "evaluate", "import", "adapters", "doctor"];
-    let commands =
-        ["", "demo", "train", "sample", "score", "denoise", "inpaint", "detect", "import", "adapters", "doctor"];
+    let commands = [
+        "", "demo", "train", "sample", "score", "evaluate", "denoise", "inpaint", "detect", "import", "adapters",
+        "doctor",
+    ];
     let here = folder();
     for command in commands {
         let help = succeeds(&mut arcsm(here.path(), &format!("{command} --help")));

@@ -32,7 +32,11 @@ pub(super) const MULTILEVEL: Check = Check {
         fault("sample_multilevel", "k > level; k--", "k > 0u; k--"),
         fault("sample_multilevel", "log(total * step)", "log(total)"),
         fault("sample_multilevel", "if inverse_variance > 0.0", "if false"),
-        fault("sample_multilevel", "n_points, y, centre, inverse_variance, total", "n_points, y, y, inverse_variance, total"),
+        fault(
+            "sample_multilevel",
+            "n_points, y, centre, inverse_variance, total",
+            "n_points, y, y, inverse_variance, total",
+        ),
         fault("sample_multilevel", "&& level == 0u)", "&& level == 1u)"),
         // Of the image networks.
         fault("sample_multilevel", "(group + mask - 1u) * n_in", "(group + 1u) * n_in"),
