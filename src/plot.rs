@@ -271,8 +271,8 @@ pub fn glyph(letter: char, side: usize, size: f64, place: [f64; 2]) -> Result<Ve
     let mut pixels = vec![0; side * side * 3];
     {
         let canvas = BitMapBackend::with_buffer(&mut pixels, (side as u32, side as u32)).into_drawing_area();
-        let style = TextStyle::from(("sans-serif", size * side as f64).into_font().color(&WHITE))
-            .pos(Pos::new(HPos::Center, VPos::Center));
+        let style =
+            ("sans-serif", size * side as f64).into_font().color(&WHITE).pos(Pos::new(HPos::Center, VPos::Center));
         let [x, y] = place.map(|share| ((0.5 + share) * side as f64).round() as i32);
         let drawn = canvas.draw(&Text::new(letter.to_string(), (x, y), style)).map_err(|error| error.to_string());
         drawn

@@ -56,6 +56,9 @@ pub struct Scores {
     pub dsm_loss: f64,
 }
 
+/// Sees the number of a set, the place of a batch's first value, and the batch's scores and slopes.
+pub type SeeScores<'a> = dyn FnMut(usize, usize, &[f32], &[f32]) + 'a;
+
 impl Trained {
     /// Loads a checkpoint.
     ///
@@ -155,7 +158,7 @@ impl Trained {
         x: &[f32],
         n_sets: usize,
         at: impl Fn(usize, usize) -> Perturbation,
-        see: &mut dyn FnMut(usize, usize, &[f32], &[f32]),
+        see: &mut SeeScores<'_>,
     ) -> Result<()> {
         let dimensions = self.model.dimensions();
         if x.is_empty() || !x.len().is_multiple_of(dimensions) {

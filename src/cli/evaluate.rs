@@ -7,12 +7,15 @@ use serde_json::json;
 use super::console::{duration, table};
 use super::{Session, Task, after_help};
 use crate::arrays::{HostTensor, write_npz};
+use crate::closed_form::{ClosedForm, log_likelihood, natural_sigma};
 use crate::config::DataConfig;
 use crate::data::{self, Dataset, SampleShape};
 use crate::error::{Error, Result};
 use crate::evaluate::{AtLevel, CutOff, EvaluateRequest, Evaluation, Mean, OfSample, evaluate, outside_trained_range};
 use crate::files::{check_writable, write_atomically};
+use crate::gpu::Gpu;
 use crate::likelihood;
+use crate::nn::Head;
 use crate::trained::Trained;
 
 /// How far the integral of a conditional by every second grid point may be from 1 without a warning.
@@ -93,6 +96,9 @@ impl Task for Evaluate {
         }
         let gpu = session.open_gpu()?;
         let trained = Trained::load(&gpu, &self.checkpoint)?;
+        if let Head::Mixture(_) = trained.model.head {
+            return self.closed_form(session, &gpu, &trained);
+        }
         let request = self.request(&trained)?;
         request.check(&trained)?;
         self.check_range_of_noise(session, &trained, &request)?;
@@ -132,6 +138,51 @@ impl Task for Evaluate {
 }
 
 impl Evaluate {
+    /// Heads whose density is known need no grids: one number of nats for each noise level.
+    fn closed_form(&self, session: &Session<'_>, gpu: &Gpu, trained: &Trained) -> Result<()> {
+        let of_grids = [
+            ("--levels", self.levels.is_some()),
+            ("--range", self.range.is_some()),
+            ("--flow-count", self.flow_count.is_some()),
+            ("--csv", self.csv.is_some()),
+            ("--npz", self.npz.is_some()),
+        ];
+        if let Some((flag, _)) = of_grids.iter().find(|(_, is_given)| *is_given) {
+            let problem = "is of models with a score head, this one's density is in closed form";
+            return Err(Error::input(*flag, problem, "Leave it out"));
+        }
+        let dataset = self.dataset(trained)?;
+        let x = self.samples(&dataset)?;
+        let sigmas = self.sigma.clone().unwrap_or_else(|| vec![natural_sigma(trained)]);
+        let levels: Vec<ClosedForm> =
+            sigmas.iter().map(|&sigma| log_likelihood(gpu, trained, &x, sigma, self.seed)).collect::<Result<_>>()?;
+        let rows: Vec<_> = levels
+            .iter()
+            .map(|level| {
+                let (sigma, nats) = (level.sigma.to_string(), format!("{:.3}", level.mean_nats));
+                [sigma, nats, format!("{:.4}", level.bits_per_dimension)]
+            })
+            .collect();
+        let samples = levels[0].nats.len();
+        let text = format!(
+            "{samples} samples of {}, D = {}, -log p in closed form\n{}",
+            dataset.name,
+            trained.model.dimensions(),
+            table(["sigma", "nats", "bits per value"], &rows),
+        );
+        let object = json!({
+            "checkpoint": self.checkpoint,
+            "fingerprint": trained.fingerprint,
+            "step": trained.step,
+            "data": dataset.name,
+            "seed": self.seed,
+            "samples": samples,
+            "closed_form": levels,
+            "adapter": gpu.adapter(),
+        });
+        session.console.result(&text, &object)
+    }
+
     fn request(&self, trained: &Trained) -> Result<EvaluateRequest> {
         let support = match self.range.as_deref() {
             None => None,
