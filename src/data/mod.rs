@@ -736,7 +736,7 @@ mod tests {
             names.extend(path.file_stem().map(|stem| stem.to_string_lossy().into_owned()));
         }
         names.sort();
-        let images = ["mnist-gated", "mnist-made", "mnist-pixelcnn", "mnist-pixelcnn-5x40"];
+        let images = ["mnist-denoiser", "mnist-gated", "mnist-made", "mnist-pixelcnn", "mnist-pixelcnn-5x40"];
         let colour = ["cifar10-gated", "cifar10-made", "cifar10-pixelcnn"];
         let others = ["digits", "digits-made", "faces-64", "gaussian"];
         assert_eq!(names, [&colour[..], &others, &images, &["toy-2d"]].concat());

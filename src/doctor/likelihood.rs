@@ -34,9 +34,9 @@ pub(super) const FLOW: Check = Check {
     run: flow,
     faults: &[
         fault("likelihood_flow", "y - dt * here.x, next_sigma", "y, next_sigma"),
-        fault("likelihood_flow", "+ gain * f_tangent", "+ f_tangent"),
+        fault("likelihood_flow", "+ gain * f.y", "+ f.y"),
         fault("likelihood_flow", "place - cell)", "0.0)"),
-        fault("likelihood_flow", "item % n_tiles * PAIRS + thread", "thread"),
+        fault("likelihood_flow", "item % n_tiles * THREADS + thread", "thread"),
         fault("likelihood_flow", "tangent[1] = input_scale(sigma, params.sd)", "tangent[1] = 1.0"),
     ],
 };
