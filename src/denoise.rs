@@ -6,6 +6,7 @@ use std::time::Instant;
 use crate::config::Objective;
 use crate::data::{SampleShape, Samples};
 use crate::error::{Error, Result};
+use crate::evaluate::outside_trained_range;
 use crate::given::{Given, Knowledge, Weigh};
 use crate::gpu::Gpu;
 use crate::image_grid::{Grid, PngText};
@@ -91,18 +92,14 @@ impl DenoiseRequest {
 /// # Errors
 /// Bad input, with the range of training.
 pub fn check_sigma(trained: &Trained, sigma: f32) -> Result<()> {
-    let noise = &trained.config.noise;
     if matches!(trained.config.train.objective, Objective::Plain | Objective::Weighted) {
         let remedy = "Train with --objective dsm or csm, or go on with --force";
         return Err(Error::input("--sigma", "means nothing to a model that was trained without noise", remedy));
     }
-    let [low, high] = [noise.sigma_min, noise.sigma_max];
-    // Room for the rounding of a level that was typed in.
-    if (0.999 * low..=1.001 * high).contains(&sigma) {
-        return Ok(());
+    match outside_trained_range(trained, sigma) {
+        None => Ok(()),
+        Some(problem) => Err(Error::input("--sigma", problem, "Give a level in that range, or go on with --force")),
     }
-    let problem = format!("{sigma} lies outside of the levels that the model was trained on, {low} to {high}");
-    Err(Error::input("--sigma", problem, "Give a level in that range, or go on with --force"))
 }
 
 /// x + sigma eps for samples x (N, D); eps depends on the seed, the sample's number and the dimension alone.
