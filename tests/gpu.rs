@@ -16,6 +16,8 @@ mod images;
 mod likelihood;
 #[path = "gpu/model.rs"]
 mod model;
+#[path = "gpu/samplers.rs"]
+mod samplers;
 #[path = "gpu/training.rs"]
 mod training;
 
@@ -44,3 +46,15 @@ fn shared() -> Option<&'static Gpu> {
     static GPU: OnceLock<Option<Gpu>> = OnceLock::new();
     GPU.get_or_init(|| open(GpuOptions::default())).as_ref()
 }
+
+/// The statistic of Kolmogorov and Smirnov, sqrt(n) times the largest distance of distribution functions: above
+/// [`KOLMOGOROV`] by chance in one case of a thousand.
+fn kolmogorov(mut values: Vec<f64>, cdf: impl Fn(f64) -> f64) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let n = values.len() as f64;
+    let gap = |(i, &x): (usize, &f64)| (cdf(x) - i as f64 / n).abs().max(((i + 1) as f64 / n - cdf(x)).abs());
+    values.iter().enumerate().map(gap).fold(0.0, f64::max) * n.sqrt()
+}
+
+/// Its quantile at p = 1e-3.
+const KOLMOGOROV: f64 = 1.95;

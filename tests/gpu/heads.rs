@@ -15,8 +15,8 @@ use arcsm::trained::{Perturbation, Trained};
 use statrs::function::erf::erf;
 
 use super::model::normals;
-use super::shared;
 use super::training::{plan, small, small_image_net, trained};
+use super::{KOLMOGOROV, kolmogorov, shared};
 
 /// A small model with a head, trained by an objective.
 fn with_head(mut config: Config, head: HeadKind, objective: Objective) -> Config {
@@ -105,14 +105,9 @@ fn direct_draws_follow_analytic_conditionals() {
                     };
                     parts.iter().map(|part| part.weight * of_part((x - part.mean) / part.scale)).sum()
                 };
-                let mut values: Vec<f64> = drawn.values.chunks_exact(2).map(|x| f64::from(x[d])).collect();
-                values.sort_by(f64::total_cmp);
-                let n = COUNT as f64;
-                let gap =
-                    |(i, &x): (usize, &f64)| (cdf(x) - i as f64 / n).abs().max(((i + 1) as f64 / n - cdf(x)).abs());
-                let distance = values.iter().enumerate().map(gap).fold(0.0, f64::max);
-                // p > 1e-3
-                assert!(distance * n.sqrt() <= 1.95, "{head:?} sigma {sigma} seed {seed} d {d}: {distance}");
+                let values = drawn.values.chunks_exact(2).map(|x| f64::from(x[d])).collect();
+                let statistic = kolmogorov(values, cdf);
+                assert!(statistic <= KOLMOGOROV, "{head:?} sigma {sigma} seed {seed} d {d}: {statistic}");
             }
         }
     }
