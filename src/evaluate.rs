@@ -106,7 +106,7 @@ pub fn outside_trained_range(trained: &Trained, sigma: f32) -> Option<String> {
     let (low, high) = (trained.config.noise.sigma_min, trained.config.noise.sigma_max);
     // Levels are often typed with fewer digits than they have.
     let inside = !likelihood::has_noise(trained) || (0.999 * low..=1.001 * high).contains(&sigma);
-    (!inside).then(|| format!("noise level {sigma} lies outside the range the model was trained on, [{low}, {high}]"))
+    (!inside).then(|| format!("noise level {sigma} lies outside the range the model was trained on, {low} to {high}"))
 }
 
 /// A mean over samples.

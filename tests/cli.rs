@@ -288,7 +288,7 @@ fn an_evaluation_refuses_what_makes_no_sense() {
         command
     };
     for (words, expected) in [
-        ("--sigma 0.01", "[0.03, 1]"),
+        ("--sigma 0.01", "0.03 to 1"),
         ("--sigma 0.03,7", "--force"),
         ("--levels 3,0.5", "outside the range"),
         ("--levels 0.5,0.6", "do not fall"),
