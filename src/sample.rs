@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::config::{Config, HeadKind, NoiseConfig, Objective};
 use crate::error::{Error, Result};
 use crate::given::{Given, Particles};
-use crate::gpu::{Gpu, GpuError, Kernel, KernelSpec, MAX_ITERATIONS, Recorder, Tensor, pitch};
+use crate::gpu::{Gpu, GpuError, Kernel, MAX_ITERATIONS, Recorder, Tensor, Variant, pitch};
 use crate::kernels::{CopyColumns, GatherRows, SampleLangevin, SampleMixture, SampleMultilevel};
 use crate::nn::{ArCsm, Head, MixtureHead, ScoreNet, StepTile, Workspace};
 use crate::trained::Trained;
@@ -116,11 +116,21 @@ impl Sampler {
     /// Samples of a workgroup: as few as leave every core of the adapter one, at most as many as a tile takes.
     fn group_samples(&self, gpu: &Gpu, n_samples: usize) -> usize {
         let share = n_samples.div_ceil(gpu.adapter().parallel_groups());
+        let tile_rows = self.variant(gpu).tile[0] as usize;
         match self {
             Self::MultiLevel { .. } => share.next_power_of_two().min(MAX_SHARING),
-            Self::Langevin { .. } => share.min(gpu.variant(SampleLangevin::SPEC).tile[0] as usize),
-            Self::Direct { .. } => gpu.variant(SampleMixture::SPEC).tile[0] as usize,
+            Self::Langevin { .. } => share.min(tile_rows),
+            Self::Direct { .. } => tile_rows,
         }
+    }
+
+    /// Of its kernel, for an adapter.
+    fn variant(&self, gpu: &Gpu) -> &'static Variant {
+        gpu.variant(match self {
+            Self::MultiLevel { .. } => SampleMultilevel::SPEC,
+            Self::Langevin { .. } => SampleLangevin::SPEC,
+            Self::Direct { .. } => SampleMixture::SPEC,
+        })
     }
 
     fn sigmas(&self) -> &[f32] {
@@ -263,6 +273,10 @@ struct SamplerRun<'a> {
     n_samples: usize,
     /// Samples of a workgroup.
     group_samples: usize,
+    /// Samples that a thread computes a unit of the context network for.
+    samples_at_a_time: u32,
+    /// Loop iterations of a thread for one dimension of the context network, at most.
+    context_iterations: u64,
     /// Weights of the score network; those of the context network where the head has none.
     net: Tensor,
     context_net: Tensor,
@@ -331,6 +345,8 @@ impl<'a> SamplerRun<'a> {
             given.append_table(&model.order, groups, &mut words);
         }
         let group_samples = request.sampler.group_samples(gpu, n_samples);
+        let samples_at_a_time = group_samples.next_power_of_two().min(MAX_SHARING) as u32;
+        let tile = StepTile::new(request.sampler.variant(gpu), u64::from(samples_at_a_time));
         let run = Self {
             net,
             context_net: context_weights,
@@ -347,6 +363,8 @@ impl<'a> SamplerRun<'a> {
             first_sample,
             n_samples,
             group_samples,
+            samples_at_a_time,
+            context_iterations: model.context_net.step_iterations(group_samples.min(n_samples) as u64, &tile),
             context_table,
             sigma_table,
             given_table,
@@ -517,7 +535,7 @@ impl<'a> SamplerRun<'a> {
             residual: constants.residual,
             gate: constants.gate,
             samples: self.group_samples as u32,
-            context_iterations: self.context_iterations(SampleMixture::SPEC),
+            context_iterations: self.context_iterations,
             n_samples: self.n_samples as u32,
             dimensions: context_net.dimensions() as u32,
             context_width: context_net.context() as u32,
@@ -566,9 +584,9 @@ impl<'a> SamplerRun<'a> {
             first_quads: score.first_quads,
             hidden_quads: score.hidden_quads,
             wide: score.wide,
-            samples: self.samples_at_a_time(),
+            samples: self.samples_at_a_time,
             tile_iterations: net.forward_iterations(),
-            context_iterations: self.context_iterations(SampleMultilevel::SPEC),
+            context_iterations: self.context_iterations,
             n_samples: self.n_samples as u32,
             dimensions: context_net.dimensions() as u32,
             context_width: context_net.context() as u32,
@@ -621,9 +639,9 @@ impl<'a> SamplerRun<'a> {
             first_quads: score.first_quads,
             hidden_quads: score.hidden_quads,
             wide: score.wide,
-            samples: self.samples_at_a_time(),
+            samples: self.samples_at_a_time,
             tile_iterations: net.forward_iterations(),
-            context_iterations: self.context_iterations(SampleLangevin::SPEC),
+            context_iterations: self.context_iterations,
             n_samples: self.n_samples as u32,
             dimensions: context_net.dimensions() as u32,
             context_width: context_net.context() as u32,
@@ -656,17 +674,6 @@ impl<'a> SamplerRun<'a> {
             state: &self.state,
             scratch: &self.scratch,
         }
-    }
-
-    /// Samples that a thread computes a unit of the context network for.
-    fn samples_at_a_time(&self) -> u32 {
-        self.group_samples.next_power_of_two().min(MAX_SHARING) as u32
-    }
-
-    fn context_iterations(&self, spec: &'static KernelSpec) -> u64 {
-        let tile = StepTile::new(self.gpu.variant(spec), u64::from(self.samples_at_a_time()));
-        let n_samples = self.group_samples.min(self.n_samples);
-        self.trained.model.context_net.step_iterations(n_samples as u64, &tile)
     }
 
     /// The data's range as training saw it; without it, four standard deviations round the mean.
