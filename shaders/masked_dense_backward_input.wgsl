@@ -21,12 +21,14 @@ struct Params {
 @group(0) @binding(5) var<storage, read_write> dx: array<vec4<f32>>; // (batch, n_in)
 
 //#include broadcast
-@compute @workgroup_size(8, 8)
+//#include paired
+@compute @workgroup_size(8, GROUP_ROWS)
 fn masked_dense_backward_input(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
     let in_quads = (params.n_in + 3u) / 4u;
     let out_quads = (params.n_out + 3u) / 4u;
-    let row = (group.x * 8u + local.y) * ROWS;
-    let column = group.y * 64u + local.x * 4u;
+    let row = (group.x * GROUP_ROWS + local.y) * ROWS;
+    let tile = paired(group.y, (params.n_in + 63u) / 64u);
+    let column = tile * 64u + local.x * 4u;
     let columns_0 = vec4(column, column + 1u, column + 2u, column + 3u);
     let columns_1 = columns_0 + vec4(32u);
     let quad_0 = min(column / 4u, in_quads - 1u);
@@ -36,7 +38,7 @@ fn masked_dense_backward_input(@builtin(workgroup_id) group: vec3<u32>, @builtin
     var acc{r}_0 = vec4(0.0);
     var acc{r}_1 = vec4(0.0);
     //#end
-    for (var start = first_output[group.y * 64u] / 4u; start < out_quads; start += STEPS_TOGETHER) {
+    for (var start = first_output[tile * 64u] / 4u; start < out_quads; start += STEPS_TOGETHER) {
         let end = select(start, min(start + STEPS_TOGETHER, out_quads), row < params.batch);
         for (var first = start; first < end; first += LANES) {
             let own = min(first + local.x % LANES, out_quads - 1u);

@@ -16,15 +16,17 @@ struct Params {
 @group(0) @binding(4) var<storage, read_write> dweight: array<vec4<f32>>; // (n_out, n_in)
 
 //#include broadcast
-@compute @workgroup_size(8, 8)
+//#include paired
+@compute @workgroup_size(8, GROUP_ROWS)
 fn masked_dense_backward_weight(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
     let in_quads = (params.n_in + 3u) / 4u;
     let out_quads = (params.n_out + 3u) / 4u;
-    let row = (group.x * 8u + local.y) * ROWS;
+    let row = (group.x * GROUP_ROWS + local.y) * ROWS;
     if row >= params.n_out {
         return;
     }
-    let column = group.y * 64u + local.x * 4u;
+    let tile = paired(group.y, (params.n_in + 63u) / 64u);
+    let column = tile * 64u + local.x * 4u;
     let quad_0 = min(column / 4u, in_quads - 1u);
     let quad_1 = min(column / 4u + 8u, in_quads - 1u);
     //#for r in 0..ROWS
@@ -34,8 +36,8 @@ fn masked_dense_backward_weight(@builtin(workgroup_id) group: vec3<u32>, @builti
     //#for q in 0..ROWS/4
     let row{q} = min(row / 4u + {q}u, out_quads - 1u);
     //#end
-    let last = min((group.x + 1u) * 8u * ROWS, params.n_out) - 1u;
-    let batch = select(0u, params.batch, visible[last] > group.y * 64u);
+    let last = min((group.x + 1u) * GROUP_ROWS * ROWS, params.n_out) - 1u;
+    let batch = select(0u, params.batch, visible[last] > tile * 64u);
     for (var first = 0u; first < batch; first += LANES) {
         let own = min(first + local.x % LANES, params.batch - 1u) * out_quads;
         //#for q in 0..ROWS/4

@@ -18,14 +18,16 @@ struct Params {
 @group(0) @binding(5) var<storage, read_write> y: array<vec4<f32>>; // (batch, n_out)
 
 //#include broadcast
-@compute @workgroup_size(8, 8)
+//#include paired
+@compute @workgroup_size(8, GROUP_ROWS)
 fn masked_dense_forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
     let n_quads = (params.n_in + 3u) / 4u;
-    let row = (group.x * 8u + local.y) * ROWS;
+    let row = (group.x * GROUP_ROWS + local.y) * ROWS;
     if row >= params.batch {
         return;
     }
-    let column = group.y * 64u + local.x * 4u;
+    let tile = paired(group.y, (params.n_out + 63u) / 64u);
+    let column = tile * 64u + local.x * 4u;
     //#for j in 0..8
     let column{j} = min(column + {j}u / 4u * 32u + {j}u % 4u, params.n_out - 1u);
     let visible{j} = visible[column{j}];
@@ -36,7 +38,7 @@ fn masked_dense_forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_
     var acc{r}_0 = vec4(bias[column0], bias[column1], bias[column2], bias[column3]);
     var acc{r}_1 = vec4(bias[column4], bias[column5], bias[column6], bias[column7]);
     //#end
-    let last = min(group.y * 64u + 63u, params.n_out - 1u);
+    let last = min(tile * 64u + 63u, params.n_out - 1u);
     let end = (visible[last] + 3u) / 4u;
     for (var first = 0u; first < end; first += LANES) {
         let own = min(first + local.x % LANES, n_quads - 1u);

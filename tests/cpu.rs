@@ -156,7 +156,7 @@ fn wrong_declarations_are_noticed() {
         complaints_of(|_, variant| variant.source = source.leak())
     };
     for (complaint, expected) in [
-        (broken("8, 8)", "32, 32)"), "exceeds WebGPU's default limits"),
+        (broken("8, GROUP_ROWS)", "32, 32)"), "exceeds WebGPU's default limits"),
         (broken("@compute", "var<workgroup> a: array<f32, 4097>;\n@compute"), "16388 bytes of workgroup memory"),
         (broken("row >= params.batch", "row >= 1.5"), "masked_dense_forward: "),
     ] {

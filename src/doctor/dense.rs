@@ -26,11 +26,7 @@ pub(super) const BACKWARD_INPUT: Check = Check {
     run: backward_input,
     faults: &[
         fault("masked_dense_backward_input", "columns_0 < vec4(seen[1])", "columns_0 <= vec4(seen[1])"),
-        fault(
-            "masked_dense_backward_input",
-            "first_output[group.y * 64u] / 4u",
-            "(first_output[group.y * 64u] + 3u) / 4u",
-        ),
+        fault("masked_dense_backward_input", "first_output[tile * 64u] / 4u", "(first_output[tile * 64u] + 3u) / 4u"),
         fault("masked_dense_backward_input", "sum += dx[at]", "sum = dx[at]"),
     ],
 };

@@ -60,6 +60,7 @@ impl Variant {
         let mut named: Vec<(&str, u32)> = spec.constants.iter().copied().zip(constants.iter().copied()).collect();
         named.push(("TILE_LINES", self.tile[0]));
         named.push(("UNITS", self.tile[1].div_ceil(8)));
+        named.push(("GROUP_ROWS", self.workgroup[1]));
         named.push(("ROWS", self.tile[0].div_ceil(self.workgroup[1])));
         named.push(("QUADS", self.tile[1].div_ceil(32)));
         let renamed: &[(&str, &str)] = match self.needs {

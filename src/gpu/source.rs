@@ -15,6 +15,7 @@ const SHARED: &[(&str, &str)] = &[
     ("mixture", include_str!("../../shaders/shared/mixture.wgsl")),
     ("mixture_rows", include_str!("../../shaders/shared/mixture_rows.wgsl")),
     ("likelihood", include_str!("../../shaders/shared/likelihood.wgsl")),
+    ("paired", include_str!("../../shaders/shared/paired.wgsl")),
     ("philox", include_str!("../../shaders/shared/philox.wgsl")),
     ("quotient", include_str!("../../shaders/shared/quotient.wgsl")),
     ("score_net", include_str!("../../shaders/shared/score_net.wgsl")),

@@ -7,7 +7,7 @@ kernel! {
     /// y = bias + (weight * mask) x for every sample; see `shaders/masked_dense_forward.wgsl`.
     pub struct MaskedDenseForward;
     variants {
-        "masked_dense_forward": CpuSubgroups, workgroup [8, 8, 1], tile [128, 64];
+        "masked_dense_forward": CpuSubgroups, workgroup [8, 4, 1], tile [128, 64];
         "masked_dense_forward": Baseline, workgroup [8, 8, 1], tile [64, 64];
     }
     params {
@@ -34,7 +34,7 @@ kernel! {
     /// dx = (weight * mask)^T dy for every sample; see `shaders/masked_dense_backward_input.wgsl`.
     pub struct MaskedDenseBackwardInput;
     variants {
-        "masked_dense_backward_input": CpuSubgroups, workgroup [8, 8, 1], tile [128, 64];
+        "masked_dense_backward_input": CpuSubgroups, workgroup [8, 4, 1], tile [128, 64];
         "masked_dense_backward_input": Baseline, workgroup [8, 8, 1], tile [64, 64];
     }
     params {
@@ -64,7 +64,7 @@ kernel! {
     /// dweight = mask * (dy^T x), summed over the batch; see `shaders/masked_dense_backward_weight.wgsl`.
     pub struct MaskedDenseBackwardWeight;
     variants {
-        "masked_dense_backward_weight": CpuSubgroups, workgroup [8, 8, 1], tile [128, 64];
+        "masked_dense_backward_weight": CpuSubgroups, workgroup [8, 4, 1], tile [128, 64];
         "masked_dense_backward_weight": Baseline, workgroup [8, 8, 1], tile [64, 64];
     }
     params {
