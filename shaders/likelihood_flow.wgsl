@@ -20,7 +20,6 @@ struct Params {
     batch: u32,
     dimensions: u32,
     context_width: u32,
-    n_layers: u32,
     n_net: u32,
     n_tables: u32,
     scratch_words: u32,
@@ -57,7 +56,7 @@ struct Params {
 // sigma^2 (s, ds/dy) at y for this thread's point.
 fn flow(row: u32, base: u32, y: f32, sigma: f32, local: vec2<u32>) -> vec2<f32> {
     let line = 2u * (local.y * 8u + local.x);
-    let layer = score_layer(0u);
+    let layer = layers[0];
     for (var quad = 0u; quad < quads(layer.n_in); quad++) {
         var tangent = vec4(0.0);
         //#for j in 0..4
@@ -65,9 +64,9 @@ fn flow(row: u32, base: u32, y: f32, sigma: f32, local: vec2<u32>) -> vec2<f32> 
             tangent[{j}] = input_scale(sigma, params.sd);
         }
         //#end
-        store_pair(base + layer.input, quad, line, Pair(row_quad(row, quad, y, sigma), tangent));
+        set_input(base, quad, line, Pair(row_quad(row, quad, y, sigma), tangent));
     }
-    let f = score_output(base, params.n_layers, local.x, line);
+    let f = score_output(base, local.x, line);
     let gain = score_gain(sigma, params.sd);
     let score = score_shift(y, sigma, params.mean, params.sd) + gain * f.x;
     return sigma * sigma * vec2(score, score_shift_slope(sigma, params.sd) + gain * f.y);
@@ -84,6 +83,7 @@ fn top_density(row: u32, y: f32, y_target: f32) -> f32 {
 
 @compute @workgroup_size(8, TILE_LINES / 16u)
 fn likelihood_flow(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
+    load_layers();
     let thread = local.y * 8u + local.x;
     let base = group.x * (params.scratch_words / 4u);
     let n_tiles = (params.points + THREADS - 1u) / THREADS;

@@ -23,7 +23,6 @@ struct Params {
     batch: u32,
     dimensions: u32,
     context_width: u32,
-    n_layers: u32,
     n_net: u32,
     n_tables: u32,
     scratch_words: u32,
@@ -62,15 +61,15 @@ var<workgroup> logs: array<f32, 2048>;
 // logs[p] = s(start + p step). Ends with a barrier.
 fn evaluate_points(row: u32, base: u32, start: f32, local: vec2<u32>) {
     let line = 2u * (local.y * 8u + local.x);
-    let layer = score_layer(0u);
+    let layer = layers[0];
     for (var tile = local.y * 16u; tile < params.points; tile += TILE_LINES) {
         let point = tile + 2u * local.x;
         let y = start + vec2(f32(point), f32(point + 1u)) * params.step;
         for (var quad = 0u; quad < quads(layer.n_in); quad++) {
             let inputs = Pair(row_quad(row, quad, y.x, params.sigma), row_quad(row, quad, y.y, params.sigma));
-            store_pair(base + layer.input, quad, line, inputs);
+            set_input(base, quad, line, inputs);
         }
-        let f = score_gain(params.sigma, params.sd) * score_output(base, params.n_layers, local.x, line);
+        let f = score_gain(params.sigma, params.sd) * score_output(base, local.x, line);
         //#for p in 0..2
         if point + {p}u < params.points {
             logs[point + {p}u] = score_shift(y[{p}], params.sigma, params.mean, params.sd) + f[{p}];
@@ -193,6 +192,7 @@ fn read_off(row: u32, own: u32) {
 
 @compute @workgroup_size(8, TILE_LINES / 16u)
 fn likelihood_level(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
+    load_layers();
     let thread = local.y * 8u + local.x;
     let base = group.x * (params.scratch_words / 4u);
     for (var row = group.x; row < params.used_rows; row += params.n_groups) {

@@ -18,7 +18,6 @@ struct Params {
     first_sample: u32,
     seed_low: u32,
     seed_high: u32,
-    n_layers: u32,
     n_context_layers: u32,
     context_table: u32,
     sigma_table: u32,
@@ -79,6 +78,7 @@ fn move_on(sample: u32, d: u32, n: u32, y: f32, sigma: f32, drift: f32) {
 
 @compute @workgroup_size(8, TILE_LINES / 16u)
 fn sample_langevin(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
+    load_layers();
     let thread = local.y * 8u + local.x;
     let first = group.x * params.group_samples;
     let n_samples = min(params.group_samples, params.n_samples - first);

@@ -21,7 +21,6 @@ struct Params {
     first_sample: u32,
     seed_low: u32,
     seed_high: u32,
-    n_layers: u32,
     n_context_layers: u32,
     context_table: u32,
     sigma_table: u32,
@@ -140,6 +139,7 @@ fn is_idle(first: u32, n_samples: u32, d: u32, level: u32) -> bool {
 
 @compute @workgroup_size(8, TILE_LINES / 16u)
 fn sample_multilevel(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
+    load_layers();
     let first = group.x * SAMPLES;
     let n_samples = min(SAMPLES, params.n_samples - first);
     let thread = local.y * 8u + local.x;

@@ -11,7 +11,6 @@ struct Params {
     batch: u32,
     dimensions: u32,
     context_width: u32,
-    n_layers: u32,
     n_net: u32,
     n_tables: u32,
     n_groups: u32,
@@ -35,12 +34,13 @@ struct Params {
 //#include score_rows
 @compute @workgroup_size(8, TILE_LINES / 16u)
 fn score_forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
+    load_layers();
     let thread = local.y * 8u + local.x;
     let base = group.x * (params.scratch_words / 4u);
     for (var first = group.x * ROWS_PER_TILE; first < params.n_rows; first += params.n_groups * ROWS_PER_TILE) {
         let n_rows = min(ROWS_PER_TILE, params.n_rows - first);
         write_inputs(base, first, n_rows, 2u * thread);
-        let f = score_output(base, params.n_layers, local.x, 2u * thread);
+        let f = score_output(base, local.x, 2u * thread);
         if thread < n_rows {
             result[first + thread] = vec4(score_and_slope(rows[first + thread], f.x, f.y), 0.0, 0.0);
         }

@@ -20,7 +20,6 @@ struct Params {
     dimensions: u32,
     context_width: u32,
     row_stride: u32,
-    n_layers: u32,
     n_net: u32,
     n_tables: u32,
     n_groups: u32,
@@ -49,67 +48,14 @@ var<workgroup> losses: array<f32, THREADS>;
 //#include parametrisation
 //#include score_net
 //#include score_rows
-// (loss, dloss/ds, dloss/ds') of one row.
-fn objective(score: f32, slope: f32, row: vec4<u32>) -> vec3<f32> {
-    let x = bitcast<f32>(row.y);
-    let sigma = bitcast<f32>(row.z);
-    switch OBJECTIVE {
-        case 0u: {
-            let lambda = sigma * sigma;
-            return lambda * vec3(0.5 * score * score + slope, score, 1.0);
-        }
-        case 1u: {
-            let residual = sigma * score + bitcast<f32>(row.w);
-            return vec3(0.5 * residual * residual, sigma * residual, 0.0);
-        }
-        case 2u: {
-            return vec3(0.5 * score * score + slope, score, 1.0);
-        }
-        default: {
-            // h = distance to the nearer end of the support, so that the boundary terms vanish.
-            let centre = 0.5 * (params.low + params.high);
-            let h = 0.5 * (params.high - params.low) - abs(x - centre);
-            let h_slope = -sign(x - centre);
-            return vec3(h * (0.5 * score * score + slope) + h_slope * score, h * score + h_slope, h);
-        }
-    }
-}
-
-// Rows of a group of row_stride share one that was chosen, which stands for all of them.
-fn row_weight(index: u32) -> f32 {
-    let n_all = params.batch * params.dimensions;
-    return f32(min(params.row_stride, n_all - index * params.row_stride)) / f32(params.batch);
-}
-
-// The loss of a thread's rows, and the seeds dJ/df, dJ/df' of its lines from the network's output on them.
-fn seeds_of(first: u32, n_rows: u32, thread: u32, f: vec2<f32>) -> vec2<f32> {
-    if TANGENT == 1u {
-        let terms = row_terms(first, n_rows, thread, f.x, f.y);
-        losses[thread] = terms.x;
-        return terms.yz;
-    }
-    let even = row_terms(first, n_rows, 2u * thread, f.x, 0.0);
-    let odd = row_terms(first, n_rows, 2u * thread + 1u, f.y, 0.0);
-    losses[thread] = even.x + odd.x;
-    return vec2(even.y, odd.y);
-}
-
-// (loss, dJ/df, dJ/df') of the tile's row number `index`; zero past the end.
-fn row_terms(first: u32, n_rows: u32, index: u32, f: f32, f_tangent: f32) -> vec3<f32> {
-    let row = rows[first + min(index, n_rows - 1u)];
-    let value = score_and_slope(row, f, f_tangent);
-    let gain = score_gain(bitcast<f32>(row.z), params.sd);
-    let terms = row_weight(first + index) * objective(value.x, value.y, row) * vec3(1.0, gain, gain);
-    return select(vec3(0.0), terms, vec3(index < n_rows));
-}
-
+//#include score_loss
 // dW, db of the output layer, summed over the tile in order, and the loss.
 fn output_gradient(base: u32, layer: Layer, thread: u32) {
     let gradient = base + params.gradient_at / 4u;
     for (var k = thread; k < quads(layer.n_in); k += THREADS) {
         var sum = scratch[gradient + layer.weight + k];
         for (var line = 0u; line < TILE_LINES; line++) {
-            sum += seeds[line] * scratch[tile_at(base + layer.input, k, line)];
+            sum += seeds[line] * scratch[tile_at(base, layer.input, k, line)];
         }
         scratch[gradient + layer.weight + k] = sum;
     }
@@ -129,26 +75,6 @@ fn output_gradient(base: u32, layer: Layer, thread: u32) {
     }
 }
 
-// Turns dh, dh' of a thread's lines into dz, dt, in place of z, t.
-fn through_activation(z: u32, quad: u32, line: u32, dh: Pair) {
-    let at = load_pair(z, quad, line);
-    let first = phi_first_4(ACTIVATION, at.even);
-    if TANGENT == 1u {
-        let even = dh.even * first + dh.odd * phi_second_4(ACTIVATION, at.even) * at.odd;
-        store_pair(z, quad, line, Pair(even, dh.odd * first));
-    } else {
-        store_pair(z, quad, line, Pair(dh.even * first, dh.odd * phi_first_4(ACTIVATION, at.odd)));
-    }
-}
-
-// dz, dt of the last hidden layer from the seeds.
-fn last_hidden_backward(base: u32, output: Layer, hidden: Layer, line: u32, seed: vec2<f32>) {
-    for (var quad = 0u; quad < quads(output.n_in); quad++) {
-        let w = net[output.weight + quad];
-        through_activation(base + hidden.z, quad, line, Pair(seed.x * w, seed.y * w));
-    }
-}
-
 // dW += dz^T h_in and db += dz over the tile's lines: for the 16 inputs from 16 local.y on of every 64, and the output
 // quads local.x and local.x + 8 of every 16. Lane l of LANES neighbours loads the inputs of line l for all of them.
 fn weight_gradient(base: u32, layer: Layer, local: vec2<u32>) {
@@ -161,7 +87,7 @@ fn weight_gradient(base: u32, layer: Layer, local: vec2<u32>) {
         for (var tile = 0u; tile < out_quads; tile += 16u) {
             //#for h in 0..2
             let quad{h} = tile + local.x + {h}u * 8u;
-            let dz_at{h} = tile_at(base + layer.z, min(quad{h}, out_quads - 1u), 0u);
+            let dz_at{h} = tile_at(base, layer.z, min(quad{h}, out_quads - 1u), 0u);
             var bias{h} = vec4(0.0);
             //#for r in 0..16
             var acc{r}_{h} = vec4(0.0);
@@ -169,14 +95,14 @@ fn weight_gradient(base: u32, layer: Layer, local: vec2<u32>) {
             //#end
             for (var first = 0u; first < TILE_LINES; first += 8u) {
                 //#for q in 0..4
-                let own{q} = scratch[tile_at(base + layer.input, input{q}, first + local.x)];
+                let own{q} = scratch[tile_at(base, layer.input, input{q}, first + local.x)];
                 //#end
                 //#for l in 0..8
                 //#for h in 0..2
                 let dz{l}_{h} = scratch[dz_at{h} + first + {l}u];
                 //#end
                 //#for q in 0..4
-                let x{l}_{q} = shared_input(own{q}, {l}u, tile_at(base + layer.input, input{q}, first + {l}u));
+                let x{l}_{q} = shared_input(own{q}, {l}u, tile_at(base, layer.input, input{q}, first + {l}u));
                 //#end
                 //#end
                 //#for h in 0..2
@@ -228,15 +154,35 @@ fn add_gradient(
     //#end
 }
 
+// Turns dh, dh' of a thread's lines into dz, dt, in place of z, t.
+fn through_activation(base: u32, z: u32, quad: u32, line: u32, dh: Pair) {
+    let at = load_pair(base, z, quad, line);
+    let first = phi_first_4(ACTIVATION, at.even);
+    if TANGENT == 1u {
+        let even = dh.even * first + dh.odd * phi_second_4(ACTIVATION, at.even) * at.odd;
+        store_pair(base, z, quad, line, Pair(even, dh.odd * first));
+    } else {
+        store_pair(base, z, quad, line, Pair(dh.even * first, dh.odd * phi_first_4(ACTIVATION, at.odd)));
+    }
+}
+
+// dz, dt of the last hidden layer from the seeds.
+fn last_hidden_backward(base: u32, output: Layer, hidden: Layer, line: u32, seed: vec2<f32>) {
+    for (var quad = 0u; quad < quads(output.n_in); quad++) {
+        let w = net[output.weight + quad];
+        through_activation(base, hidden.z, quad, line, Pair(seed.x * w, seed.y * w));
+    }
+}
+
 // dh_in = W^T dz on a thread's lines, eight inputs at a time; for hidden inputs straight through the activation below, for
 // the network's input into dcontext.
 fn input_gradient(base: u32, index: u32, lane: u32, line: u32, first_row: u32, n_rows: u32) {
-    let layer = score_layer(index);
+    let layer = layers[index];
     let in_quads = quads(layer.n_in);
     let out_quads = quads(layer.n_out);
     let needed_quads = select(in_quads, quads(params.context_width), index == 0u);
     //#for k in 0..QUADS_1
-    var dz{k} = load_inside(base + layer.z, {k}u, out_quads, line);
+    var dz{k} = load_inside(base, layer.z, {k}u, out_quads, line);
     //#end
     for (var quad = 0u; quad < needed_quads; quad += 2u) {
         let quad1 = min(quad + 1u, in_quads - 1u);
@@ -247,7 +193,7 @@ fn input_gradient(base: u32, index: u32, lane: u32, line: u32, first_row: u32, n
         for (var chunk = 0u; chunk < out_quads; chunk += QUADS_1) {
             //#for w in 0..WIDE
             //#for k in 0..QUADS_1
-            dz{k} = load_inside(base + layer.z, chunk + {k}u, out_quads, line);
+            dz{k} = load_inside(base, layer.z, chunk + {k}u, out_quads, line);
             //#end
             //#end
             let first = 4u * chunk;
@@ -284,7 +230,7 @@ fn input_gradient(base: u32, index: u32, lane: u32, line: u32, first_row: u32, n
 
 fn pass_down(base: u32, index: u32, quad: u32, line: u32, first: u32, n_rows: u32, dh: Pair) {
     if index > 0u {
-        through_activation(base + score_layer(index - 1u).z, quad, line, dh);
+        through_activation(base, layers[index - 1u].z, quad, line, dh);
         return;
     }
     write_dcontext(line / VIRTUAL, quad, first, n_rows, dh.even);
@@ -293,20 +239,9 @@ fn pass_down(base: u32, index: u32, quad: u32, line: u32, first: u32, n_rows: u3
     }
 }
 
-fn write_dcontext(row: u32, quad: u32, first: u32, n_rows: u32, gradient: vec4<f32>) {
-    if row >= n_rows {
-        return;
-    }
-    let at = context_at(rows[first + row].x);
-    //#for j in 0..4
-    if 4u * quad + {j}u < params.context_width {
-        dcontext[at + 4u * quad + {j}u] = gradient[{j}];
-    }
-    //#end
-}
-
 @compute @workgroup_size(8, TILE_LINES / 16u)
 fn score_train(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
+    load_layers();
     let thread = local.y * 8u + local.x;
     let line = 2u * thread;
     let base = group.x * (params.scratch_words / 4u);
@@ -315,20 +250,21 @@ fn score_train(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocatio
     }
     storageBarrier();
     workgroupBarrier();
-    let output = score_layer(params.n_layers - 1u);
+    let output = layers[LAYERS - 1u];
     for (var first = group.x * ROWS_PER_TILE; first < params.n_rows; first += params.n_groups * ROWS_PER_TILE) {
         let n_rows = min(ROWS_PER_TILE, params.n_rows - first);
         write_inputs(base, first, n_rows, line);
-        let f = score_output(base, params.n_layers, local.x, line);
-        let seed = seeds_of(first, n_rows, thread, f);
-        seeds[line] = seed.x;
-        seeds[line + 1u] = seed.y;
-        last_hidden_backward(base, output, score_layer(params.n_layers - 2u), line, seed);
+        let f = score_output(base, local.x, line);
+        let terms = loss_and_seeds(first, n_rows, thread, f);
+        losses[thread] = terms.x;
+        seeds[line] = terms.y;
+        seeds[line + 1u] = terms.z;
+        last_hidden_backward(base, output, layers[LAYERS - 2u], line, terms.yz);
         storageBarrier();
         workgroupBarrier();
         output_gradient(base, output, thread);
-        for (var above = params.n_layers - 1u; above > 0u; above--) {
-            weight_gradient(base, score_layer(above - 1u), local.xy);
+        for (var above = LAYERS - 1u; above > 0u; above--) {
+            weight_gradient(base, layers[above - 1u], local.xy);
             input_gradient(base, above - 1u, local.x, line, first, n_rows);
             storageBarrier();
             workgroupBarrier();

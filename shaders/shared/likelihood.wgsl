@@ -10,7 +10,7 @@ fn context_at(row: u32) -> u32 {
 // Columns 4 quad .. + 4 of the network's input [context, u, log(sigma)/2].
 fn row_quad(row: u32, quad: u32, y: f32, sigma: f32) -> vec4<f32> {
     let first = context_at(row);
-    let n_in = score_layer(0u).n_in;
+    let n_in = layers[0].n_in;
     var value = vec4(0.0);
     //#for j in 0..4
     if 4u * quad + {j}u < params.context_width {

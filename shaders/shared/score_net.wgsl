@@ -6,63 +6,36 @@
 // h = phi(z), h' = phi'(z) t. Without TANGENT both are values. With KEEP every z and h stays in scratch for the backward
 // pass; without, the last hidden layer goes straight into the output.
 //
-// The includer declares: net (weights), tables (layer table), scratch, and constants TANGENT, KEEP, ACTIVATION, QUADS_0 and
-// QUADS_1 (inputs that a thread holds at a time, in vec4s: of the first layer and of later ones) and WIDE (1 where some
-// layer has more inputs than that); TILE_LINES comes with the variant, at most 64. It includes activation and broadcast.
-// Layer table, 8 words a layer: n_in, n_out, weight, bias (offsets in `net`, vec4s), input, z, h (offsets in the
-// workgroup's scratch, vec4s; tile_at gives places in them), unused. The last layer has one output and no z, h.
+// The includer declares: net (weights), tables (layer table), scratch, and constants TANGENT, KEEP, ACTIVATION, LAYERS,
+// QUADS_0 and QUADS_1 (inputs that a thread holds at a time, in vec4s: of the first layer and of later ones) and WIDE (1
+// where some layer has more inputs than that); TILE_LINES comes with the variant, at most 64. It includes activation and
+// broadcast.
 
-const THREADS = TILE_LINES / 2u;
-
-struct Layer {
-    n_in: u32,
-    n_out: u32,
-    weight: u32,
-    bias: u32,
-    input: u32,
-    z: u32,
-    h: u32,
-}
-
-// Values of a thread's two lines.
-struct Pair {
-    even: vec4<f32>,
-    odd: vec4<f32>,
-}
-
-fn score_layer(index: u32) -> Layer {
-    let t = 8u * index;
-    return Layer(tables[t], tables[t + 1u], tables[t + 2u], tables[t + 3u], tables[t + 4u], tables[t + 5u], tables[t + 6u]);
-}
-
-fn quads(n: u32) -> u32 {
-    return (n + 3u) / 4u;
-}
-
-// Zero beyond the last column, so that padding stays zero.
-fn keep_columns(v: vec4<f32>, first: u32, n: u32) -> vec4<f32> {
-    return select(vec4(0.0), v, vec4(first, first + 1u, first + 2u, first + 3u) < vec4(n));
-}
-
+//#include score_layers
 // Where a vec4 of a line is: neighbouring lines lie side by side.
-fn tile_at(values: u32, quad: u32, line: u32) -> u32 {
-    return values + quad * TILE_LINES + line;
+fn tile_at(base: u32, values: u32, quad: u32, line: u32) -> u32 {
+    return base + values + quad * TILE_LINES + line;
 }
 
-fn load_pair(values: u32, quad: u32, line: u32) -> Pair {
-    let at = tile_at(values, quad, line);
+fn load_pair(base: u32, values: u32, quad: u32, line: u32) -> Pair {
+    let at = tile_at(base, values, quad, line);
     return Pair(scratch[at], scratch[at + 1u]);
 }
 
-fn store_pair(values: u32, quad: u32, line: u32, pair: Pair) {
-    let at = tile_at(values, quad, line);
+fn store_pair(base: u32, values: u32, quad: u32, line: u32, pair: Pair) {
+    let at = tile_at(base, values, quad, line);
     scratch[at] = pair.even;
     scratch[at + 1u] = pair.odd;
 }
 
+// Columns 4 quad .. + 4 of the network's input.
+fn set_input(base: u32, quad: u32, line: u32, pair: Pair) {
+    store_pair(base, layers[0].input, quad, line, pair);
+}
+
 // Zero beyond the last quad.
-fn load_inside(values: u32, quad: u32, n_quads: u32, line: u32) -> Pair {
-    let pair = load_pair(values, min(quad, n_quads - 1u), line);
+fn load_inside(base: u32, values: u32, quad: u32, n_quads: u32, line: u32) -> Pair {
+    let pair = load_pair(base, values, min(quad, n_quads - 1u), line);
     let is_inside = vec4(quad < n_quads);
     return Pair(select(vec4(0.0), pair.even, is_inside), select(vec4(0.0), pair.odd, is_inside));
 }
@@ -75,11 +48,6 @@ fn shared_weight(own: vec4<f32>, u: u32, at: u32) -> vec4<f32> {
     return net[at];
 }
 
-fn activate(z: Pair, column: u32, n: u32) -> Pair {
-    let odd = select(phi_4(ACTIVATION, z.odd), phi_first_4(ACTIVATION, z.even) * z.odd, TANGENT == 1u);
-    return Pair(keep_columns(phi_4(ACTIVATION, z.even), column, n), keep_columns(odd, column, n));
-}
-
 //#for s in 0..2
 // z = W h_in + b and h = phi(z) on lines `line` and `line + 1`; with `is_last`, gives what h adds to the output.
 fn hidden_forward_{s}(base: u32, layer: Layer, output: Layer, is_last: bool, lane: u32, line: u32) -> vec2<f32> {
@@ -88,7 +56,7 @@ fn hidden_forward_{s}(base: u32, layer: Layer, output: Layer, is_last: bool, lan
     var f = vec2(0.0);
     for (var chunk = 0u; chunk < in_quads; chunk += QUADS_{s}) {
         //#for k in 0..QUADS_{s}
-        let h{k} = load_inside(base + layer.input, chunk + {k}u, in_quads, line);
+        let h{k} = load_inside(base, layer.input, chunk + {k}u, in_quads, line);
         //#end
         for (var first = 0u; first < layer.n_out; first += 8u) {
             let own_row = layer.weight + min(first + lane, layer.n_out - 1u) * in_quads + chunk;
@@ -126,15 +94,15 @@ fn finish_quad(
     let bias = net[layer.bias + quad];
     var z = Pair(bias + sum.even, select(bias, vec4(0.0), TANGENT == 1u) + sum.odd);
     if WIDE == 1u && !is_first {
-        let before = load_pair(base + layer.z, quad, line);
+        let before = load_pair(base, layer.z, quad, line);
         z = Pair(before.even + sum.even, before.odd + sum.odd);
     }
     if KEEP == 1u || WIDE == 1u {
-        store_pair(base + layer.z, quad, line, z);
+        store_pair(base, layer.z, quad, line, z);
     }
     let h = activate(z, 4u * quad, layer.n_out);
     if KEEP == 1u || !is_last {
-        store_pair(base + layer.h, quad, line, h);
+        store_pair(base, layer.h, quad, line, h);
     }
     if is_last && is_done {
         let w = net[output.weight + quad];
@@ -145,11 +113,14 @@ fn finish_quad(
 
 // The network's output f on lines `line` and `line + 1` (f and its tangent f' with TANGENT), whose inputs this thread wrote.
 // Lanes side by side must call it together.
-fn score_output(base: u32, n_layers: u32, lane: u32, line: u32) -> vec2<f32> {
-    let output = score_layer(n_layers - 1u);
-    var f = hidden_forward_0(base, score_layer(0u), output, n_layers == 2u, lane, line);
-    for (var index = 1u; index + 1u < n_layers; index++) {
-        f += hidden_forward_1(base, score_layer(index), output, index + 2u == n_layers, lane, line);
+fn score_output(base: u32, lane: u32, line: u32) -> vec2<f32> {
+    let output = layers[LAYERS - 1u];
+    var f = hidden_forward_0(base, layers[0], output, LAYERS == 2u, lane, line);
+    for (var index = 1u; index + 2u < LAYERS; index++) {
+        hidden_forward_1(base, layers[index], output, false, lane, line);
+    }
+    if LAYERS > 2u {
+        f = hidden_forward_1(base, layers[LAYERS - 2u], output, true, lane, line);
     }
     let bias = net[output.bias].x;
     return f + vec2(bias, select(bias, 0.0, TANGENT == 1u));

@@ -35,7 +35,7 @@ fn tangent_quad(row: vec4<u32>, quad: u32) -> vec4<f32> {
 
 // The network's input on a thread's two lines, where their rows are among the tile's n_rows from `first` on; else zero.
 fn write_inputs(base: u32, first: u32, n_rows: u32, line: u32) {
-    let layer = score_layer(0u);
+    let layer = layers[0];
     let index = line / VIRTUAL;
     let row = rows[first + min(index, n_rows - 1u)];
     let next_row = rows[first + min(index + 1u, n_rows - 1u)];
@@ -46,7 +46,7 @@ fn write_inputs(base: u32, first: u32, n_rows: u32, line: u32) {
         }
         let even = value_quad(row, quad, layer.n_in);
         let is_row = vec4(index < n_rows);
-        store_pair(base + layer.input, quad, line, Pair(select(vec4(0.0), even, is_row), select(vec4(0.0), odd, is_row)));
+        set_input(base, quad, line, Pair(select(vec4(0.0), even, is_row), select(vec4(0.0), odd, is_row)));
     }
 }
 

@@ -2,8 +2,7 @@
 
 use crate::config::{Activation, Parametrisation};
 use crate::gpu::{Gpu, GpuError, Kernel, Tensor};
-use crate::kernels::{LikelihoodFlow, LikelihoodLevel};
-use crate::nn::ScoreConstants;
+use crate::kernels::{LikelihoodFlow, LikelihoodLevel, ScoreConstants};
 use crate::reference::likelihood::{Level, Reading, chain, flow as flow_twin};
 
 use super::model::{Contexts, MEAN, RandomModel, SD, Shape};
@@ -69,7 +68,6 @@ struct Setup {
     scratch_words: usize,
     tile_iterations: u64,
     score: ScoreConstants,
-    n_layers: u32,
 }
 
 impl Setup {
@@ -87,7 +85,6 @@ impl Setup {
             scratch_words: net.stash_words(),
             tile_iterations: net.forward_iterations(),
             score: net.constants(),
-            n_layers: net.n_layers() as u32,
             density_words: 2 * most_points.next_multiple_of(4),
             shape,
             random,
@@ -133,9 +130,7 @@ impl Setup {
             trial.run(&LikelihoodLevel {
                 activation: self.shape.activation as u32,
                 parametrisation: self.shape.parametrisation as u32,
-                first_quads: self.score.first_quads,
-                hidden_quads: self.score.hidden_quads,
-                wide: self.score.wide,
+                score: self.score,
                 tile_iterations: self.tile_iterations,
                 n_rows: self.used_rows as u32 + 1,
                 used_rows: self.used_rows as u32,
@@ -144,7 +139,6 @@ impl Setup {
                 batch: self.batch as u32,
                 dimensions: self.shape.dimensions() as u32,
                 context_width: self.shape.context as u32,
-                n_layers: self.n_layers,
                 n_net: self.net.words() as u32,
                 n_tables: self.tables.words() as u32,
                 scratch_words: self.scratch_words as u32,
@@ -254,9 +248,7 @@ fn flow(gpu: &Gpu) -> Result<f64, Failure> {
         trial.run(&LikelihoodFlow {
             activation: setup.shape.activation as u32,
             parametrisation: setup.shape.parametrisation as u32,
-            first_quads: setup.score.first_quads,
-            hidden_quads: setup.score.hidden_quads,
-            wide: setup.score.wide,
+            score: setup.score,
             tile_iterations: setup.tile_iterations,
             n_rows: setup.used_rows as u32 + 1,
             used_rows: setup.used_rows as u32,
@@ -265,7 +257,6 @@ fn flow(gpu: &Gpu) -> Result<f64, Failure> {
             batch: setup.batch as u32,
             dimensions: setup.shape.dimensions() as u32,
             context_width: setup.shape.context as u32,
-            n_layers: setup.n_layers,
             n_net: setup.net.words() as u32,
             n_tables: setup.tables.words() as u32,
             scratch_words: setup.scratch_words as u32,

@@ -112,9 +112,11 @@ impl Check {
     /// Runs this check.
     pub fn outcome(&self, gpu: &Gpu) -> Outcome {
         let verdict = (self.run)(gpu);
+        let variants: Vec<String> =
+            gpu.variants(self.kernel).iter().map(|variant| format!("{:?}", variant.needs)).collect();
         Outcome {
             kernel: self.kernel.name,
-            variant: format!("{:?}", gpu.variant(self.kernel).needs),
+            variant: variants.join(" "),
             passed: verdict.is_ok(),
             worst: verdict.as_ref().ok().copied(),
             message: verdict.err().map(|failure| failure.to_string()),

@@ -5,8 +5,8 @@
 
 use crate::config::{Activation, Network, Parametrisation};
 use crate::gpu::{Gpu, GpuError, Kernel, Tensor, pitch};
-use crate::kernels::{SampleLangevin, SampleMultilevel};
-use crate::nn::{ScoreConstants, StepTile};
+use crate::kernels::{SampleLangevin, SampleMultilevel, ScoreConstants};
+use crate::nn::StepTile;
 use crate::reference::sampler::{
     Given, Langevin, MultiLevel, langevin as langevin_twin, multilevel as multilevel_twin, multilevel_given,
 };
@@ -144,7 +144,6 @@ struct Setup {
     stash_words: usize,
     tile_iterations: u64,
     score: ScoreConstants,
-    n_layers: u32,
     /// Where the table of what is known starts, and how many samples in a row share it.
     given: Option<(u32, u32)>,
 }
@@ -170,7 +169,6 @@ impl Setup {
             stash_words: net.stash_words(),
             tile_iterations: net.forward_iterations(),
             score: net.constants(),
-            n_layers: net.n_layers() as u32,
             given: None,
             random,
         })
@@ -347,9 +345,7 @@ fn run_multilevel(
             is_image_net: constants.is_image_net,
             gate: constants.gate,
             residual: constants.residual,
-            first_quads: score.first_quads,
-            hidden_quads: score.hidden_quads,
-            wide: score.wide,
+            score,
             samples: cut.samples as u32,
             tile_iterations: setup.tile_iterations,
             context_iterations: model.context_net.step_iterations(cut.samples.min(n_samples) as u64, &tile),
@@ -361,7 +357,6 @@ fn run_multilevel(
             first_sample: FIRST_SAMPLE,
             seed_low: SEED as u32,
             seed_high: (SEED >> 32) as u32,
-            n_layers: setup.n_layers,
             n_context_layers: model.context_net.n_layers() as u32,
             context_table: setup.context_table,
             sigma_table: setup.sigma_table,
@@ -447,9 +442,7 @@ fn run_langevin(
             is_image_net: constants.is_image_net,
             gate: constants.gate,
             residual: constants.residual,
-            first_quads: score.first_quads,
-            hidden_quads: score.hidden_quads,
-            wide: score.wide,
+            score,
             samples: at_a_time as u32,
             tile_iterations: setup.tile_iterations,
             context_iterations: model.context_net.step_iterations(cut.samples.min(n_samples) as u64, &tile),
@@ -461,7 +454,6 @@ fn run_langevin(
             first_sample: FIRST_SAMPLE,
             seed_low: SEED as u32,
             seed_high: (SEED >> 32) as u32,
-            n_layers: setup.n_layers,
             n_context_layers: model.context_net.n_layers() as u32,
             context_table: setup.context_table,
             sigma_table: setup.sigma_table,

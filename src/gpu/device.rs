@@ -372,13 +372,28 @@ impl Gpu {
 
     // ---- kernels ----------------------------------------------------------------------------------------------
 
-    /// The fastest variant that this adapter can run.
+    /// The fastest variant that this adapter can run whatever the values of the constants.
     pub fn variant(&self, spec: &'static KernelSpec) -> &'static Variant {
+        self.variant_for(spec, &[])
+    }
+
+    /// The variants that this adapter runs, each for some values of the constants.
+    pub fn variants(&self, spec: &'static KernelSpec) -> &'static [Variant] {
+        let always = self.variant(spec);
+        let first = if always.needs == Needs::Baseline { always.needs } else { spec.variants[0].needs };
+        let place = |needs| spec.variants.iter().position(|variant| variant.needs == needs).expect("it is one of them");
+        &spec.variants[place(first)..=place(always.needs)]
+    }
+
+    /// The fastest variant that this adapter can run with these values of the constants.
+    pub fn variant_for(&self, spec: &'static KernelSpec, constants: &[u32]) -> &'static Variant {
         let subgroup = self.summary.subgroup;
-        let shuffles = self.subgroups && self.summary.software && subgroup == [8, 8];
+        let shuffles = self.subgroups && self.summary.software && subgroup == [8, 8] && !self.options.baseline_only;
+        let is_small = spec.constant_names().zip(constants).any(|(name, &value)| name == "NET_QUADS" && value > 0);
         let usable = |variant: &&Variant| match variant.needs {
             Needs::Baseline => true,
-            Needs::CpuSubgroups => shuffles && !self.options.baseline_only,
+            Needs::CpuSubgroups => shuffles,
+            Needs::CpuPrivate => shuffles && is_small,
         };
         spec.variants.iter().find(usable).expect("every kernel has a baseline variant")
     }
@@ -416,8 +431,9 @@ impl Gpu {
         tracing::debug!(kernel = variant.name, needs = ?variant.needs, ?constants, "compiling");
         let refused = |reason: String| GpuError::Kernel { kernel: variant.name.into(), reason };
         let mut source = variant.compose(spec, constants).map_err(refused)?;
-        if let Some(fault) = self.options.fault.filter(|fault| fault.kernel == variant.name) {
-            if !source.contains(fault.from) {
+        if let Some(fault) = self.options.fault.filter(|fault| fault.kernel == spec.name) {
+            let has_it = |other: &Variant| other.compose(spec, constants).is_ok_and(|text| text.contains(fault.from));
+            if !spec.variants.iter().any(has_it) {
                 return Err(refused(format!("the fault to plant, `{}`, does not occur in it", fault.from)));
             }
             source = source.replace(fault.from, fault.to);
@@ -436,7 +452,8 @@ impl Gpu {
         };
         let uniforms = (!spec.params.is_empty()).then(|| entry(0, wgpu::BufferBindingType::Uniform));
         let tensors = spec.bindings.iter().zip(1..).map(|(binding, index)| {
-            entry(index, wgpu::BufferBindingType::Storage { read_only: binding.access == Access::Read })
+            let storage = wgpu::BufferBindingType::Storage { read_only: binding.access == Access::Read };
+            entry(index, if variant.needs.is_uniform(binding) { wgpu::BufferBindingType::Uniform } else { storage })
         });
         let layout = self.device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
             label: Some(variant.name),
@@ -549,7 +566,8 @@ impl Gpu {
 }
 
 const STORAGE: wgpu::BufferUsages =
-    wgpu::BufferUsages::STORAGE.union(wgpu::BufferUsages::COPY_SRC).union(wgpu::BufferUsages::COPY_DST);
+    // Small networks' weights are read as uniforms.
+    wgpu::BufferUsages::STORAGE.union(UNIFORM).union(wgpu::BufferUsages::COPY_SRC);
 const UNIFORM: wgpu::BufferUsages = wgpu::BufferUsages::UNIFORM.union(wgpu::BufferUsages::COPY_DST);
 
 /// WebGPU's defaults, with the sizes of memory raised to what the adapter has, field by field.

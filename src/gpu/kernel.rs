@@ -32,6 +32,16 @@ pub enum Needs {
     Baseline,
     /// A software adapter with subgroups of exactly eight lanes: lanes share what they load by shuffles.
     CpuSubgroups,
+    /// The same, and a network that is small enough: its constant NET_QUADS is not 0. The weights, the tensor `net`, come in a
+    /// uniform buffer, and activations stay in private memory.
+    CpuPrivate,
+}
+
+impl Needs {
+    /// Whether a variant binds a tensor as a uniform buffer.
+    pub(super) fn is_uniform(self, binding: &Binding) -> bool {
+        self == Self::CpuPrivate && binding.name == "net"
+    }
 }
 
 /// One implementation of a kernel: a WGSL file, composed for what the adapter offers.
@@ -57,7 +67,7 @@ impl Variant {
     /// # Errors
     /// What [`compose`](super::compose) refuses.
     pub fn compose(&self, spec: &KernelSpec, constants: &[u32]) -> Result<String, String> {
-        let mut named: Vec<(&str, u32)> = spec.constants.iter().copied().zip(constants.iter().copied()).collect();
+        let mut named: Vec<(&str, u32)> = spec.constant_names().zip(constants.iter().copied()).collect();
         named.push(("TILE_LINES", self.tile[0]));
         named.push(("UNITS", self.tile[1].div_ceil(8)));
         named.push(("GROUP_ROWS", self.workgroup[1]));
@@ -66,8 +76,15 @@ impl Variant {
         let renamed: &[(&str, &str)] = match self.needs {
             Needs::Baseline => &[],
             Needs::CpuSubgroups => &[("broadcast", "broadcast_shuffle")],
+            Needs::CpuPrivate => &[("broadcast", "broadcast_shuffle"), ("score_net", "score_net_private")],
         };
-        super::compose(self.source, &named, renamed)
+        let source = match self.needs {
+            Needs::Baseline | Needs::CpuSubgroups => self.source.to_owned(),
+            Needs::CpuPrivate => self
+                .source
+                .replace("var<storage, read> net: array<vec4<f32>>;", "var<uniform> net: array<vec4<f32>, NET_QUADS>;"),
+        };
+        super::compose(&source, &named, renamed)
     }
 }
 
@@ -87,12 +104,27 @@ pub struct KernelSpec {
     pub name: &'static str,
     /// Fastest first; the last one is the baseline.
     pub variants: &'static [Variant],
-    /// Constants that shape the code: `NAME`s that the composed WGSL starts with. One pipeline for each set of values.
-    pub constants: &'static [&'static str],
+    /// Constants that shape the code, in groups: `NAME`s that the composed WGSL starts with. One pipeline for each set of values.
+    pub constants: &'static [&'static [&'static str]],
     /// Uniforms in order.
     pub params: &'static [(&'static str, Scalar)],
     /// Tensors in order; their bindings are 1, 2, ...
     pub bindings: &'static [Binding],
+}
+
+impl KernelSpec {
+    /// Names of all constants in order.
+    pub fn constant_names(&self) -> impl Iterator<Item = &'static str> {
+        self.constants.iter().copied().flatten().copied()
+    }
+}
+
+/// Constants that kernels have in common.
+pub trait ConstantGroup: Copy {
+    /// Their names in WGSL.
+    const NAMES: &'static [&'static str];
+    /// Their values in the same order.
+    fn values(&self) -> Vec<u32>;
 }
 
 /// A tensor given for a binding.
@@ -155,6 +187,7 @@ macro_rules! kernel {
         pub struct $Name:ident;
         variants { $($file:literal: $needs:ident, workgroup $workgroup:expr, tile $tile:expr;)+ }
         $(constants { $($(#[$cdoc:meta])* $constant:ident as $CONSTANT:literal),* $(,)? })?
+        $(shared $group:ident: $Group:ty;)?
         $(host { $($(#[$hdoc:meta])* $host:ident),* $(,)? })?
         params { $($(#[$pdoc:meta])* $param:ident: $kind:ident),* $(,)? }
         read { $($(#[$idoc:meta])* $input:ident: ($($idim:expr),+)),* $(,)? }
@@ -166,6 +199,7 @@ macro_rules! kernel {
         #[derive(Debug, Clone, Copy)]
         pub struct $Name<'a> {
             $($($(#[$cdoc])* pub $constant: u32,)*)?
+            $(#[doc = "Constants in common with other kernels."] pub $group: $Group,)?
             $($($(#[$hdoc])* pub $host: u64,)*)?
             $($(#[$pdoc])* pub $param: $kind,)*
             $($(#[$idoc])* #[doc = concat!("\nRead, (", stringify!($($idim),+), ").")] pub $input: &'a $crate::gpu::Tensor,)*
@@ -185,7 +219,7 @@ macro_rules! kernel {
                     workgroup: $workgroup,
                     tile: $tile,
                 }),+],
-                constants: &[$($($CONSTANT),*)?],
+                constants: &[&[$($($CONSTANT),*)?], $(<$Group as $crate::gpu::ConstantGroup>::NAMES)?],
                 params: &[$((stringify!($param), <$kind as $crate::gpu::Uniform>::KIND)),*],
                 bindings: &[
                     $($crate::gpu::Binding {
@@ -202,7 +236,9 @@ macro_rules! kernel {
             };
 
             fn constants(&self) -> Vec<u32> {
-                vec![$($(self.$constant),*)?]
+                let own = [$($(self.$constant),*)?];
+                let groups: &[Vec<u32>] = &[$($crate::gpu::ConstantGroup::values(&self.$group))?];
+                own.into_iter().chain(groups.iter().flatten().copied()).collect()
             }
 
             fn words(&self) -> Vec<u32> {

@@ -22,7 +22,7 @@ pub use device::{Fault, Gpu, GpuOptions, PendingRead};
 pub use error::GpuError;
 #[doc(hidden)]
 pub use kernel::Uniform;
-pub use kernel::{Access, Argument, Binding, Kernel, KernelSpec, Needs, Scalar, Variant};
+pub use kernel::{Access, Argument, Binding, ConstantGroup, Kernel, KernelSpec, Needs, Scalar, Variant};
 pub use recorder::{MAX_ITERATIONS, Recorder, Submission};
 pub use source::compose;
 pub use tensor::{Tensor, Word, padded_bytes, pitch};

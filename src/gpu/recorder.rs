@@ -41,7 +41,8 @@ impl<'g> Recorder<'g> {
     /// # Errors
     /// A tensor of another shape than declared, a grid or loop bound over the limits, a kernel that does not compile.
     pub fn run<K: Kernel>(&mut self, kernel: &K) -> Result<(), GpuError> {
-        let variant = self.gpu.variant(K::SPEC);
+        let constants = kernel.constants();
+        let variant = self.gpu.variant_for(K::SPEC, &constants);
         let arguments = kernel.arguments();
         for argument in &arguments {
             if argument.tensor.shape != argument.expected {
@@ -72,7 +73,7 @@ impl<'g> Recorder<'g> {
         self.uniforms.extend_from_slice(bytemuck::cast_slice(&words));
         self.uniforms.resize(self.uniforms.len().next_multiple_of(UNIFORM_ALIGNMENT as usize), 0);
         self.commands.push(Command::Dispatch {
-            pipeline: self.gpu.pipeline(K::SPEC, variant, kernel.constants())?,
+            pipeline: self.gpu.pipeline(K::SPEC, variant, constants)?,
             tensors: arguments.iter().map(|argument| argument.tensor.clone()).collect(),
             uniform_offset,
             uniform_bytes: words.len() as u64 * 4,

@@ -35,14 +35,15 @@ pub fn mismatches(spec: &KernelSpec, variant: &Variant, constants: &[u32]) -> Ve
 }
 
 fn parse(spec: &KernelSpec, variant: &Variant, constants: &[u32]) -> Result<(Module, ModuleInfo), String> {
-    if constants.len() != spec.constants.len() {
-        return Err(format!("{} constants given, {:?} declared", constants.len(), spec.constants));
+    let names: Vec<_> = spec.constant_names().collect();
+    if constants.len() != names.len() {
+        return Err(format!("{} constants given, {names:?} declared", constants.len()));
     }
     let source = variant.compose(spec, constants)?;
     let module = naga::front::wgsl::parse_str(&source).map_err(|error| error.emit_to_string(&source))?;
     let capabilities = match variant.needs {
         Needs::Baseline => Capabilities::empty(),
-        Needs::CpuSubgroups => Capabilities::SUBGROUP,
+        Needs::CpuSubgroups | Needs::CpuPrivate => Capabilities::SUBGROUP,
     };
     let validated = Validator::new(ValidationFlags::all(), capabilities).validate(&module);
     let info = validated.map_err(|error| error.emit_to_string(&source))?;
@@ -119,7 +120,9 @@ fn bindings(module: &Module, spec: &KernelSpec, variant: &Variant, found: &mut V
             Access::ReadWrite => StorageAccess::LOAD | StorageAccess::STORE,
         };
         expect(&format!("name of binding {binding}"), variable.name.as_deref(), Some(declared.name), found);
-        expect(&format!("binding {binding}"), variable.space, AddressSpace::Storage { access }, found);
+        let is_uniform = variant.needs.is_uniform(declared);
+        let space = if is_uniform { AddressSpace::Uniform } else { AddressSpace::Storage { access } };
+        expect(&format!("binding {binding}"), variable.space, space, found);
         let shape = shape_comment(variant.source, binding);
         let of_words = |text: &str| text.split_whitespace().collect::<String>();
         expect(
@@ -165,7 +168,7 @@ fn translations(module: &Module, info: &ModuleInfo, variant: &Variant, found: &m
     }
     let shader_model = match variant.needs {
         Needs::Baseline => hlsl::ShaderModel::V5_1,
-        Needs::CpuSubgroups => hlsl::ShaderModel::V6_0,
+        Needs::CpuSubgroups | Needs::CpuPrivate => hlsl::ShaderModel::V6_0,
     };
     let options = hlsl::Options { shader_model, ..hlsl::Options::default() };
     let pipeline = hlsl::PipelineOptions { entry_point: Some(entry) };

@@ -1,8 +1,9 @@
 //! Composing WGSL: `//#include NAME` and `//#for v in a..b` ... `//#end`.
 //!
 //! Registers cannot be indexed at run time, so register tiles are written once and repeated: between `//#for r in 0..8`
-//! and `//#end` every `{r}` becomes the number, and `{2r}`, `{4r+3}`, `{r/4}`, `{r%4}` what they say. Loops nest; their end
-//! may be a constant (`QUADS_{r}` too), or a part of one (`ROWS/4`). Includes come from `shaders/shared/`.
+//! and `//#end` every `{r}` becomes the number, and `{2r}`, `{4r+3}`, `{r/4}`, `{r%4}` what they say; `{ROWS}` becomes the
+//! value of a constant everywhere. Loops nest; their end may be a constant (`QUADS_{r}` too), or a part of one (`ROWS/4`).
+//! Includes come from `shaders/shared/`.
 
 use std::ops::Range;
 
@@ -20,6 +21,9 @@ const SHARED: &[(&str, &str)] = &[
     ("quotient", include_str!("../../shaders/shared/quotient.wgsl")),
     ("score_net", include_str!("../../shaders/shared/score_net.wgsl")),
     ("parametrisation", include_str!("../../shaders/shared/parametrisation.wgsl")),
+    ("score_loss", include_str!("../../shaders/shared/score_loss.wgsl")),
+    ("score_layers", include_str!("../../shaders/shared/score_layers.wgsl")),
+    ("score_net_private", include_str!("../../shaders/shared/score_net_private.wgsl")),
     ("score_rows", include_str!("../../shaders/shared/score_rows.wgsl")),
     ("image_step", include_str!("../../shaders/shared/image_step.wgsl")),
     ("made_step", include_str!("../../shaders/shared/made_step.wgsl")),
@@ -37,7 +41,8 @@ pub fn compose(source: &str, constants: &[(&str, u32)], renamed: &[(&str, &str)]
     let included = include(source, renamed)?;
     let lines: Vec<&str> = included.lines().collect();
     let mut out: String = constants.iter().map(|(name, value)| format!("const {name} = {value}u;\n")).collect();
-    expand(&lines, constants, &mut Vec::new(), &mut out)?;
+    let mut variables = constants.iter().map(|&(name, value)| (name.to_owned(), value)).collect();
+    expand(&lines, constants, &mut variables, &mut out)?;
     Ok(out)
 }
 

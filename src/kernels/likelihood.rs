@@ -1,11 +1,13 @@
 //! Exact log densities of one dimension given those before it, for all (sample, dimension) rows at once.
 
+use super::ScoreConstants;
 use crate::kernel;
 
 kernel! {
     /// One level of the multi-level chain's density; see `shaders/likelihood_level.wgsl`.
     pub struct LikelihoodLevel;
     variants {
+        "likelihood_level": CpuPrivate, workgroup [8, 4, 1], tile [64, 1];
         "likelihood_level": CpuSubgroups, workgroup [8, 4, 1], tile [64, 1];
         "likelihood_level": Baseline, workgroup [8, 4, 1], tile [64, 1];
     }
@@ -14,13 +16,8 @@ kernel! {
         activation as "ACTIVATION",
         /// [`Parametrisation`](crate::config::Parametrisation) as a number.
         parametrisation as "PARAMETRISATION",
-        /// vec4s of the first layer's inputs that a thread holds at a time.
-        first_quads as "QUADS_0",
-        /// vec4s of a later layer's inputs that a thread holds at a time; even.
-        hidden_quads as "QUADS_1",
-        /// 1 where a layer has more inputs than that.
-        wide as "WIDE",
     }
+    shared score: ScoreConstants;
     host {
         /// Loop iterations that one tile of the score network takes at most.
         tile_iterations,
@@ -40,8 +37,6 @@ kernel! {
         dimensions: u32,
         /// K
         context_width: u32,
-        /// Layers of the score network, the output layer included.
-        n_layers: u32,
         /// Words of its weights.
         n_net: u32,
         /// Words of the layer table.
@@ -93,6 +88,7 @@ kernel! {
     /// The probability-flow reading of a density; see `shaders/likelihood_flow.wgsl`.
     pub struct LikelihoodFlow;
     variants {
+        "likelihood_flow": CpuPrivate, workgroup [8, 1, 1], tile [16, 1];
         "likelihood_flow": CpuSubgroups, workgroup [8, 1, 1], tile [16, 1];
         "likelihood_flow": Baseline, workgroup [8, 4, 1], tile [64, 1];
     }
@@ -101,13 +97,8 @@ kernel! {
         activation as "ACTIVATION",
         /// [`Parametrisation`](crate::config::Parametrisation) as a number.
         parametrisation as "PARAMETRISATION",
-        /// vec4s of the first layer's inputs that a thread holds at a time.
-        first_quads as "QUADS_0",
-        /// vec4s of a later layer's inputs that a thread holds at a time; even.
-        hidden_quads as "QUADS_1",
-        /// 1 where a layer has more inputs than that.
-        wide as "WIDE",
     }
+    shared score: ScoreConstants;
     host {
         /// Loop iterations that one tile of the score network takes at most.
         tile_iterations,
@@ -127,8 +118,6 @@ kernel! {
         dimensions: u32,
         /// K
         context_width: u32,
-        /// Layers of the score network, the output layer included.
-        n_layers: u32,
         /// Words of its weights.
         n_net: u32,
         /// Words of the layer table.

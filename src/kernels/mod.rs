@@ -22,7 +22,7 @@ pub use optimiser::{Adam, CountNonFinite, CountSubmission};
 pub use random::{CorruptContext, PerturbRows, RandomWords};
 pub use reduction::{AddScaled, ColumnSum, CopyColumns, GatherRows, RepackRows, SquareSum, SumPartials};
 pub use sampler::{SampleLangevin, SampleMultilevel};
-pub use score::{ScoreForward, ScoreTrain};
+pub use score::{ScoreConstants, ScoreForward, ScoreTrain};
 
 use crate::gpu::{Kernel, KernelSpec};
 

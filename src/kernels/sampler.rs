@@ -1,11 +1,13 @@
 //! Samplers that keep their state on the GPU and draw many dimensions in one dispatch.
 
+use super::ScoreConstants;
 use crate::kernel;
 
 kernel! {
     /// Multi-level quadrature; see `shaders/sample_multilevel.wgsl`.
     pub struct SampleMultilevel;
     variants {
+        "sample_multilevel": CpuPrivate, workgroup [8, 1, 1], tile [16, 32];
         "sample_multilevel": CpuSubgroups, workgroup [8, 1, 1], tile [16, 32];
         "sample_multilevel": Baseline, workgroup [8, 4, 1], tile [64, 8];
     }
@@ -22,15 +24,10 @@ kernel! {
         residual as "RESIDUAL",
         /// Activation of the first half of gates.
         gate as "GATE",
-        /// vec4s of the first layer's inputs that a thread holds at a time.
-        first_quads as "QUADS_0",
-        /// vec4s of a later layer's inputs that a thread holds at a time; even.
-        hidden_quads as "QUADS_1",
-        /// 1 where a layer has more inputs than that.
-        wide as "WIDE",
         /// Samples that a thread computes a unit of the context network for: 1, 2, 4 or 8.
         samples as "SAMPLES",
     }
+    shared score: ScoreConstants;
     host {
         /// Loop iterations that one tile of the score network takes at most.
         tile_iterations,
@@ -54,8 +51,6 @@ kernel! {
         seed_low: u32,
         /// High half of the seed.
         seed_high: u32,
-        /// Layers of the score network.
-        n_layers: u32,
         /// Layers of the context network.
         n_context_layers: u32,
         /// Where its layer table starts.
@@ -110,6 +105,7 @@ kernel! {
     /// Annealed Langevin dynamics; see `shaders/sample_langevin.wgsl`.
     pub struct SampleLangevin;
     variants {
+        "sample_langevin": CpuPrivate, workgroup [8, 1, 1], tile [16, 32];
         "sample_langevin": CpuSubgroups, workgroup [8, 1, 1], tile [16, 32];
         "sample_langevin": Baseline, workgroup [8, 4, 1], tile [64, 8];
     }
@@ -126,15 +122,10 @@ kernel! {
         residual as "RESIDUAL",
         /// Activation of the first half of gates.
         gate as "GATE",
-        /// vec4s of the first layer's inputs that a thread holds at a time.
-        first_quads as "QUADS_0",
-        /// vec4s of a later layer's inputs that a thread holds at a time; even.
-        hidden_quads as "QUADS_1",
-        /// 1 where a layer has more inputs than that.
-        wide as "WIDE",
         /// Samples that a thread computes a unit of the context network for: 1, 2, 4 or 8.
         samples as "SAMPLES",
     }
+    shared score: ScoreConstants;
     host {
         /// Loop iterations that one tile of the score network takes at most.
         tile_iterations,
@@ -158,8 +149,6 @@ kernel! {
         seed_low: u32,
         /// High half of the seed.
         seed_high: u32,
-        /// Layers of the score network.
-        n_layers: u32,
         /// Layers of the context network.
         n_context_layers: u32,
         /// Where its layer table starts.

@@ -1,11 +1,56 @@
 //! The fused score network: evaluation, and training with its whole backward pass.
 
+use crate::gpu::ConstantGroup;
 use crate::kernel;
+
+/// What is compiled of the score network into the kernels that run it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ScoreConstants {
+    /// Hidden layers.
+    pub hidden: u32,
+    /// vec4s of the first layer's inputs that a thread holds at a time.
+    pub first_quads: u32,
+    /// vec4s of a later layer's inputs that a thread holds at a time; even.
+    pub hidden_quads: u32,
+    /// 1 where a layer has more inputs than that.
+    pub wide: u32,
+    /// vec4s of the weights; 0 where the network is too large for private memory.
+    pub net_quads: u32,
+    /// vec4s of the input, and of the first [`ScoreConstants::MAX_HIDDEN`] hidden layers; those even, 0 where there are fewer.
+    pub widths: [u32; 5],
+}
+
+impl ScoreConstants {
+    /// Hidden layers that private memory is planned for.
+    pub const MAX_HIDDEN: usize = 4;
+}
+
+impl ConstantGroup for ScoreConstants {
+    const NAMES: &'static [&'static str] = &[
+        "LAYERS",
+        "HIDDEN",
+        "QUADS_0",
+        "QUADS_1",
+        "WIDE",
+        "NET_QUADS",
+        "WIDTH_0",
+        "WIDTH_1",
+        "WIDTH_2",
+        "WIDTH_3",
+        "WIDTH_4",
+    ];
+
+    fn values(&self) -> Vec<u32> {
+        let Self { hidden, first_quads, hidden_quads, wide, net_quads, widths } = *self;
+        [hidden + 1, hidden, first_quads, hidden_quads, wide, net_quads].into_iter().chain(widths).collect()
+    }
+}
 
 kernel! {
     /// Scores and slopes of rows; see `shaders/score_forward.wgsl`.
     pub struct ScoreForward;
     variants {
+        "score_forward": CpuPrivate, workgroup [8, 1, 1], tile [16, 1];
         "score_forward": CpuSubgroups, workgroup [8, 4, 1], tile [64, 1];
         "score_forward": Baseline, workgroup [8, 4, 1], tile [64, 1];
     }
@@ -14,13 +59,8 @@ kernel! {
         activation as "ACTIVATION",
         /// [`Parametrisation`](crate::config::Parametrisation) as a number.
         parametrisation as "PARAMETRISATION",
-        /// vec4s of the first layer's inputs that a thread holds at a time.
-        first_quads as "QUADS_0",
-        /// vec4s of a later layer's inputs that a thread holds at a time; even.
-        hidden_quads as "QUADS_1",
-        /// 1 where a layer has more inputs than that.
-        wide as "WIDE",
     }
+    shared score: ScoreConstants;
     host {
         /// Loop iterations that one tile takes at most.
         tile_iterations,
@@ -34,8 +74,6 @@ kernel! {
         dimensions: u32,
         /// K
         context_width: u32,
-        /// Layers of the score network, the output layer included.
-        n_layers: u32,
         /// Words of its weights.
         n_net: u32,
         /// Words of the layer table.
@@ -57,13 +95,15 @@ kernel! {
     }
     write { scratch: (n_groups, scratch_words), result: (n_rows, 4) }
     grid |tile| [n_groups, 1, 1];
-    iterations n_rows.div_ceil(32 * n_groups) * tile_iterations;
+    // Tiles of private memory have eight rows, others more.
+    iterations n_rows.div_ceil(8 * n_groups) * tile_iterations;
 }
 
 kernel! {
     /// Loss, context gradient and weight gradient of rows; see `shaders/score_train.wgsl`.
     pub struct ScoreTrain;
     variants {
+        "score_train_private": CpuPrivate, workgroup [8, 1, 1], tile [16, 1];
         "score_train": CpuSubgroups, workgroup [8, 4, 1], tile [64, 1];
         "score_train": Baseline, workgroup [8, 4, 1], tile [64, 1];
     }
@@ -76,13 +116,8 @@ kernel! {
         objective as "OBJECTIVE",
         /// 1 carries tangents (every objective but dsm), 0 does not.
         tangent as "TANGENT",
-        /// vec4s of the first layer's inputs that a thread holds at a time.
-        first_quads as "QUADS_0",
-        /// vec4s of a later layer's inputs that a thread holds at a time; even.
-        hidden_quads as "QUADS_1",
-        /// 1 where a layer has more inputs than that.
-        wide as "WIDE",
     }
+    shared score: ScoreConstants;
     host {
         /// Loop iterations that one tile takes at most.
         tile_iterations,
@@ -98,8 +133,6 @@ kernel! {
         context_width: u32,
         /// One row stands for this many.
         row_stride: u32,
-        /// Layers of the score network, the output layer included.
-        n_layers: u32,
         /// Words of its weights.
         n_net: u32,
         /// Words of the layer table.
@@ -127,7 +160,7 @@ kernel! {
     }
     write { scratch: (n_groups, scratch_words), dcontext: (batch, dimensions * context_width) }
     grid |tile| [n_groups, 1, 1];
-    // Each of 32 threads clears a vec4 in each iteration. Without tangents a tile has 64 rows and the second term is twice
-    // the truth.
-    iterations scratch_words.div_ceil(128) + n_rows.div_ceil(32 * n_groups) * tile_iterations;
+    // Each of 32 threads, or of eight with private memory, clears a vec4 in each iteration. Tiles have eight rows there, and twice
+    // as many without tangents, where the second term is twice the truth.
+    iterations scratch_words.div_ceil(128).max(n_net.div_ceil(32) + 1) + n_rows.div_ceil(8 * n_groups) * tile_iterations;
 }

@@ -26,5 +26,4 @@ pub use optimiser::Optimiser;
 pub(crate) use optimiser::add_scaled;
 pub use order::Permutation;
 pub use params::{KernelShape, ParamBuffer, ParamTable, Slot, SlotId};
-pub(crate) use score_net::ScoreConstants;
 pub use score_net::{Noise, ScoreNet, ScoreWorkspace};

@@ -2,12 +2,16 @@
 
 use crate::config::{Activation, Config, NoiseConfig, Objective, Parametrisation, ScoreConfig};
 use crate::gpu::{Gpu, GpuError, Recorder, Tensor, pitch};
-use crate::kernels::{PerturbRows, ScoreForward, ScoreTrain, SumPartials};
+use crate::kernels::{PerturbRows, ScoreConstants, ScoreForward, ScoreTrain, SumPartials};
 use crate::nn::memory::{Planned, allocate};
 use crate::nn::{ParamBuffer, ParamTable, SlotId};
 
 /// Lines of a tile in the kernels: values, or values and tangents in turn.
 const TILE_LINES: usize = 64;
+/// Rows of the smallest tile that a variant has.
+const LEAST_ROWS: usize = 8;
+/// vec4s of weights that fit WebGPU's default limit of a uniform buffer, 64 KiB.
+const UNIFORM_QUADS: usize = 4096;
 /// vec4s of a layer's inputs that a thread holds in registers at most.
 const MAX_QUADS: u64 = 16;
 
@@ -23,17 +27,6 @@ pub struct ScoreNet {
     range: std::ops::Range<usize>,
     tables: Tensor,
     stash_words: usize,
-}
-
-/// What is compiled into the kernels, as numbers of their constants.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct ScoreConstants {
-    /// vec4s of the first layer's inputs that a thread holds at a time.
-    pub(crate) first_quads: u32,
-    /// vec4s of a later layer's inputs that a thread holds at a time; even.
-    pub(crate) hidden_quads: u32,
-    /// 1 where a layer has more inputs than that.
-    pub(crate) wide: u32,
 }
 
 #[derive(Debug)]
@@ -152,7 +145,7 @@ impl ScoreNet {
     /// What [`ScoreNet::workspace`] allocates: rows, result, loss and scratch.
     pub fn plan(&self, gpu: &Gpu, batch: usize, dimensions: usize, row_stride: usize) -> [Planned; 4] {
         let n_rows = (batch * dimensions).div_ceil(row_stride);
-        let tiles = n_rows.div_ceil(TILE_LINES / 2);
+        let tiles = n_rows.div_ceil(LEAST_ROWS);
         // Enough workgroups to fill the adapter, and so many that none loops for too long.
         let fill = if gpu.adapter().software { 16 } else { 256 };
         let n_groups = tiles.min(fill).max((tiles as u64 * self.training_iterations()).div_ceil(40_000) as usize);
@@ -179,15 +172,12 @@ impl ScoreNet {
         recorder.run(&ScoreForward {
             activation: self.activation as u32,
             parametrisation: self.parametrisation as u32,
-            first_quads: constants.first_quads,
-            hidden_quads: constants.hidden_quads,
-            wide: constants.wide,
+            score: constants,
             tile_iterations: self.forward_iterations(),
             n_rows: workspace.n_rows(),
             batch: workspace.batch as u32,
             dimensions: workspace.dimensions as u32,
             context_width: self.context as u32,
-            n_layers: self.layers.len() as u32,
             n_net: self.range.len() as u32,
             n_tables: self.tables.words() as u32,
             n_groups: workspace.n_groups(),
@@ -228,16 +218,13 @@ impl ScoreNet {
             parametrisation: self.parametrisation as u32,
             objective: objective as u32,
             tangent: u32::from(objective != Objective::Dsm),
-            first_quads: constants.first_quads,
-            hidden_quads: constants.hidden_quads,
-            wide: constants.wide,
+            score: constants,
             tile_iterations: self.training_iterations(),
             n_rows: workspace.n_rows(),
             batch: workspace.batch as u32,
             dimensions: workspace.dimensions as u32,
             context_width: self.context as u32,
             row_stride: workspace.row_stride as u32,
-            n_layers: self.layers.len() as u32,
             n_net: self.range.len() as u32,
             n_tables: self.tables.words() as u32,
             n_groups: workspace.n_groups(),
@@ -298,11 +285,6 @@ impl ScoreNet {
         weights.range("net", self.range.clone())
     }
 
-    /// Number of layers, the output layer included.
-    pub(crate) fn n_layers(&self) -> usize {
-        self.layers.len()
-    }
-
     /// The layer table, as the samplers append theirs to it.
     pub(crate) fn table_words(&self, table: &ParamTable) -> Vec<u32> {
         layer_table(&self.layers, table, self.range.start).0
@@ -322,26 +304,43 @@ impl ScoreNet {
         let (_, hidden) = self.layers.split_last().expect("there is an output layer");
         let widest = hidden.iter().map(|layer| quads(layer.n_out)).max().expect("there is a hidden layer");
         let first_quads = quads(self.layers[0].n_in);
+        let net_quads = self.range.len().div_ceil(4);
+        let is_wide = first_quads.max(widest) > MAX_QUADS;
+        let is_small = net_quads <= UNIFORM_QUADS && !is_wide && hidden.len() <= ScoreConstants::MAX_HIDDEN;
+        let mut widths = [0; ScoreConstants::MAX_HIDDEN + 1];
+        widths[0] = first_quads as u32;
+        for (width, layer) in widths[1..].iter_mut().zip(hidden) {
+            *width = quads(layer.n_out).next_multiple_of(2) as u32;
+        }
         ScoreConstants {
+            hidden: hidden.len() as u32,
             first_quads: first_quads.min(MAX_QUADS) as u32,
             hidden_quads: widest.next_multiple_of(2).min(MAX_QUADS) as u32,
-            wide: u32::from(first_quads.max(widest) > MAX_QUADS),
+            wide: u32::from(is_wide),
+            net_quads: if is_small { net_quads as u32 } else { 0 },
+            widths,
         }
     }
 
-    /// Loop iterations of one thread for the forward pass of one tile, at most.
+    /// Loop iterations of one thread for the forward pass of one tile, at most: whichever is the most of the forms that the
+    /// network has, where loops run over outputs (score_net.wgsl) or over inputs (score_net_private.wgsl).
     pub(crate) fn forward_iterations(&self) -> u64 {
         let (_, hidden) = self.layers.split_last().expect("there is an output layer");
-        let of_layer = |layer: &Dense| chunks(layer.n_in) * (layer.n_out.div_ceil(8) as u64 + 1) + 1;
-        quads(self.layers[0].n_in) + 1 + hidden.iter().map(of_layer).sum::<u64>()
+        let by_outputs = |layer: &Dense| chunks(layer.n_in) * (layer.n_out.div_ceil(8) as u64 + 1) + 1;
+        let by_inputs = |layer: &Dense| quads(layer.n_in) + 1;
+        let sum = |of_layer: &dyn Fn(&Dense) -> u64| hidden.iter().map(of_layer).sum::<u64>();
+        quads(self.layers[0].n_in) + 1 + sum(&by_outputs).max(sum(&by_inputs))
     }
 
     /// Loop iterations of one thread for a whole training tile, at most.
     pub(crate) fn training_iterations(&self) -> u64 {
         let (output, hidden) = self.layers.split_last().expect("there is an output layer");
+        // With private memory only the input gradient loops, over eight outputs at a time.
         let backward = |layer: &Dense| {
             let weight = layer.n_in.div_ceil(64) * (layer.n_out.div_ceil(64) * (TILE_LINES / 8 + 1) + 1);
-            weight as u64 + layer.n_in.div_ceil(8) as u64 * (chunks(layer.n_out) + 1) + 1
+            weight as u64
+                + (layer.n_in.div_ceil(8) as u64 * (chunks(layer.n_out) + 1) + 1)
+                    .max(layer.n_out.div_ceil(8) as u64 + 1)
         };
         let last = quads(output.n_in) + quads(output.n_in).div_ceil(32) * (TILE_LINES as u64 + 1) + TILE_LINES as u64;
         self.forward_iterations() + last + hidden.iter().map(backward).sum::<u64>() + 3
