@@ -1,6 +1,7 @@
 // Annealed Langevin dynamics, dimension after dimension (Meng et al. 2020; the schedule of Song and Ermon 2019):
 //   y_0 = mean + sqrt(sd^2 + sigma_0^2) z,   y += e/2 sigma_i^2 s(y, sigma_i) + sqrt(e) sigma_i z   T times a level,
 //   x = y + sigma_L^2 s(y, sigma_L)
+// A temperature T gives both noises T times the variance: the law that small steps tend to is p^(1/T).
 //
 // Runs the evaluations first_evaluation .. end_evaluation of the flat sequence (dimension, step); a dimension takes
 // n_levels * T + 1 of them. A workgroup owns group_samples samples, at most 64, two a thread: the lines of
@@ -35,6 +36,10 @@ struct Params {
     mean: f32,
     sd: f32,
     step_size: f32,
+    temperature: f32,
+    snap_low: f32,
+    snap_high: f32,
+    snap_width: f32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -69,9 +74,9 @@ fn chain_at(sample: u32) -> u32 {
 // Step n of a sample's dimension d from y and the drift sigma^2 s; the last one gives x.
 fn move_on(sample: u32, d: u32, n: u32, y: f32, sigma: f32, drift: f32) {
     if n == params.n_levels * params.steps {
-        set_state(sample * params.state_words + d, y + drift);
+        set_state(sample * params.state_words + d, snapped(y + drift));
     } else {
-        let noise = sqrt(params.step_size) * sigma * normal(sample, d, n + 1u);
+        let noise = sqrt(params.step_size * params.temperature) * sigma * normal(sample, d, n + 1u);
         set_state(chain_at(sample), y + 0.5 * params.step_size * drift + noise);
     }
 }
@@ -94,7 +99,7 @@ fn sample_langevin(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invoc
             if params.incremental == 1u {
                 context_advance(d, first, n_samples, thread);
             }
-            let spread = sqrt(params.sd * params.sd + sigma * sigma);
+            let spread = sqrt(params.temperature * (params.sd * params.sd + sigma * sigma));
             if 2u * thread < n_samples {
                 set_state(chain_at(even), params.mean + spread * normal(even, d, 0u));
                 set_state(chain_at(odd), params.mean + spread * normal(odd, d, 0u));

@@ -1,6 +1,8 @@
 // Draws dimensions first_dimension .. end_dimension of every sample from the conditionals of a mixture head, exactly: a
 // component by its weight, then a value by Box and Muller or by the logistic quantile, under noise sigma; with bins, the
-// middle of the bin that it falls into.
+// middle of the bin that it falls into. A temperature T takes every component with its weight to the power 1/T, which
+// makes Gaussians of T times the variance and weights w^(1/T) scale^(1 - 1/T): their mixture to the power 1/T, as far as
+// they do not overlap.
 //
 // A workgroup owns SAMPLES samples. State stays in memory between dispatches, so the draw does not depend on
 // how the dimensions are cut into dispatches.
@@ -31,6 +33,7 @@ struct Params {
     bin_high: f32,
     bin_width: f32,
     sigma: f32,
+    temperature: f32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -53,20 +56,26 @@ fn parameter(at: u32, index: u32) -> f32 {
     return state_word(at + index);
 }
 
+// Log of a component's weight, up to a constant.
+fn log_weight(at: u32, index: u32) -> f32 {
+    let share = 1.0 / params.temperature;
+    return share * parameter(at, index) + (1.0 - share) * log(component(at, index, params.sigma).scale);
+}
+
 // Which component a uniform number means: the first at which the weights add up to more than it.
 fn choose(at: u32, u: f32) -> u32 {
     var top = -3.0e38;
     for (var i = 0u; i < params.n_logits; i++) {
-        top = max(top, parameter(at, i));
+        top = max(top, log_weight(at, i));
     }
     var total = 0.0;
     for (var i = 0u; i < params.n_logits; i++) {
-        total += exp(max(parameter(at, i) - top, -87.0));
+        total += exp(max(log_weight(at, i) - top, -87.0));
     }
     var rest = u * total;
     var chosen = 0u;
     for (; chosen + 1u < params.n_logits; chosen++) {
-        rest -= exp(max(parameter(at, chosen) - top, -87.0));
+        rest -= exp(max(log_weight(at, chosen) - top, -87.0));
         if rest < 0.0 {
             break;
         }
@@ -90,7 +99,7 @@ fn draw(at: u32, sample: u32, d: u32) -> f32 {
         let u = uniform_from(bits.y);
         z = log(u / (1.0 - u));
     }
-    return snapped(c.mean + c.scale * z);
+    return snapped(c.mean + c.scale * sqrt(params.temperature) * z);
 }
 
 @compute @workgroup_size(8, TILE_LINES / ROWS)

@@ -2,7 +2,8 @@
 //
 // Level 0: y from p_sigma0 by inverse CDF on 2 G points of [low - 4 sigma0, high + 4 sigma0], the log density being the
 // integral of the score (trapezoid). Level l: y' from p_sigma_l(y') N(y; y', tau^2), tau^2 = sigma_{l-1}^2 - sigma_l^2,
-// on G points of y +- 3.5 tau. Last: x = y + sigma_L^2 s(y, sigma_L). All points of a level are evaluated together.
+// on G points of y +- 3.5 tau. Last: x = y + sigma_L^2 s(y, sigma_L). All points of a level are evaluated together. A
+// temperature T takes each of these densities to the power 1/T.
 //
 // A workgroup owns SAMPLES samples, at most 8; their points fill the tiles of score_net, and each chain is followed by a
 // thread of its own. What shared/given says of a dimension takes the place of draws. State stays in memory between
@@ -40,6 +41,10 @@ struct Params {
     sd: f32,
     low: f32,
     high: f32,
+    temperature: f32,
+    snap_low: f32,
+    snap_high: f32,
+    snap_width: f32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -65,66 +70,7 @@ var<workgroup> starts: array<f32, SAMPLES>;
 //#include context_step
 //#include sampler
 //#include given
-// points_of[.., p] = s(start + p step, sigma) for p < n_points of each of the samples from `first` on.
-fn evaluate_points(base: u32, first: u32, n_samples: u32, step: f32, n_points: u32, sigma: f32, local: vec2<u32>) {
-    let line = 2u * (local.y * 8u + local.x);
-    let n_lines = n_samples * n_points;
-    // Threads of one row leave together: they share what they load.
-    for (var tile = local.y * 16u; tile < n_lines; tile += TILE_LINES) {
-        let even = min(tile + 2u * local.x, n_lines - 1u);
-        let odd = min(even + 1u, n_lines - 1u);
-        let sample = vec2(even / n_points, odd / n_points);
-        let point = vec2(even % n_points, odd % n_points);
-        let y = vec2(starts[sample.x], starts[sample.y]) + vec2<f32>(point) * step;
-        let s = point_scores(base, first + sample, y, sigma, 0u, local.x, line);
-        points_of[sample.x * MAX_POINTS + point.x] = s.x;
-        points_of[sample.y * MAX_POINTS + point.y] = s.y;
-    }
-}
-
-// Scores on a sample's points to the density exp(integral of the score - (point - centre)^2 inverse_variance / 2), scaled to
-// a maximum of 1. Gives the sum of its trapezoids, of width 1.
-fn integrate(at: u32, start: f32, step: f32, n_points: u32, centre: f32, inverse_variance: f32) -> f32 {
-    var energy = 0.0;
-    var top = -3.0e38;
-    var score = points_of[at];
-    for (var p = 0u; p < n_points; p++) {
-        let left = score;
-        score = points_of[at + p];
-        energy += select(0.0, 0.5 * (left + score) * step, p > 0u);
-        let offset = start + f32(p) * step - centre;
-        let log_density = energy - 0.5 * offset * offset * inverse_variance;
-        points_of[at + p] = log_density;
-        top = max(top, log_density);
-    }
-    var total = 0.0;
-    var density = 0.0;
-    for (var p = 0u; p < n_points; p++) {
-        let left = density;
-        density = exp(max(points_of[at + p] - top, -87.0));
-        points_of[at + p] = density;
-        total += select(0.0, 0.5 * (left + density), p > 0u);
-    }
-    return total;
-}
-
-// Where the distribution function of the piecewise linear density, whose trapezoids sum up to `total`, is u.
-fn invert(at: u32, start: f32, step: f32, n_points: u32, total: f32, u: f32) -> f32 {
-    var rest = u * total;
-    var cell = 0u;
-    for (; cell + 2u < n_points; cell++) {
-        let mass = 0.5 * (points_of[at + cell] + points_of[at + cell + 1u]);
-        if rest < mass {
-            break;
-        }
-        rest -= mass;
-    }
-    let left = points_of[at + cell];
-    let root = sqrt(max(left * left + 2.0 * (points_of[at + cell + 1u] - left) * rest, 0.0));
-    let t = clamp(2.0 * rest / max(left + root, 1e-30), 0.0, 1.0);
-    return start + (f32(cell) + t) * step;
-}
-
+//#include grid
 // Whether no sample needs the scores of a level, the one after the last being the step to x.
 fn is_idle(first: u32, n_samples: u32, d: u32, level: u32) -> bool {
     for (var s = 0u; s < n_samples; s++) {
@@ -147,6 +93,8 @@ fn sample_multilevel(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_inv
     let at = (own - first) * MAX_POINTS;
     let base = group.x * (params.scratch_words / 4u);
     let seed = vec2(params.seed_low, params.seed_high);
+    // What a temperature above 1 spreads must not be cut off.
+    let widening = sqrt(max(params.temperature, 1.0));
     for (var d = params.first_dimension; d < params.end_dimension; d++) {
         if params.incremental == 1u {
             context_advance(d, first, n_samples, thread);
@@ -159,8 +107,8 @@ fn sample_multilevel(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_inv
             let sigma = level_sigma(min(level, params.n_levels - 1u));
             let above = level_sigma(max(level, 1u) - 1u);
             var n_points = 2u * params.points;
-            var start = params.low - 4.0 * sigma;
-            var span = params.high - params.low + 8.0 * sigma;
+            var start = params.low - 4.0 * widening * sigma;
+            var span = params.high - params.low + 8.0 * widening * sigma;
             var inverse_variance = 0.0;
             if level == params.n_levels {
                 n_points = 1u;
@@ -169,7 +117,7 @@ fn sample_multilevel(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_inv
             } else if level > 0u {
                 let variance = above * above - sigma * sigma;
                 n_points = params.points;
-                span = 7.0 * sqrt(variance);
+                span = 7.0 * widening * sqrt(variance);
                 start = y - 0.5 * span;
                 inverse_variance = 1.0 / variance;
             }
@@ -179,12 +127,13 @@ fn sample_multilevel(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_inv
             }
             workgroupBarrier();
             let n_busy = select(n_samples, 0u, is_idle(first, n_samples, d, level));
-            evaluate_points(base, first, n_busy, step, n_points, sigma, local.xy);
+            evaluate_points(base, first, n_busy, step, n_points, sigma, 0u, local.xy);
             workgroupBarrier();
             if thread < n_samples {
                 let is_given = is_given_at(given, level);
                 if level == params.n_levels {
-                    set_state(own * params.state_words + d, select(y + sigma * sigma * points_of[at], known, is_given));
+                    let x = snapped(y + sigma * sigma * points_of[at]);
+                    set_state(own * params.state_words + d, select(x, known, is_given));
                 } else {
                     let total = integrate(at, start, step, n_points, y, inverse_variance);
                     let bits = random_bits(seed, STREAM_MULTILEVEL, params.first_sample + own, d, level);

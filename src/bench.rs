@@ -285,16 +285,9 @@ pub fn sampling(
     })?;
     let evaluations = request.sampler.evaluations() * shape.dimensions() as u64;
     let flop = 2 * case.count as u64 * (context_multiply_adds + evaluations * trained.model.head.multiply_adds());
-    let name = match (&case.sampler, case.full_passes) {
-        (Sampler::MultiLevel { .. }, false) => "sample-mlq",
-        (Sampler::MultiLevel { .. }, true) => "sample-mlq, full passes",
-        (Sampler::Langevin { .. }, false) => "sample-langevin",
-        (Sampler::Langevin { .. }, true) => "sample-langevin, full passes",
-        (Sampler::Direct { .. }, false) => "sample-direct",
-        (Sampler::Direct { .. }, true) => "sample-direct, full passes",
-    };
+    let name = format!("sample-{}{}", case.sampler.name(), if case.full_passes { ", full passes" } else { "" });
     let sizes = format!("{shape} batch {} {} evaluations", case.count, request.sampler.evaluations());
-    Ok(Record::new(name, sizes, seconds, flop, Some(case.count)))
+    Ok(Record::new(&name, sizes, seconds, flop, Some(case.count)))
 }
 
 impl Protocol {

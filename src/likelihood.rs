@@ -148,7 +148,7 @@ impl Chain {
 pub fn levels_down_to(trained: &Trained, sigma: f32) -> Vec<f32> {
     let above = match Sampler::multilevel_default(&trained.config.noise, trained.config.train.objective) {
         Sampler::MultiLevel { sigmas, .. } => sigmas,
-        Sampler::Langevin { .. } | Sampler::Direct { .. } => Vec::new(),
+        _ => Vec::new(),
     };
     above.into_iter().filter(|&level| level > 1.25 * sigma).chain([sigma]).collect()
 }

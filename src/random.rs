@@ -31,6 +31,10 @@ pub mod stream {
     pub const GIVEN: u32 = 9;
     /// Which particles go on.
     pub const RESAMPLING: u32 = 10;
+    /// Start and steps of the probability-flow and ancestral samplers.
+    pub const FLOW: u32 = 11;
+    /// Start, proposals and decisions of the Metropolis-adjusted Langevin sampler.
+    pub const MALA: u32 = 12;
     /// Draws from the conditionals of mixture heads.
     pub const MIXTURE: u32 = 16;
 }

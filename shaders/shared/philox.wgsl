@@ -8,6 +8,8 @@ const STREAM_LANGEVIN = 4u;
 const STREAM_MULTILEVEL = 5u;
 const STREAM_DROPOUT = 8u;
 const STREAM_GIVEN = 9u;
+const STREAM_FLOW = 11u;
+const STREAM_MALA = 12u;
 const STREAM_MIXTURE = 16u;
 
 // High and low word of a * b.

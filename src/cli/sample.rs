@@ -13,7 +13,7 @@ use crate::data::{self, SampleShape};
 use crate::error::{Error, Result};
 use crate::files::check_writable;
 use crate::picture::{self, Picture};
-use crate::sample::{SampleRequest, Sampler, sample};
+use crate::sample::{SampleRequest, Sampler, geometric, sample};
 use crate::trained::Trained;
 
 /// Draw samples from a model into a picture or an array
@@ -26,7 +26,8 @@ use crate::trained::Trained;
     "  arcsm sample --checkpoint runs/digits/checkpoints/best.safetensors --count 100 --out digits.png\n  \
        arcsm sample --checkpoint C --count 10000 --npy samples.npy --seed 7\n  \
        arcsm sample --checkpoint C --out a.png --levels 0.5,0.08 --points 48\n  \
-       arcsm sample --checkpoint C --out b.png --sampler langevin --steps 100 --step-size 0.2"
+       arcsm sample --checkpoint C --out b.png --sampler langevin --steps 100 --step-size 0.2\n  \
+       arcsm sample --checkpoint C --out c.png --sampler ode --steps 24 --temperature 0.8 --snap 256"
 ))]
 pub(super) struct Sample {
     /// Checkpoint of the model
@@ -58,15 +59,27 @@ struct Method {
     /// Falling noise levels [default: from the model's noise range]; direct: the noise level of what is drawn [default: 0]
     #[arg(long, value_name = "A,B,C", value_delimiter = ',')]
     levels: Option<Vec<f32>>,
-    /// mlq: grid points a level (the first has twice as many)
+    /// mlq: grid points a level (the first has twice as many); ode, ancestral: half of the points of the first level
     #[arg(long, value_name = "G")]
     points: Option<u32>,
-    /// langevin: steps a level
-    #[arg(long, value_name = "T")]
+    /// langevin, mala: steps a level; ode, ancestral: steps from the highest level to the lowest, in place of --levels
+    #[arg(long, value_name = "T", value_parser = clap::value_parser!(u32).range(1..))]
     steps: Option<u32>,
-    /// langevin: step size in units of sigma^2
+    /// langevin, mala: step size in units of sigma^2
     #[arg(long, value_name = "E")]
     step_size: Option<f32>,
+    /// Below 1 sharpens, above 1 blurs: conditionals that are Gaussian get T times the variance
+    ///
+    /// mlq: the density on every level's grid to the power 1/T. mala: the law of every level to the power 1/T; langevin: the
+    /// same, as far as its steps are small (noise of T times the variance). ode: the density of the first level to the power
+    /// 1/T; ancestral: that, and noise of T times the variance. direct: every Gaussian component with its weight to the power
+    /// 1/T, exact as far as components do not overlap; refused for logistics.
+    #[arg(long, value_name = "T", default_value_t = 1.0)]
+    temperature: f32,
+    /// Snap every value to the nearest of N equidistant levels of the data's range (256 for 8-bit images, 17 for digits)
+    /// before the next one is drawn given it
+    #[arg(long, value_name = "N")]
+    snap: Option<u32>,
     /// Compute contexts by D whole passes instead of each unit once: slow, for comparison
     #[arg(long)]
     full_passes: bool,
@@ -79,8 +92,14 @@ struct Method {
 enum Kind {
     /// Multi-level quadrature
     Mlq,
-    /// Annealed Langevin dynamics, the paper's
+    /// Annealed Langevin dynamics, the paper's: biased by its step size
     Langevin,
+    /// Annealed Langevin dynamics with a Metropolis decision a step: without that bias
+    Mala,
+    /// The probability-flow ODE, by Heun steps
+    Ode,
+    /// Draws from the posterior of each lower level at the denoised mean
+    Ancestral,
     /// Exact draws, for heads in closed form
     Direct,
 }
@@ -101,40 +120,51 @@ impl Task for Sample {
         let request = SampleRequest {
             sampler,
             full_passes: self.method.full_passes,
+            temperature: self.method.temperature,
+            snap: self.method.snap,
             batch: self.method.batch as usize,
             ..SampleRequest::new(&trained, self.count as usize, self.seed)
         };
+        request.check(&trained)?;
         let mut progress = session.console.progress();
         let drawn = sample(&gpu, &trained, &request, &mut |share| {
             progress.show((100.0 * share) as u64, 100, || "percent".into());
         });
         progress.finish();
         let drawn = drawn?;
-        self.write(&trained, &request.sampler, &drawn.values)?;
+        self.write(&trained, &describe(&request), &drawn.values)?;
 
         let once = trained.model.context_net.multiply_adds();
         let (incremental, full) = (2 * once, 2 * once * trained.model.dimensions() as u64);
         let used = 2 * drawn.context_multiply_adds;
         let paths: Vec<String> =
             [&self.out, &self.npy].into_iter().flatten().map(|p| p.display().to_string()).collect();
-        let text = format!(
-            "{} samples in {} ({:.1} a minute), {} score evaluations a value: {}\n\
+        let cost = request.sampler.cost();
+        let mut text = format!(
+            "{} samples in {} ({:.1} a minute), {} score evaluations a value in {} rounds: {}\n\
              context FLOPs a sample: {incremental} each unit once, {full} by full passes; used {used}",
             self.count,
             duration(drawn.seconds),
             60.0 * f64::from(self.count) / drawn.seconds,
-            drawn.score_evaluations,
+            cost.evaluations,
+            cost.rounds,
             paths.join(", "),
         );
+        if !drawn.acceptance.is_empty() {
+            let rates = drawn.acceptance.iter().map(|level| format!("{:.3} at {:.3}", level.rate, level.sigma));
+            text += &format!("\naccepted proposals by noise level: {}", rates.collect::<Vec<_>>().join(", "));
+        }
         let object = json!({
             "files": paths,
             "count": self.count,
             "seed": self.seed,
-            "sampler": describe(&request.sampler),
+            "sampler": describe(&request),
             "checkpoint": self.checkpoint,
             "fingerprint": trained.fingerprint,
             "seconds": drawn.seconds,
-            "score_evaluations_per_value": drawn.score_evaluations,
+            "score_evaluations_per_value": cost.evaluations,
+            "rounds_per_value": cost.rounds,
+            "acceptance": drawn.acceptance,
             "context_flops_per_sample": { "incremental": incremental, "full_passes": full, "used": used },
             "adapter": gpu.adapter(),
         });
@@ -143,7 +173,7 @@ impl Task for Sample {
 }
 
 impl Sample {
-    fn write(&self, trained: &Trained, sampler: &Sampler, values: &[f32]) -> Result<()> {
+    fn write(&self, trained: &Trained, sampler: &str, values: &[f32]) -> Result<()> {
         if let Some(path) = &self.npy {
             let mut shape = vec![self.count as usize];
             shape.extend(axes(trained.shape));
@@ -154,7 +184,7 @@ impl Sample {
                 ("Software", format!("arcsm {}", super::VERSION)),
                 ("arcsm:command", command_line()),
                 ("arcsm:seed", self.seed.to_string()),
-                ("arcsm:sampler", describe(sampler)),
+                ("arcsm:sampler", sampler.into()),
                 ("arcsm:checkpoint", trained.fingerprint.clone()),
                 ("arcsm:step", trained.step.to_string()),
             ];
@@ -175,15 +205,24 @@ impl Sample {
 }
 
 impl Method {
-    /// A flag of the other sampler would be ignored silently.
+    /// A flag of another sampler would be ignored silently.
     fn refuse_unused(&self) -> Result<()> {
-        let unused = match self.sampler {
-            Some(Kind::Langevin | Kind::Direct) if self.points.is_some() => "--points",
-            None | Some(Kind::Mlq | Kind::Direct) if self.steps.is_some() => "--steps",
-            None | Some(Kind::Mlq | Kind::Direct) if self.step_size.is_some() => "--step-size",
-            _ => return Ok(()),
+        let kind = self.sampler.unwrap_or(Kind::Mlq);
+        let has_grid = matches!(kind, Kind::Mlq | Kind::Ode | Kind::Ancestral);
+        let is_chain = matches!(kind, Kind::Langevin | Kind::Mala);
+        let is_ladder = matches!(kind, Kind::Ode | Kind::Ancestral);
+        let unused = if self.points.is_some() && !has_grid {
+            "--points"
+        } else if self.steps.is_some() && !is_chain && !is_ladder {
+            "--steps"
+        } else if self.step_size.is_some() && !is_chain {
+            "--step-size"
+        } else if self.steps.is_some() && self.levels.is_some() && is_ladder {
+            return Err(Error::input("--steps", "and --levels say two things of one ladder", "Give one of them"));
+        } else {
+            return Ok(());
         };
-        let remedy = "Leave it out, or choose --sampler mlq|langevin";
+        let remedy = "Leave it out, or choose the --sampler that its help names";
         Err(Error::input(unused, "belongs to another sampler", remedy))
     }
 
@@ -199,10 +238,14 @@ impl Method {
     }
 
     fn sampler(&self, config: &Config) -> Result<Sampler> {
+        let noise = &config.noise;
         let mut sampler = match self.sampler {
             None => Sampler::default_of(config),
-            Some(Kind::Mlq) => Sampler::multilevel_default(&config.noise, config.train.objective),
-            Some(Kind::Langevin) => Sampler::langevin_default(&config.noise),
+            Some(Kind::Mlq) => Sampler::multilevel_default(noise, config.train.objective),
+            Some(Kind::Langevin) => Sampler::langevin_default(noise),
+            Some(Kind::Mala) => Sampler::mala_default(noise),
+            Some(Kind::Ode) => Sampler::ode_default(noise),
+            Some(Kind::Ancestral) => Sampler::ancestral_default(noise),
             Some(Kind::Direct) => Sampler::Direct { sigma: 0.0 },
         };
         match &mut sampler {
@@ -210,7 +253,14 @@ impl Method {
                 *sigmas = self.levels.clone().unwrap_or_else(|| std::mem::take(sigmas));
                 *points = self.points.unwrap_or(*points);
             }
-            Sampler::Langevin { sigmas, steps, step_size } => {
+            Sampler::Ode { sigmas, points } | Sampler::Ancestral { sigmas, points } => {
+                if let Some(steps) = self.steps {
+                    *sigmas = geometric(noise.sigma_max, noise.sigma_min, steps as usize + 1);
+                }
+                *sigmas = self.levels.clone().unwrap_or_else(|| std::mem::take(sigmas));
+                *points = self.points.unwrap_or(*points);
+            }
+            Sampler::Langevin { sigmas, steps, step_size } | Sampler::Mala { sigmas, steps, step_size } => {
                 *sigmas = self.levels.clone().unwrap_or_else(|| std::mem::take(sigmas));
                 *steps = self.steps.unwrap_or(*steps);
                 *step_size = self.step_size.unwrap_or(*step_size);
@@ -225,13 +275,13 @@ impl Method {
 }
 
 /// The sampler as flags that give it again.
-fn describe(sampler: &Sampler) -> String {
-    let list = |sigmas: &[f32]| sigmas.iter().map(f32::to_string).collect::<Vec<_>>().join(",");
-    match sampler {
-        Sampler::MultiLevel { sigmas, points } => format!("mlq --levels {} --points {points}", list(sigmas)),
-        Sampler::Langevin { sigmas, steps, step_size } => {
-            format!("langevin --levels {} --steps {steps} --step-size {step_size}", list(sigmas))
-        }
-        Sampler::Direct { sigma } => format!("direct --levels {sigma}"),
+fn describe(request: &SampleRequest) -> String {
+    let mut flags = request.sampler.flags();
+    if request.temperature != 1.0 {
+        flags += &format!(" --temperature {}", request.temperature);
     }
+    if let Some(count) = request.snap {
+        flags += &format!(" --snap {count}");
+    }
+    flags
 }

@@ -47,7 +47,8 @@ pub(super) const SAMPLE: Check = Check {
         fault("sample_mixture", "u / (1.0 - u)", "u"),
         fault("sample_mixture", "params.first_sample + sample, d, 0u", "sample, d, 0u"),
         fault("sample_mixture", "params.incremental == 1u", "true"),
-        fault("sample_mixture", "c.mean + c.scale * z", "c.mean + z"),
+        fault("sample_mixture", "c.mean + c.scale * sqrt", "c.mean + sqrt"),
+        fault("sample_mixture", "(1.0 - share) * log", "0.0 * log"),
         fault("sample_mixture", "round((clamp(x", "floor((clamp(x"),
         fault("sample_mixture", "index > 0u && n_in == n_out", "n_in == n_out"),
         fault("sample_mixture", "(group + mask - 1u) * n_in", "(group + 1u) * n_in"),
@@ -349,14 +350,14 @@ fn sample(gpu: &Gpu) -> Result<f64, Failure> {
     let mut trial = Trial::new(gpu);
     // The first has more samples than a workgroup owns.
     let cases = [
-        (SHAPES[0], head(Gaussian, 3, true, None), 0.5, 19),
-        (SHAPES[0], head(Logistic, 3, true, None), 0.0, 16),
-        (SHAPES[0], head(Logistic, 3, true, Some(5)), 0.0, 5),
-        (SHAPES[1], head(Logistic, 3, true, None), 0.25, 3),
-        (SHAPES[2], head(Gaussian, 1, false, None), 0.0, 2),
+        (SHAPES[0], head(Gaussian, 3, true, None), 0.5, 0.25, 19),
+        (SHAPES[0], head(Logistic, 3, true, None), 0.0, 1.0, 16),
+        (SHAPES[0], head(Logistic, 3, true, Some(5)), 0.0, 1.0, 5),
+        (SHAPES[1], head(Logistic, 3, true, None), 0.25, 1.0, 3),
+        (SHAPES[2], head(Gaussian, 1, false, None), 0.0, 1.0, 2),
     ];
-    for (shape, head, sigma, n_samples) in cases {
-        let setup = Setup::new(&mut trial, &shape, head, sigma)?;
+    for (shape, head, sigma, temperature, n_samples) in cases {
+        let setup = Setup { temperature, ..Setup::new(&mut trial, &shape, head, sigma)? };
         let end = shape.dimensions();
         let (whole, cut) = (setup.state(gpu, n_samples)?, setup.state(gpu, n_samples)?);
         setup.run(&trial, &shape, true, &whole, &[0, end.div_ceil(2), end])?;
@@ -374,6 +375,7 @@ struct Setup {
     head: MixtureHead,
     twin: Mixture,
     sigma: f32,
+    temperature: f32,
     context_net: Tensor,
     tables: Tensor,
     context_table: u32,
@@ -397,6 +399,7 @@ impl Setup {
             twin: twin(&head),
             head,
             sigma,
+            temperature: 1.0,
             random,
         })
     }
@@ -455,6 +458,7 @@ impl Setup {
                 bin_high,
                 bin_width,
                 sigma: self.sigma,
+                temperature: self.temperature,
                 context_net: &self.context_net,
                 tables: &self.tables,
                 state,
@@ -465,7 +469,7 @@ impl Setup {
 
     fn draw(&self, context: &[f64], sample: usize, d: usize) -> f64 {
         let bits = Mixture::bits(SEED, FIRST_SAMPLE + sample as u32, d as u32);
-        self.twin.draw(context, f64::from(self.sigma), bits)
+        self.twin.draw(context, f64::from(self.sigma), f64::from(self.temperature), bits)
     }
 
     /// Holds every drawn dimension against the twin's draw, given the dimensions before it as the adapter drew them.

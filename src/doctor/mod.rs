@@ -93,6 +93,8 @@ pub const CHECKS: &[Check] = &[
     optimiser::COUNT_SUBMISSION,
     sampler::MULTILEVEL,
     sampler::LANGEVIN,
+    sampler::ODE,
+    sampler::MALA,
     mixture::SAMPLE,
     likelihood::LEVEL,
     likelihood::FLOW,

@@ -5,10 +5,11 @@
 
 use crate::config::{Activation, Network, Parametrisation};
 use crate::gpu::{Gpu, GpuError, Kernel, Tensor, pitch};
-use crate::kernels::{SampleLangevin, SampleMultilevel, ScoreConstants};
+use crate::kernels::{SampleLangevin, SampleMala, SampleMultilevel, SampleOde, ScoreConstants};
 use crate::nn::StepTile;
 use crate::reference::sampler::{
-    Given, Langevin, MultiLevel, langevin as langevin_twin, multilevel as multilevel_twin, multilevel_given,
+    DataLevels, Flow, Given, Langevin, MultiLevel, flow as flow_twin, langevin as langevin_twin, mala as mala_twin,
+    multilevel as multilevel_twin, multilevel_given,
 };
 
 use super::model::{Contexts, MEAN, RandomModel, SD, Shape};
@@ -25,6 +26,8 @@ pub(super) const MULTILEVEL: Check = Check {
         fault("sample_multilevel", "y + sigma * sigma * points_of[at]", "y"),
         fault("sample_multilevel", "params.incremental == 1u", "true"),
         fault("sample_multilevel", "cell + 2u < n_points", "cell + 66u < n_points"),
+        fault("sample_multilevel", "inverse_variance) / params.temperature", "inverse_variance)"),
+        fault("sample_multilevel", "round(inside", "floor(inside"),
         fault("sample_multilevel", "starts[sample.y]", "starts[sample.x]"),
         fault("sample_multilevel", "context = (sample * params.state_words", "context = (0u"),
         // Of what is known.
@@ -53,7 +56,9 @@ pub(super) const LANGEVIN: Check = Check {
     run: langevin,
     faults: &[
         fault("sample_langevin", "min(n / params.steps, params.n_levels - 1u)", "n / (params.steps + 1u)"),
-        fault("sample_langevin", "sqrt(params.step_size) * sigma", "params.step_size * sigma"),
+        fault("sample_langevin", "sqrt(params.step_size * params.temperature)", "sqrt(params.step_size)"),
+        fault("sample_langevin", "sqrt(params.temperature * (", "sqrt(("),
+        fault("sample_langevin", "snapped(y + drift)", "y + drift"),
         fault("sample_langevin", "params.first_sample + sample, d, n", "sample, d, n"),
         // Of the image networks.
         fault("sample_langevin", "min(j + ahead + 1u", "min(j + 1u"),
@@ -65,11 +70,47 @@ pub(super) const LANGEVIN: Check = Check {
     ],
 };
 
+pub(super) const ODE: Check = Check {
+    kernel: SampleOde::SPEC,
+    run: ode,
+    faults: &[
+        fault("sample_ode", "drift + lower * s", "drift + sigma * s"),
+        fault("sample_ode", "lower / sigma * sqrt", "sqrt"),
+        fault("sample_ode", "bits_of(sample, d, level + 1u)", "bits_of(sample, d, level)"),
+        fault("sample_ode", "params.temperature * (sigma", "(sigma"),
+        fault("sample_ode", "params.first_sample + sample, d, n", "sample, d, n"),
+        fault("sample_ode", "inverse_variance) / params.temperature", "inverse_variance)"),
+        fault("sample_ode", "snapped(y + here * here * s)", "y + here * here * s"),
+        fault("sample_ode", "params.incremental == 1u", "true"),
+        fault("sample_ode", "0u, n == 0u);", "0u, false);"),
+    ],
+};
+
+pub(super) const MALA: Check = Check {
+    kernel: SampleMala::SPEC,
+    run: mala,
+    faults: &[
+        fault("sample_mala", "log(random.y) < gain", "true"),
+        fault("sample_mala", "- back * back", ""),
+        fault("sample_mala", "0.1 * (s + ", "0.2 * ("),
+        fault("sample_mala", "49.0 / 90.0 * (", "1.0 * ("),
+        fault("sample_mala", "line) / params.temperature", "line)"),
+        fault("sample_mala", "params.first_sample + sample, d, n", "sample, d, n"),
+        fault("sample_mala", "set_state(at + 1u, x.y)", "set_state(at + 1u, s)"),
+        fault("sample_mala", "+ level]++", "]++"),
+        fault("sample_mala", "snapped(x.x + sigma", "(x.x + sigma"),
+    ],
+};
+
 const SEED: u64 = 0x0fed_cba9_8765_4321;
 const FIRST_SAMPLE: u32 = 11;
 /// Exact in f32, descending.
 const SIGMAS: [f64; 3] = [1.0, 0.375, 0.125];
 const RANGE: [f32; 2] = [-0.75, 1.25];
+/// Of the levels that one case of each sampler snaps to.
+const SNAP_WIDTH: f32 = 0.25;
+/// Share of the draws that may be too near to a rounding or a decision to be compared.
+const UNDECIDED: f64 = 0.2;
 
 const SHAPES: [Shape; 4] = [
     Shape {
@@ -120,8 +161,8 @@ const SHAPES: [Shape; 4] = [
     },
 ];
 
-/// A twin's draw from (score, sample, dimension).
-type Draw<'a> = dyn Fn(&dyn Fn(f64, f64) -> f64, u32, u32) -> f64 + 'a;
+/// A twin's draw from (score, sample, dimension); none where rounding decides which way it goes.
+type Draw<'a> = dyn Fn(&dyn Fn(f64, f64) -> f64, u32, u32) -> Option<f64> + 'a;
 
 /// How work is cut: into workgroups of so many samples, and into dispatches that end at each of `ends`, starting at the first.
 #[derive(Debug, Clone, Copy)]
@@ -146,6 +187,63 @@ struct Setup {
     score: ScoreConstants,
     /// Where the table of what is known starts, and how many samples in a row share it.
     given: Option<(u32, u32)>,
+    temperature: f32,
+    /// Distance of the levels that values are snapped to; 0 for none.
+    snap_width: f32,
+}
+
+/// A dispatch of a sampler: what all of them have, and its own fields.
+macro_rules! score_sampler {
+    ($trial:expr, $setup:expr, $shape:expr, $incremental:expr, $state:expr, $scratch:expr, $group:expr,
+     $kernel:ident { $($field:ident $(: $value:expr)?),* $(,)? }) => {{
+        let (setup, shape, state, scratch): (&Setup, &Shape, &Tensor, &Tensor) = ($setup, $shape, $state, $scratch);
+        let model = &setup.random.model;
+        let constants = model.context_net.step_constants();
+        let (group, n_samples): ([usize; 2], usize) = ($group, state.shape()[0]);
+        let tile = StepTile::new($trial.gpu.variant($kernel::SPEC), group[1] as u64);
+        $kernel {
+            activation: shape.activation as u32,
+            parametrisation: shape.parametrisation as u32,
+            context_activation: constants.activation,
+            is_image_net: constants.is_image_net,
+            gate: constants.gate,
+            residual: constants.residual,
+            score: setup.score,
+            samples: group[1] as u32,
+            tile_iterations: setup.tile_iterations,
+            context_iterations: model.context_net.step_iterations(group[0].min(n_samples) as u64, &tile),
+            n_samples: n_samples as u32,
+            dimensions: shape.dimensions() as u32,
+            context_width: shape.context as u32,
+            first_sample: FIRST_SAMPLE,
+            seed_low: SEED as u32,
+            seed_high: (SEED >> 32) as u32,
+            n_context_layers: model.context_net.n_layers() as u32,
+            context_table: setup.context_table,
+            sigma_table: setup.sigma_table,
+            n_levels: SIGMAS.len() as u32,
+            incremental: u32::from($incremental),
+            context_at: setup.context_at as u32,
+            state_words: setup.state_words as u32,
+            n_groups: scratch.shape()[0] as u32,
+            scratch_words: scratch.shape()[1] as u32,
+            n_net: setup.net.words() as u32,
+            n_context_net: setup.context_net.words() as u32,
+            n_tables: setup.tables.shape()[0] as u32,
+            mean: MEAN,
+            sd: SD,
+            temperature: setup.temperature,
+            snap_low: RANGE[0],
+            snap_high: RANGE[1],
+            snap_width: setup.snap_width,
+            net: &setup.net,
+            context_net: &setup.context_net,
+            tables: &setup.tables,
+            state,
+            scratch,
+            $($field $(: $value)?,)*
+        }
+    }};
 }
 
 impl Setup {
@@ -170,8 +268,17 @@ impl Setup {
             tile_iterations: net.forward_iterations(),
             score: net.constants(),
             given: None,
+            temperature: 1.0,
+            snap_width: 0.0,
             random,
         })
+    }
+
+    /// With a temperature other than 1, or with values snapped to levels.
+    fn special(trial: &mut Trial<'_>, shape: &Shape, is_tempered: bool, is_snapped: bool) -> Result<Self, Failure> {
+        let (temperature, snap_width) =
+            (if is_tempered { 0.5 } else { 1.0 }, if is_snapped { SNAP_WIDTH } else { 0.0 });
+        Ok(Self { temperature, snap_width, ..Self::new(trial, shape)? })
     }
 
     /// Poisoned, or zero.
@@ -188,14 +295,31 @@ impl Setup {
     fn expect(&self, trial: &mut Trial<'_>, state: &Tensor, tolerance: f64, draw: &Draw<'_>) -> Result<(), Failure> {
         let got = self.drawn(trial.gpu, state)?;
         let mut want = Vec::with_capacity(got.len());
+        let mut undecided = 0;
         let net = &self.random.twin.context;
         for (sample, x) in got.chunks_exact(net.dimensions()).enumerate() {
             let x: Vec<f64> = x.iter().copied().map(f64::from).collect();
             for (d, context) in net.contexts(&x).chunks_exact(net.width()).enumerate() {
-                want.push(draw(&self.score(context.to_vec()), FIRST_SAMPLE + sample as u32, d as u32));
+                let drawn = draw(&self.score(context.to_vec()), FIRST_SAMPLE + sample as u32, d as u32);
+                undecided += usize::from(drawn.is_none());
+                want.push(drawn.and_then(|x| self.snapped(x, tolerance)).unwrap_or(x[d]));
             }
         }
+        if undecided as f64 > UNDECIDED * want.len() as f64 {
+            return Err(Failure::Broken(format!("{undecided} of {} draws cannot be compared", want.len())));
+        }
         trial.expect_values("samples", &got, &want, &vec![tolerance; want.len()])
+    }
+
+    /// As the data's levels have it, where values are snapped; none where the tolerance decides between two.
+    fn snapped(&self, x: f64, tolerance: f64) -> Option<f64> {
+        if self.snap_width == 0.0 {
+            return Some(x);
+        }
+        let levels =
+            DataLevels { low: f64::from(RANGE[0]), high: f64::from(RANGE[1]), width: f64::from(self.snap_width) };
+        let (snapped, margin) = levels.snap(x);
+        (margin > tolerance).then_some(snapped)
     }
 
     /// Lets `run` draw one dimension of a state with random contexts, as a network of another kind would leave them.
@@ -212,8 +336,9 @@ impl Setup {
         words[self.context_at..][..width].copy_from_slice(&context);
         let state = trial.floats("state", &[1, self.state_words], &words)?;
         run(trial, &state, d)?;
-        let want = draw(&self.score(context), FIRST_SAMPLE, d as u32);
-        trial.expect_values("given context", &self.drawn(trial.gpu, &state)?[d..=d], &[want], &[tolerance])
+        let got = self.drawn(trial.gpu, &state)?[d];
+        let want = draw(&self.score(context), FIRST_SAMPLE, d as u32).and_then(|x| self.snapped(x, tolerance));
+        trial.expect_values("given context", &[got], &[want.unwrap_or(f64::from(got))], &[tolerance])
     }
 
     /// The samples in a state, (n, D).
@@ -221,6 +346,11 @@ impl Setup {
         let words: Vec<f32> = gpu.read(state)?;
         let dimensions = self.random.model.dimensions();
         Ok(words.chunks_exact(self.state_words).flat_map(|state| &state[..dimensions]).copied().collect())
+    }
+
+    /// Of as many workgroups as a cut has.
+    fn scratch(&self, trial: &Trial<'_>, state: &Tensor, cut: Cut<'_>) -> Result<Tensor, GpuError> {
+        trial.gpu.tensor("scratch", &[state.shape()[0].div_ceil(cut.samples), self.stash_words])
     }
 
     fn expect_same(&self, trial: &Trial<'_>, whole: &Tensor, cut: &Tensor) -> Result<(), Failure> {
@@ -244,11 +374,10 @@ fn multilevel(gpu: &Gpu) -> Result<f64, Failure> {
     let cases = [(SHAPES[0], 40, 3, 2), (SHAPES[1], 128, 2, 1), (SHAPES[2], 24, 3, 2), (SHAPES[3], 24, 9, 8)];
     for (shape, points, n_samples, samples) in cases {
         let end = shape.dimensions();
-        let setup = Setup::new(&mut trial, &shape)?;
-        let settings =
-            MultiLevel { sigmas: SIGMAS.to_vec(), points, low: f64::from(RANGE[0]), high: f64::from(RANGE[1]) };
+        let setup = Setup::special(&mut trial, &shape, n_samples == 2, n_samples == 9)?;
+        let settings = quadrature(&setup, points);
         let draw = |score: &dyn Fn(f64, f64) -> f64, sample, d| {
-            multilevel_twin(score, &settings, &settings.uniforms(SEED, sample, d)).x
+            Some(multilevel_twin(score, &settings, &settings.uniforms(SEED, sample, d)).x)
         };
         let (whole, cut) = (setup.state(gpu, n_samples)?, setup.state(gpu, n_samples)?);
         // Software adapters bound the loops of one dispatch.
@@ -266,6 +395,11 @@ fn multilevel(gpu: &Gpu) -> Result<f64, Failure> {
     trial.verdict()
 }
 
+fn quadrature(setup: &Setup, points: usize) -> MultiLevel {
+    let [low, high] = RANGE.map(f64::from);
+    MultiLevel { sigmas: SIGMAS.to_vec(), points, low, high, temperature: f64::from(setup.temperature) }
+}
+
 /// Errors of a log weight add up over the levels of the known dimensions.
 const WEIGHT_TOLERANCE: f64 = 5e-4;
 
@@ -274,7 +408,7 @@ fn weighed(trial: &mut Trial<'_>) -> Result<(), Failure> {
     let (shape, points, n_groups, particles) = (SHAPES[0], 24, 2, 2);
     let mut setup = Setup::new(trial, &shape)?;
     let end = shape.dimensions();
-    let settings = MultiLevel { sigmas: SIGMAS.to_vec(), points, low: f64::from(RANGE[0]), high: f64::from(RANGE[1]) };
+    let settings = quadrature(&setup, points);
     // Known and weighed; noisy and weighed; unknown; known and not weighed; noisy and not weighed: by turns.
     let kinds: [u32; 5] = [1 | 4, 2 | 4, 0, 1, 2];
     let kind_of = |group: usize, d: usize| kinds[(2 * group + d) % kinds.len()];
@@ -331,57 +465,26 @@ fn run_multilevel(
     state: &Tensor,
     cut: Cut<'_>,
 ) -> Result<(), GpuError> {
-    let model = &setup.random.model;
-    let (constants, score) = (model.context_net.step_constants(), setup.score);
-    let (n_samples, scratch_words) = (state.shape()[0], setup.stash_words);
-    let n_groups = n_samples.div_ceil(cut.samples);
-    let scratch = trial.gpu.tensor("scratch", &[n_groups, scratch_words])?;
-    let tile = StepTile::new(trial.gpu.variant(SampleMultilevel::SPEC), cut.samples as u64);
+    let scratch = setup.scratch(trial, state, cut)?;
     for range in cut.ends.windows(2) {
-        trial.run(&SampleMultilevel {
-            activation: shape.activation as u32,
-            parametrisation: shape.parametrisation as u32,
-            context_activation: constants.activation,
-            is_image_net: constants.is_image_net,
-            gate: constants.gate,
-            residual: constants.residual,
-            score,
-            samples: cut.samples as u32,
-            tile_iterations: setup.tile_iterations,
-            context_iterations: model.context_net.step_iterations(cut.samples.min(n_samples) as u64, &tile),
-            n_samples: n_samples as u32,
-            dimensions: shape.dimensions() as u32,
-            context_width: shape.context as u32,
-            first_dimension: range[0] as u32,
-            end_dimension: range[1] as u32,
-            first_sample: FIRST_SAMPLE,
-            seed_low: SEED as u32,
-            seed_high: (SEED >> 32) as u32,
-            n_context_layers: model.context_net.n_layers() as u32,
-            context_table: setup.context_table,
-            sigma_table: setup.sigma_table,
-            n_levels: SIGMAS.len() as u32,
-            points: points as u32,
-            incremental: u32::from(incremental),
-            context_at: setup.context_at as u32,
-            state_words: setup.state_words as u32,
-            n_groups: n_groups as u32,
-            scratch_words: scratch_words as u32,
-            given_at: setup.given.map_or(0, |given| given.0),
-            particles: setup.given.map_or(1, |given| given.1),
-            n_net: setup.net.words() as u32,
-            n_context_net: setup.context_net.words() as u32,
-            n_tables: setup.tables.shape()[0] as u32,
-            mean: MEAN,
-            sd: SD,
-            low: RANGE[0],
-            high: RANGE[1],
-            net: &setup.net,
-            context_net: &setup.context_net,
-            tables: &setup.tables,
+        trial.run(&score_sampler!(
+            trial,
+            setup,
+            shape,
+            incremental,
             state,
-            scratch: &scratch,
-        })?;
+            &scratch,
+            [cut.samples; 2],
+            SampleMultilevel {
+                first_dimension: range[0] as u32,
+                end_dimension: range[1] as u32,
+                points: points as u32,
+                given_at: setup.given.map_or(0, |given| given.0),
+                particles: setup.given.map_or(1, |given| given.1),
+                low: RANGE[0],
+                high: RANGE[1],
+            }
+        ))?;
     }
     Ok(())
 }
@@ -392,15 +495,14 @@ const LANGEVIN_TOLERANCE: f64 = 2e-4;
 fn langevin(gpu: &Gpu) -> Result<f64, Failure> {
     let mut trial = Trial::new(gpu);
     let lines = gpu.variant(SampleLangevin::SPEC).tile[0] as usize;
-    // The last has nearly as many loop iterations as a dispatch may have: the declared bound must be true.
+    // The third has nearly as many loop iterations as a dispatch may have: the declared bound must be true.
     for (shape, steps, n_samples) in
         [(SHAPES[0], 4, 67), (SHAPES[1], 3, 1), (SHAPES[1], 110, 2), (SHAPES[2], 1, 11), (SHAPES[3], 1, 2)]
     {
-        let setup = Setup::new(&mut trial, &shape)?;
-        let settings =
-            Langevin { sigmas: SIGMAS.to_vec(), steps, step_size: 0.25, mean: f64::from(MEAN), sd: f64::from(SD) };
+        let setup = Setup::special(&mut trial, &shape, steps == 3, n_samples == 11)?;
+        let settings = chain(&setup, steps, 0.25);
         let draw = |score: &dyn Fn(f64, f64) -> f64, sample, d| {
-            langevin_twin(score, &settings, &settings.normals(SEED, sample, d))
+            Some(langevin_twin(score, &settings, &settings.normals(SEED, sample, d)))
         };
         let evaluations = SIGMAS.len() * steps + 1;
         let end = shape.dimensions() * evaluations;
@@ -418,6 +520,11 @@ fn langevin(gpu: &Gpu) -> Result<f64, Failure> {
     trial.verdict()
 }
 
+fn chain(setup: &Setup, steps: usize, step_size: f64) -> Langevin {
+    let [mean, sd, temperature] = [MEAN, SD, setup.temperature].map(f64::from);
+    Langevin { sigmas: SIGMAS.to_vec(), steps, step_size, mean, sd, temperature }
+}
+
 fn run_langevin(
     trial: &Trial<'_>,
     setup: &Setup,
@@ -427,56 +534,186 @@ fn run_langevin(
     state: &Tensor,
     cut: Cut<'_>,
 ) -> Result<(), GpuError> {
-    let model = &setup.random.model;
-    let (constants, score) = (model.context_net.step_constants(), setup.score);
-    let (n_samples, scratch_words) = (state.shape()[0], setup.stash_words);
-    let n_groups = n_samples.div_ceil(cut.samples);
-    let at_a_time = cut.samples.next_power_of_two().min(8);
-    let scratch = trial.gpu.tensor("scratch", &[n_groups, scratch_words])?;
-    let tile = StepTile::new(trial.gpu.variant(SampleLangevin::SPEC), at_a_time as u64);
+    let scratch = setup.scratch(trial, state, cut)?;
+    let group = [cut.samples, cut.samples.next_power_of_two().min(8)];
     for range in cut.ends.windows(2) {
-        trial.run(&SampleLangevin {
-            activation: shape.activation as u32,
-            parametrisation: shape.parametrisation as u32,
-            context_activation: constants.activation,
-            is_image_net: constants.is_image_net,
-            gate: constants.gate,
-            residual: constants.residual,
-            score,
-            samples: at_a_time as u32,
-            tile_iterations: setup.tile_iterations,
-            context_iterations: model.context_net.step_iterations(cut.samples.min(n_samples) as u64, &tile),
-            n_samples: n_samples as u32,
-            dimensions: shape.dimensions() as u32,
-            context_width: shape.context as u32,
-            first_evaluation: range[0] as u32,
-            end_evaluation: range[1] as u32,
-            first_sample: FIRST_SAMPLE,
-            seed_low: SEED as u32,
-            seed_high: (SEED >> 32) as u32,
-            n_context_layers: model.context_net.n_layers() as u32,
-            context_table: setup.context_table,
-            sigma_table: setup.sigma_table,
-            n_levels: SIGMAS.len() as u32,
-            steps: settings.steps as u32,
-            incremental: u32::from(incremental),
-            context_at: setup.context_at as u32,
-            state_words: setup.state_words as u32,
-            group_samples: cut.samples as u32,
-            n_groups: n_groups as u32,
-            scratch_words: scratch_words as u32,
-            n_net: setup.net.words() as u32,
-            n_context_net: setup.context_net.words() as u32,
-            n_tables: setup.tables.shape()[0] as u32,
-            mean: MEAN,
-            sd: SD,
-            step_size: settings.step_size as f32,
-            net: &setup.net,
-            context_net: &setup.context_net,
-            tables: &setup.tables,
+        trial.run(&score_sampler!(
+            trial,
+            setup,
+            shape,
+            incremental,
             state,
-            scratch: &scratch,
-        })?;
+            &scratch,
+            group,
+            SampleLangevin {
+                first_evaluation: range[0] as u32,
+                end_evaluation: range[1] as u32,
+                group_samples: cut.samples as u32,
+                steps: settings.steps as u32,
+                step_size: settings.step_size as f32,
+            }
+        ))?;
     }
     Ok(())
+}
+
+fn ode(gpu: &Gpu) -> Result<f64, Failure> {
+    let mut trial = Trial::new(gpu);
+    let cases = [
+        (SHAPES[0], 40, false, 3, 2),
+        (SHAPES[0], 24, true, 19, 8),
+        (SHAPES[1], 128, true, 2, 1),
+        (SHAPES[2], 24, false, 3, 2),
+        (SHAPES[3], 24, true, 9, 8),
+    ];
+    for (shape, points, ancestral, n_samples, samples) in cases {
+        let end = shape.dimensions();
+        let setup = Setup::special(&mut trial, &shape, n_samples <= 3, n_samples == 9)?;
+        let MultiLevel { sigmas, points, low, high, temperature } = quadrature(&setup, points);
+        let settings = Flow { sigmas, points, low, high, ancestral, temperature };
+        let draw = |score: &dyn Fn(f64, f64) -> f64, sample, d| {
+            let (u, normals) = settings.numbers(SEED, sample, d);
+            Some(flow_twin(score, &settings, u, &normals))
+        };
+        let (whole, cut) = (setup.state(gpu, n_samples)?, setup.state(gpu, n_samples)?);
+        let middle = end.div_ceil(2);
+        run_ode(&trial, &setup, &shape, &settings, true, &whole, Cut { samples, ends: &[0, middle, end] })?;
+        setup.expect(&mut trial, &whole, MULTILEVEL_TOLERANCE, &draw)?;
+        let otherwise = Cut { samples: 4, ends: &[0, 1, middle + 1, end] };
+        run_ode(&trial, &setup, &shape, &settings, true, &cut, otherwise)?;
+        setup.expect_same(&trial, &whole, &cut)?;
+        setup.expect_of_given_context(&mut trial, MULTILEVEL_TOLERANCE, &draw, |trial, state, d| {
+            run_ode(trial, &setup, &shape, &settings, false, state, Cut { samples: 1, ends: &[d, d + 1] })
+        })?;
+    }
+    trial.verdict()
+}
+
+fn run_ode(
+    trial: &Trial<'_>,
+    setup: &Setup,
+    shape: &Shape,
+    settings: &Flow,
+    incremental: bool,
+    state: &Tensor,
+    cut: Cut<'_>,
+) -> Result<(), GpuError> {
+    let scratch = setup.scratch(trial, state, cut)?;
+    for range in cut.ends.windows(2) {
+        trial.run(&score_sampler!(
+            trial,
+            setup,
+            shape,
+            incremental,
+            state,
+            &scratch,
+            [cut.samples; 2],
+            SampleOde {
+                first_dimension: range[0] as u32,
+                end_dimension: range[1] as u32,
+                points: settings.points as u32,
+                low: RANGE[0],
+                high: RANGE[1],
+                ancestral: u32::from(settings.ancestral),
+            }
+        ))?;
+    }
+    Ok(())
+}
+
+/// A decision that is nearer than this may fall otherwise in f32, by the errors of the energies.
+const LEAST_MARGIN: f64 = 1e-3;
+
+fn mala(gpu: &Gpu) -> Result<f64, Failure> {
+    let mut trial = Trial::new(gpu);
+    let most = gpu.variant(SampleMala::SPEC).tile[0] as usize / 4;
+    for (shape, steps, n_samples) in [(SHAPES[0], 4, 19), (SHAPES[1], 3, 1), (SHAPES[2], 2, 5), (SHAPES[3], 1, 2)] {
+        let setup = Setup::special(&mut trial, &shape, n_samples != 5, n_samples == 5)?;
+        // Steps so large that many proposals are refused.
+        let settings = chain(&setup, steps, 2.0);
+        let draw = |score: &dyn Fn(f64, f64) -> f64, sample, d| {
+            let draw = mala_twin(score, &settings, &settings.pairs(SEED, sample, d));
+            (draw.margin > LEAST_MARGIN).then_some(draw.x)
+        };
+        let rounds = SIGMAS.len() * (steps + 1);
+        let end = shape.dimensions() * rounds;
+        let (whole, cut) = (setup.state(gpu, n_samples)?, setup.state(gpu, n_samples)?);
+        let halves = Cut { samples: most, ends: &[0, end / 2, end] };
+        let accepted = run_mala(&trial, &setup, &shape, &settings, true, &whole, halves)?;
+        setup.expect(&mut trial, &whole, LANGEVIN_TOLERANCE, &draw)?;
+        expect_accepted(&mut trial, &setup, &settings, &whole, &accepted)?;
+        let otherwise = Cut { samples: 3, ends: &[0, 1, 5, 6, end / 2 + 1, end] };
+        run_mala(&trial, &setup, &shape, &settings, true, &cut, otherwise)?;
+        setup.expect_same(&trial, &whole, &cut)?;
+        setup.expect_of_given_context(&mut trial, LANGEVIN_TOLERANCE, &draw, |trial, state, d| {
+            let one = Cut { samples: 1, ends: &[d * rounds, (d + 1) * rounds] };
+            run_mala(trial, &setup, &shape, &settings, false, state, one).map(drop)
+        })?;
+    }
+    trial.verdict()
+}
+
+/// Accepted proposals of the samples of which no decision was close.
+fn expect_accepted(
+    trial: &mut Trial<'_>,
+    setup: &Setup,
+    settings: &Langevin,
+    state: &Tensor,
+    accepted: &Tensor,
+) -> Result<(), Failure> {
+    trial.expect_intact(accepted)?;
+    let got: Vec<u32> = trial.gpu.read(accepted)?;
+    let net = &setup.random.twin.context;
+    let samples = setup.drawn(trial.gpu, state)?;
+    for (sample, x) in samples.chunks_exact(net.dimensions()).enumerate() {
+        let x: Vec<f64> = x.iter().copied().map(f64::from).collect();
+        let (mut want, mut margin) = (vec![0; SIGMAS.len()], f64::INFINITY);
+        for (d, context) in net.contexts(&x).chunks_exact(net.width()).enumerate() {
+            let pairs = settings.pairs(SEED, FIRST_SAMPLE + sample as u32, d as u32);
+            let draw = mala_twin(setup.score(context.to_vec()), settings, &pairs);
+            want.iter_mut().zip(draw.accepted).for_each(|(sum, count)| *sum += count);
+            margin = margin.min(draw.margin);
+        }
+        let got = &got[sample * SIGMAS.len()..][..SIGMAS.len()];
+        if margin > LEAST_MARGIN && got != want {
+            return Err(Failure::Broken(format!("accepted of sample {sample}: {got:?}, expected {want:?}")));
+        }
+    }
+    Ok(())
+}
+
+/// Gives how many proposals were accepted, (n, L).
+fn run_mala(
+    trial: &Trial<'_>,
+    setup: &Setup,
+    shape: &Shape,
+    settings: &Langevin,
+    incremental: bool,
+    state: &Tensor,
+    cut: Cut<'_>,
+) -> Result<Tensor, GpuError> {
+    let scratch = setup.scratch(trial, state, cut)?;
+    let accepted =
+        trial.gpu.upload("accepted", &[state.shape()[0], SIGMAS.len()], &vec![0u32; state.shape()[0] * 3])?;
+    let group = [cut.samples, cut.samples.next_power_of_two().min(8)];
+    for range in cut.ends.windows(2) {
+        trial.run(&score_sampler!(
+            trial,
+            setup,
+            shape,
+            incremental,
+            state,
+            &scratch,
+            group,
+            SampleMala {
+                first_evaluation: range[0] as u32,
+                end_evaluation: range[1] as u32,
+                group_samples: cut.samples as u32,
+                steps: settings.steps as u32,
+                step_size: settings.step_size as f32,
+                accepted: &accepted,
+            }
+        ))?;
+    }
+    Ok(accepted)
 }

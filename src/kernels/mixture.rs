@@ -173,6 +173,8 @@ kernel! {
         bin_width: f32,
         /// Noise level of what is drawn.
         sigma: f32,
+        /// T; 1 draws from the model as it is.
+        temperature: f32,
     }
     read { context_net: (n_context_net), tables: (n_tables) }
     write { state: (n_samples, state_words) }

@@ -21,7 +21,7 @@ pub use mixture::{MixtureForward, MixtureTrain, SampleMixture};
 pub use optimiser::{Adam, CountNonFinite, CountSubmission};
 pub use random::{CorruptContext, PerturbRows, RandomWords};
 pub use reduction::{AddScaled, ColumnSum, CopyColumns, GatherRows, RepackRows, SquareSum, SumPartials};
-pub use sampler::{SampleLangevin, SampleMultilevel};
+pub use sampler::{SampleLangevin, SampleMala, SampleMultilevel, SampleOde};
 pub use score::{ScoreConstants, ScoreForward, ScoreTrain};
 
 use crate::gpu::{Kernel, KernelSpec};
@@ -58,6 +58,8 @@ pub const ALL: &[&KernelSpec] = &[
     CountSubmission::SPEC,
     SampleMultilevel::SPEC,
     SampleLangevin::SPEC,
+    SampleOde::SPEC,
+    SampleMala::SPEC,
     SampleMixture::SPEC,
     LikelihoodLevel::SPEC,
     LikelihoodFlow::SPEC,

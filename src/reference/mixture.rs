@@ -202,12 +202,16 @@ impl Mixture {
     }
 
     /// One draw from random bits, as [`Mixture::bits`] gives them: the component from the first word, the value from the
-    /// next, or the next two. context (K).
-    pub fn draw(&self, context: &[f64], sigma: f64, bits: [u32; 4]) -> f64 {
+    /// next, or the next two. context (K). A temperature T takes every component with its weight to the power 1/T: for
+    /// Gaussians.
+    pub fn draw(&self, context: &[f64], sigma: f64, temperature: f64, bits: [u32; 4]) -> f64 {
         let parts = self.parts(context, sigma);
-        let mut rest = uniform(bits[0]);
-        let chosen = parts.iter().position(|part| {
-            rest -= part.weight;
+        let share = 1.0 / temperature;
+        let weights: Vec<f64> =
+            parts.iter().map(|part| part.weight.powf(share) * part.scale.powf(1.0 - share)).collect();
+        let mut rest = uniform(bits[0]) * weights.iter().sum::<f64>();
+        let chosen = weights.iter().position(|weight| {
+            rest -= weight;
             rest < 0.0
         });
         let part = &parts[chosen.unwrap_or(parts.len() - 1)];
@@ -215,7 +219,7 @@ impl Mixture {
             Family::Gaussian => normal_pair(bits[1], bits[2]).0,
             Family::Logistic => (uniform(bits[1]) / (1.0 - uniform(bits[1]))).ln(),
         };
-        let x = part.mean + part.scale * z;
+        let x = part.mean + part.scale * temperature.sqrt() * z;
         match self.bins {
             Some([low, high, width]) => low + ((x.clamp(low, high) - low) / width).round() * width,
             None => x,
@@ -415,7 +419,7 @@ mod tests {
         for (seed, mixture) in [SINGLE, GAUSSIANS, LOGISTICS].into_iter().enumerate() {
             let context = Draws::new(64 + seed as u64).normals(mixture.context());
             for sigma in [0.0, 0.5] {
-                let draw = |sample| mixture.draw(&context, sigma, Mixture::bits(5, sample, 3));
+                let draw = |sample| mixture.draw(&context, sigma, 1.0, Mixture::bits(5, sample, 3));
                 let samples: Vec<f64> = (0..5000).map(draw).collect();
                 kolmogorov_smirnov("draws", samples, |x| cdf(&mixture, &context, x, sigma));
             }
@@ -427,7 +431,7 @@ mod tests {
         let context = Draws::new(68).normals(BINNED.context());
         let mut counts = [0u32; 9];
         for sample in 0..20_000 {
-            let x = BINNED.draw(&context, 0.0, Mixture::bits(6, sample, 0));
+            let x = BINNED.draw(&context, 0.0, 1.0, Mixture::bits(6, sample, 0));
             counts[(x * 8.0).round() as usize] += 1;
         }
         for (k, &count) in counts.iter().enumerate() {

@@ -1,7 +1,7 @@
-//! The two samplers of one dimension, from its conditional score under noise, score(y, sigma).
+//! The samplers of one dimension, from its conditional score under noise, score(y, sigma).
 //!
 //! A draw is a pure function of the score and of the numbers handed in, so that a kernel can be compared with it
-//! number by number; [`MultiLevel::uniforms`] and [`Langevin::normals`] give the numbers of the project's contract.
+//! number by number; [`MultiLevel::uniforms`], [`Langevin::normals`] and the like give the numbers of the project's contract.
 
 use crate::random::{normal_pair, random_bits, stream, uniform};
 
@@ -22,6 +22,8 @@ pub struct MultiLevel {
     pub low: f64,
     /// Upper end of the data's range.
     pub high: f64,
+    /// T: the density of every level is taken to the power 1/T.
+    pub temperature: f64,
 }
 
 /// What is known of a value before it is drawn, and which random numbers that takes.
@@ -56,6 +58,55 @@ pub struct Langevin {
     pub mean: f64,
     /// Standard deviation of the data: with sigma_0, the spread of the start.
     pub sd: f64,
+    /// T: both noises have T times their variance.
+    pub temperature: f64,
+}
+
+/// From an inverse-CDF draw at the highest noise level down the ladder of levels, and the denoising step at the end.
+#[derive(Debug, Clone)]
+pub struct Flow {
+    /// Noise levels, descending.
+    pub sigmas: Vec<f64>,
+    /// Half of the points of the first level's grid.
+    pub points: usize,
+    /// Lower end of the data's range.
+    pub low: f64,
+    /// Upper end of the data's range.
+    pub high: f64,
+    /// Draws from p(y' | y, x) at the denoised mean x, instead of Heun steps of the probability-flow ODE.
+    pub ancestral: bool,
+    /// T: the first level's density is taken to the power 1/T, and noise has T times its variance.
+    pub temperature: f64,
+}
+
+/// What a Metropolis-adjusted draw gives.
+#[derive(Debug, Clone)]
+pub struct MalaDraw {
+    /// The sample.
+    pub x: f64,
+    /// Accepted proposals of each level.
+    pub accepted: Vec<u32>,
+    /// How near a decision came to going the other way: the least distance of log u from the log of the ratio.
+    pub margin: f64,
+}
+
+/// The levels that values are on.
+#[derive(Debug, Clone, Copy)]
+pub struct DataLevels {
+    /// The lowest.
+    pub low: f64,
+    /// The highest.
+    pub high: f64,
+    /// Their distance.
+    pub width: f64,
+}
+
+impl DataLevels {
+    /// The nearest level, and how far x is from the place where that changes.
+    pub fn snap(&self, x: f64) -> (f64, f64) {
+        let place = (x.clamp(self.low, self.high) - self.low) / self.width;
+        (self.low + place.round_ties_even() * self.width, (0.5 - (place - place.round()).abs()) * self.width)
+    }
 }
 
 /// Equidistant points.
@@ -81,6 +132,11 @@ impl Grid {
 }
 
 impl MultiLevel {
+    /// Of the grids' margins, so that they hold what a temperature above 1 spreads.
+    fn widening(&self) -> f64 {
+        self.temperature.max(1.0).sqrt()
+    }
+
     /// The uniform number of each level for (sample, dimension).
     pub fn uniforms(&self, seed: u64, sample: u32, dimension: u32) -> Vec<f64> {
         let bits = |level| random_bits(seed, stream::MULTILEVEL, sample, dimension, level as u32);
@@ -101,7 +157,7 @@ pub fn multilevel(score: impl Fn(f64, f64) -> f64, settings: &MultiLevel, unifor
     let mut y = outer_draw(&score, settings, uniforms[0]);
     let mut y_levels = vec![y];
     for (pair, &u) in sigmas.windows(2).zip(&uniforms[1..]) {
-        y = local_draw(&score, y, pair[0], pair[1], settings.points, u);
+        y = local_draw(&score, y, [pair[0], pair[1]], settings, u);
         y_levels.push(y);
     }
     let sigma = sigmas[sigmas.len() - 1];
@@ -127,7 +183,7 @@ pub fn multilevel_given(
         Given::Noisy(y_0) => {
             let mut y = y_0;
             for (pair, &u) in sigmas.windows(2).zip(&uniforms[1..]) {
-                y = local_draw(&score, y, pair[0], pair[1], settings.points, u);
+                y = local_draw(&score, y, [pair[0], pair[1]], settings, u);
             }
             let sigma = sigmas[sigmas.len() - 1];
             (y + sigma * sigma * score(y, sigma), outer(y_0))
@@ -140,7 +196,7 @@ pub fn multilevel_given(
             path.reverse();
             let steps = path.windows(2).zip(sigmas.windows(2)).map(|(y, sigma)| {
                 let variance = sigma[0] * sigma[0] - sigma[1] * sigma[1];
-                let (grid, log_density) = local_density(&score, y[0], sigma[0], sigma[1], settings.points);
+                let (grid, log_density) = local_density(&score, y[0], [sigma[0], sigma[1]], settings);
                 let log_walk = -0.5 * ((y[1] - y[0]).powi(2) / variance + (std::f64::consts::TAU * variance).ln());
                 log_height(&grid, &log_density, y[1]) - log_walk
             });
@@ -157,33 +213,39 @@ fn outer_draw(score: impl Fn(f64, f64) -> f64, settings: &MultiLevel, u: f64) ->
 
 fn outer_density(score: impl Fn(f64, f64) -> f64, settings: &MultiLevel) -> (Grid, Vec<f64>) {
     let sigma = settings.sigmas[0];
-    let margin = OUTER_MARGIN * sigma;
+    let margin = OUTER_MARGIN * settings.widening() * sigma;
     let grid = Grid::new(settings.low - margin, settings.high + margin, 2 * settings.points);
     let scores: Vec<f64> = grid.iter().map(|y| score(y, sigma)).collect();
-    let log_density = cumulative_trapezoid(&scores, grid.spacing);
+    let mut log_density = cumulative_trapezoid(&scores, grid.spacing);
+    log_density.iter_mut().for_each(|log_density| *log_density /= settings.temperature);
     (grid, log_density)
 }
 
 /// From p_lower(y') N(above; y', upper^2 - lower^2) over y', near `above`, the sample of the level above.
-fn local_draw(score: impl Fn(f64, f64) -> f64, above: f64, upper: f64, lower: f64, points: usize, u: f64) -> f64 {
-    let (grid, log_density) = local_density(score, above, upper, lower, points);
+fn local_draw(
+    score: impl Fn(f64, f64) -> f64,
+    above: f64,
+    [upper, lower]: [f64; 2],
+    settings: &MultiLevel,
+    u: f64,
+) -> f64 {
+    let (grid, log_density) = local_density(score, above, [upper, lower], settings);
     grid.at(inverse_cdf(&log_density, u))
 }
 
 fn local_density(
     score: impl Fn(f64, f64) -> f64,
     above: f64,
-    upper: f64,
-    lower: f64,
-    points: usize,
+    [upper, lower]: [f64; 2],
+    settings: &MultiLevel,
 ) -> (Grid, Vec<f64>) {
     let variance = upper * upper - lower * lower;
-    let margin = LOCAL_MARGIN * variance.sqrt();
-    let grid = Grid::new(above - margin, above + margin, points);
+    let margin = LOCAL_MARGIN * settings.widening() * variance.sqrt();
+    let grid = Grid::new(above - margin, above + margin, settings.points);
     let scores: Vec<f64> = grid.iter().map(|y| score(y, lower)).collect();
     let mut log_density = cumulative_trapezoid(&scores, grid.spacing);
     for (log_density, y) in log_density.iter_mut().zip(grid.iter()) {
-        *log_density -= (y - above) * (y - above) / (2.0 * variance);
+        *log_density = (*log_density - (y - above) * (y - above) / (2.0 * variance)) / settings.temperature;
     }
     (grid, log_density)
 }
@@ -244,21 +306,106 @@ impl Langevin {
         let bits = |n| random_bits(seed, stream::LANGEVIN, sample, dimension, n as u32);
         (0..self.normal_count()).map(|n| normal_pair(bits(n)[0], bits(n)[1]).0).collect()
     }
+
+    fn start(&self, normal: f64) -> f64 {
+        let variance = self.sd * self.sd + self.sigmas[0] * self.sigmas[0];
+        self.mean + (self.temperature * variance).sqrt() * normal
+    }
+
+    /// How many pairs of a normal and a uniform number a Metropolis-adjusted draw takes: one for the start, and of each
+    /// level one that is not used and one for each step.
+    pub fn pair_count(&self) -> usize {
+        1 + self.sigmas.len() * (self.steps + 1)
+    }
+
+    /// These pairs for (sample, dimension).
+    pub fn pairs(&self, seed: u64, sample: u32, dimension: u32) -> Vec<(f64, f64)> {
+        let bits = |n| random_bits(seed, stream::MALA, sample, dimension, n as u32);
+        (0..self.pair_count()).map(|n| (normal_pair(bits(n)[0], bits(n)[1]).0, uniform(bits(n)[2]))).collect()
+    }
+}
+
+impl Flow {
+    /// The uniform number of the start and the normal number of each step for (sample, dimension).
+    pub fn numbers(&self, seed: u64, sample: u32, dimension: u32) -> (f64, Vec<f64>) {
+        let bits = |n| random_bits(seed, stream::FLOW, sample, dimension, n as u32);
+        let normals = (1..self.sigmas.len()).map(|n| normal_pair(bits(n)[0], bits(n)[1]).0);
+        (uniform(bits(0)[0]), normals.collect())
+    }
 }
 
 /// One draw; `normals` has [`Langevin::normal_count`] numbers.
 pub fn langevin(score: impl Fn(f64, f64) -> f64, settings: &Langevin, normals: &[f64]) -> f64 {
     assert_eq!(normals.len(), settings.normal_count(), "one normal number for the start and one a step");
     let e = settings.step_size;
-    let spread = (settings.sd * settings.sd + settings.sigmas[0] * settings.sigmas[0]).sqrt();
-    let mut y = settings.mean + spread * normals[0];
+    let mut y = settings.start(normals[0]);
     for (&sigma, normals) in settings.sigmas.iter().zip(normals[1..].chunks_exact(settings.steps)) {
         for z in normals {
-            y += 0.5 * e * sigma * sigma * score(y, sigma) + e.sqrt() * sigma * z;
+            y += 0.5 * e * sigma * sigma * score(y, sigma) + (e * settings.temperature).sqrt() * sigma * z;
         }
     }
     let sigma = settings.sigmas[settings.sigmas.len() - 1];
     y + sigma * sigma * score(y, sigma)
+}
+
+/// One draw by the probability-flow ODE or by ancestral steps; `normals` has a number for each level but the first.
+pub fn flow(score: impl Fn(f64, f64) -> f64, settings: &Flow, u: f64, normals: &[f64]) -> f64 {
+    let top = MultiLevel {
+        sigmas: settings.sigmas.clone(),
+        points: settings.points,
+        low: settings.low,
+        high: settings.high,
+        temperature: settings.temperature,
+    };
+    let mut y = outer_draw(&score, &top, u);
+    for (pair, z) in settings.sigmas.windows(2).zip(normals) {
+        let (sigma, lower) = (pair[0], pair[1]);
+        let s = score(y, sigma);
+        y = if settings.ancestral {
+            let variance = sigma * sigma - lower * lower;
+            y + variance * s + lower / sigma * (settings.temperature * variance).sqrt() * z
+        } else {
+            let predicted = y + (sigma - lower) * sigma * s;
+            y + 0.5 * (sigma - lower) * (sigma * s + lower * score(predicted, lower))
+        };
+    }
+    let sigma = settings.sigmas[settings.sigmas.len() - 1];
+    y + sigma * sigma * score(y, sigma)
+}
+
+/// The integral of f from a to b by the rule of Gauss and Lobatto with five nodes.
+pub fn lobatto(f: impl Fn(f64) -> f64, a: f64, b: f64) -> f64 {
+    let (centre, half) = (0.5 * (a + b), 0.5 * (b - a));
+    let pair = |place: f64| f(centre - half * place) + f(centre + half * place);
+    half * (pair(1.0) / 10.0 + 49.0 / 90.0 * pair((3.0f64 / 7.0).sqrt()) + 32.0 / 45.0 * f(centre))
+}
+
+/// One draw by annealed Metropolis-adjusted Langevin dynamics; `pairs` has [`Langevin::pair_count`] of a normal and a
+/// uniform number.
+pub fn mala(score: impl Fn(f64, f64) -> f64, settings: &Langevin, pairs: &[(f64, f64)]) -> MalaDraw {
+    assert_eq!(pairs.len(), settings.pair_count(), "numbers for the start and each step");
+    let temperature = settings.temperature;
+    let mut draw = MalaDraw { x: 0.0, accepted: vec![0; settings.sigmas.len()], margin: f64::INFINITY };
+    let mut y = settings.start(pairs[0].0);
+    let of_levels = pairs[1..].chunks_exact(settings.steps + 1).zip(&mut draw.accepted);
+    for (&sigma, (pairs, accepted)) in settings.sigmas.iter().zip(of_levels) {
+        let half = 0.5 * settings.step_size * sigma * sigma;
+        let spread = (settings.step_size * temperature).sqrt() * sigma;
+        for &(z, u) in &pairs[1..] {
+            let proposal = y + half * score(y, sigma) + spread * z;
+            let back = (proposal + half * score(proposal, sigma) - y) / spread;
+            let energy = lobatto(|y| score(y, sigma), y, proposal);
+            let log_ratio = energy / temperature + 0.5 * (z * z - back * back);
+            draw.margin = draw.margin.min((u.ln() - log_ratio).abs() / (1.0 + log_ratio.abs()));
+            if u.ln() < log_ratio {
+                y = proposal;
+                *accepted += 1;
+            }
+        }
+    }
+    let sigma = settings.sigmas[settings.sigmas.len() - 1];
+    draw.x = y + sigma * sigma * score(y, sigma);
+    draw
 }
 
 #[cfg(test)]
@@ -268,6 +415,114 @@ mod tests {
 
     const GAUSSIAN: Mixture = Mixture { weights: [1.0, 0.0], means: [0.4, 0.0], sds: [0.3, 1.0] };
     const TWO_MODES: Mixture = Mixture { weights: [0.35, 0.65], means: [-0.6, 0.8], sds: [0.25, 0.35] };
+
+    /// The law of a Gaussian of variance v under temperature T.
+    fn tempered(variance: f64) -> impl Fn(f64) -> f64 {
+        let law = Mixture { weights: [1.0, 0.0], means: [0.4, 0.0], sds: [variance.sqrt(), 1.0] };
+        move |x| law.cdf(x, 0.0)
+    }
+
+    #[test]
+    fn a_temperature_scales_the_variance_of_a_gaussian() {
+        // Of y at the last level T v, whatever the levels before; the denoising step shrinks it.
+        let (temperature, sigma) = (0.5, 0.2f64);
+        let v = 0.09 + sigma * sigma;
+        let variance = temperature * v * (0.09 / v) * (0.09 / v);
+        let score = |y: f64, sigma: f64| GAUSSIAN.score(y, sigma);
+        let settings = MultiLevel { sigmas: vec![1.0, 0.5, sigma], points: 48, low: -0.6, high: 1.4, temperature };
+        let draw = |n| multilevel(score, &settings, &settings.uniforms(1, n, 2)).x;
+        kolmogorov_smirnov("mlq", (0..4000).map(draw).collect(), tempered(variance));
+        let sigmas: Vec<f64> = (0..30).map(|i| (sigma.ln() * f64::from(i) / 29.0).exp()).collect();
+        let settings = Flow { sigmas, points: 48, low: -0.6, high: 1.4, ancestral: false, temperature };
+        let draw = |n| {
+            let (u, normals) = settings.numbers(1, n, 2);
+            flow(score, &settings, u, &normals)
+        };
+        kolmogorov_smirnov("flow", (0..4000).map(draw).collect(), tempered(variance));
+        let settings = Langevin { sigmas: vec![sigma], steps: 40, step_size: 1.5, mean: 0.4, sd: 0.3, temperature };
+        let draw = |n| mala(score, &settings, &settings.pairs(1, n, 2)).x;
+        kolmogorov_smirnov("mala", (0..4000).map(draw).collect(), tempered(variance));
+    }
+
+    #[test]
+    fn flow_and_ancestral_steps_find_both_modes() {
+        let sigmas: Vec<f64> = (0..60).map(|i| 1.5 * (0.03f64 / 1.5).powf(f64::from(i) / 59.0)).collect();
+        for ancestral in [false, true] {
+            let settings =
+                Flow { sigmas: sigmas.clone(), points: 64, low: -1.6, high: 2.2, ancestral, temperature: 1.0 };
+            let draw = |n| {
+                let (u, normals) = settings.numbers(8, n, 3);
+                flow(|y, sigma| TWO_MODES.score(y, sigma), &settings, u, &normals)
+            };
+            kolmogorov_smirnov("draws", (0..3000).map(draw).collect(), |x| TWO_MODES.cdf(x, 0.0));
+        }
+    }
+
+    #[test]
+    fn an_ancestral_step_is_the_posterior_at_the_denoised_mean() {
+        let settings =
+            Flow { sigmas: vec![0.8, 0.5], points: 32, low: -1.0, high: 2.0, ancestral: true, temperature: 1.0 };
+        let draw = |z: f64| flow(|y, _| -y, &settings, 0.7, &[z]);
+        // The last step takes y to (1 - 0.25) y; y' = y - 0.39 y + 0.5 / 0.8 sqrt(0.39) z.
+        let (still, moved) = (draw(0.0), draw(2.0));
+        assert_near("noise", moved - still, 0.75 * 2.0 * 0.5 / 0.8 * 0.39f64.sqrt(), 1e-12);
+        let start = outer_draw(
+            |y, _| -y,
+            &MultiLevel { sigmas: vec![0.8], points: 32, low: -1.0, high: 2.0, temperature: 1.0 },
+            0.7,
+        );
+        assert_near("mean", still, 0.75 * 0.61 * start, 1e-12);
+    }
+
+    #[test]
+    fn five_nodes_integrate_degree_seven_and_the_scores_of_modes() {
+        let f = |x: f64| 8.0 * x.powi(7) - 3.0 * x * x + 0.5;
+        let integral = |x: f64| x.powi(8) - x.powi(3) + 0.5 * x;
+        assert_near("degree 7", lobatto(f, -0.4, 1.1), integral(1.1) - integral(-0.4), 1e-12);
+        // Most proposals of a step size of 1 go at most two noise levels far; hardly any goes three.
+        let log_density = |y: f64, sigma: f64| {
+            let h = 1e-5;
+            ((TWO_MODES.cdf(y + h, sigma) - TWO_MODES.cdf(y - h, sigma)) / (2.0 * h)).ln()
+        };
+        for sigma in [1.0, 0.3, 0.1, 0.03] {
+            for k in 0..60 {
+                let y = -1.2 + 2.6 * f64::from(k) / 59.0;
+                for (jump, tolerance) in
+                    [(1.0, 1e-4), (-1.0, 1e-4), (2.0, 2e-3), (-2.0, 2e-3), (3.0, 2e-2), (-3.0, 2e-2)]
+                {
+                    let to = y + jump * sigma;
+                    let want = log_density(to, sigma) - log_density(y, sigma);
+                    assert_near("energy", lobatto(|y| TWO_MODES.score(y, sigma), y, to), want, tolerance);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_metropolis_step_has_no_bias_where_langevin_has() {
+        let (sigma, step_size) = (0.4f64, 2.5);
+        let v = 0.09 + sigma * sigma;
+        let settings = Langevin { sigmas: vec![sigma], steps: 60, step_size, mean: 0.4, sd: 0.3, temperature: 1.0 };
+        let score = |y: f64, sigma: f64| GAUSSIAN.score(y, sigma);
+        let draws: Vec<MalaDraw> = (0..4000).map(|n| mala(score, &settings, &settings.pairs(2, n, 5))).collect();
+        let exact = tempered(0.09 * 0.09 / v);
+        kolmogorov_smirnov("mala", draws.iter().map(|draw| draw.x).collect(), &exact);
+        let accepted: u32 = draws.iter().map(|draw| draw.accepted[0]).sum();
+        assert!((0.3..0.95).contains(&(f64::from(accepted) / 240_000.0)), "{accepted}");
+        let plain = (0..4000).map(|n| langevin(score, &settings, &settings.normals(2, n, 5))).collect();
+        let refused = std::panic::catch_unwind(|| kolmogorov_smirnov("langevin", plain, &exact));
+        assert!(refused.is_err(), "the bias of plain Langevin does not show");
+    }
+
+    #[test]
+    fn snapping_takes_the_nearest_level() {
+        let levels = DataLevels { low: -1.0, high: 1.0, width: 0.25 };
+        for (x, want, margin) in [(0.3, 0.25, 0.075), (-0.13, -0.25, 0.005), (5.0, 1.0, 0.125), (-1.2, -1.0, 0.125)] {
+            let (snapped, left) = levels.snap(x);
+            assert_near("level", snapped, want, 1e-12);
+            assert_near("margin", left, margin, 1e-12);
+        }
+    }
 
     #[test]
     fn inverse_cdf_of_a_ramp_is_a_root() {
@@ -305,7 +560,7 @@ mod tests {
 
     #[test]
     fn grids_reach_four_noise_levels_out_and_then_three_and_a_half() {
-        let settings = MultiLevel { sigmas: vec![0.5, 0.3], points: 9, low: -1.0, high: 2.0 };
+        let settings = MultiLevel { sigmas: vec![0.5, 0.3], points: 9, low: -1.0, high: 2.0, temperature: 1.0 };
         for (u, outer, side) in [(0.0, -3.0, -1.0), (1.0, 4.0, 1.0)] {
             let evaluations = std::cell::Cell::new(0);
             let flat = |_, _| {
@@ -321,7 +576,7 @@ mod tests {
     #[test]
     fn the_first_level_has_the_quantiles_of_the_noisy_density() {
         for (mixture, sigma) in [(GAUSSIAN, 0.2), (TWO_MODES, 0.1), (TWO_MODES, 0.6)] {
-            let settings = MultiLevel { sigmas: vec![sigma], points: 128, low: -1.6, high: 2.2 };
+            let settings = MultiLevel { sigmas: vec![sigma], points: 128, low: -1.6, high: 2.2, temperature: 1.0 };
             for k in 0..200 {
                 let u = (f64::from(k) + 0.5) / 200.0;
                 let draw = multilevel(|y, sigma| mixture.score(y, sigma), &settings, &[u]);
@@ -337,17 +592,18 @@ mod tests {
         let (prior, added) = (0.3f64.powi(2) + lower.powi(2), upper.powi(2) - lower.powi(2));
         let variance = prior * added / (prior + added);
         let mean = variance * (0.4 / prior + above / added);
+        let settings = MultiLevel { sigmas: vec![], points: 128, low: 0.0, high: 1.0, temperature: 1.0 };
         let conditional = Mixture { weights: [1.0, 0.0], means: [mean, 0.0], sds: [variance.sqrt(), 1.0] };
         for k in 0..200 {
             let u = (f64::from(k) + 0.5) / 200.0;
-            let y = local_draw(|y, sigma| GAUSSIAN.score(y, sigma), above, upper, lower, 128, u);
+            let y = local_draw(|y, sigma| GAUSSIAN.score(y, sigma), above, [upper, lower], &settings, u);
             assert!((conditional.cdf(y, 0.0) - u).abs() <= 1e-3, "quantile {u}");
         }
     }
 
     #[test]
     fn every_level_of_a_chain_has_its_noisy_density() {
-        let settings = MultiLevel { sigmas: vec![1.0, 0.3, 0.06], points: 48, low: -1.6, high: 2.2 };
+        let settings = MultiLevel { sigmas: vec![1.0, 0.3, 0.06], points: 48, low: -1.6, high: 2.2, temperature: 1.0 };
         let draws: Vec<_> = (0..4000)
             .map(|n| multilevel(|y, sigma| TWO_MODES.score(y, sigma), &settings, &settings.uniforms(5, n, 17)))
             .collect();
@@ -363,7 +619,7 @@ mod tests {
 
     #[test]
     fn weights_of_known_values_average_to_the_noisy_density() {
-        let settings = MultiLevel { sigmas: vec![1.0, 0.3, 0.06], points: 256, low: -1.6, high: 2.2 };
+        let settings = MultiLevel { sigmas: vec![1.0, 0.3, 0.06], points: 256, low: -1.6, high: 2.2, temperature: 1.0 };
         let score = |y: f64, sigma: f64| TWO_MODES.score(y, sigma);
         let density = |y: f64, sigma: f64| {
             let h = 1e-4;
@@ -391,12 +647,13 @@ mod tests {
 
     #[test]
     fn uniforms_and_normals_follow_the_contract() {
-        let settings = MultiLevel { sigmas: vec![1.0, 0.3], points: 8, low: 0.0, high: 1.0 };
+        let settings = MultiLevel { sigmas: vec![1.0, 0.3], points: 8, low: 0.0, high: 1.0, temperature: 1.0 };
         let seed = 0x1_0000_0002;
         let bits = |stream, step| random_bits(seed, stream, 11, 13, step);
         let want: Vec<f64> = (0..2).map(|level| uniform(bits(stream::MULTILEVEL, level)[0])).collect();
         assert_eq!(settings.uniforms(seed, 11, 13), want);
-        let settings = Langevin { sigmas: vec![1.0, 0.3], steps: 2, step_size: 1.0, mean: 0.0, sd: 1.0 };
+        let settings =
+            Langevin { sigmas: vec![1.0, 0.3], steps: 2, step_size: 1.0, mean: 0.0, sd: 1.0, temperature: 1.0 };
         let pair = |n| bits(stream::LANGEVIN, n);
         let want: Vec<f64> = (0..5).map(|n| normal_pair(pair(n)[0], pair(n)[1]).0).collect();
         assert_eq!(settings.normals(seed, 11, 13), want);
@@ -404,7 +661,8 @@ mod tests {
 
     #[test]
     fn langevin_by_hand() {
-        let settings = Langevin { sigmas: vec![2.0, 0.5], steps: 2, step_size: 0.25, mean: 3.0, sd: 1.5 };
+        let settings =
+            Langevin { sigmas: vec![2.0, 0.5], steps: 2, step_size: 0.25, mean: 3.0, sd: 1.5, temperature: 1.0 };
         let score = |y: f64, sigma: f64| y + 10.0 * sigma;
         // Start 3 + 2.5 z; a step adds sigma^2/8 (y + 10 sigma) + sigma/2 z; the end adds (y + 5) / 4.
         let mut y = 3.0 + 2.5 * 0.4;
@@ -420,7 +678,7 @@ mod tests {
         // Gaussian data of variance v with the noise: the stationary variance of y is v / (1 - a / 2v), where a is the
         // factor of the score. x is linear in the numbers drawn, so its variance is the sum of squared coefficients.
         let (sigma, step_size) = (0.4f64, 1.5);
-        let settings = Langevin { sigmas: vec![sigma], steps: 200, step_size, mean: 0.4, sd: 0.3 };
+        let settings = Langevin { sigmas: vec![sigma], steps: 200, step_size, mean: 0.4, sd: 0.3, temperature: 1.0 };
         let draw = |normals: &[f64]| langevin(|y, sigma| GAUSSIAN.score(y, sigma), &settings, normals);
         let centre = draw(&[0.0; 201]);
         let coefficient = |n: usize| {
@@ -438,7 +696,7 @@ mod tests {
     #[test]
     fn annealed_langevin_finds_both_modes() {
         let sigmas: Vec<f64> = (0..8).map(|i| 1.2 * (0.04f64 / 1.2).powf(f64::from(i) / 7.0)).collect();
-        let settings = Langevin { sigmas, steps: 60, step_size: 0.4, mean: 0.31, sd: 0.74 };
+        let settings = Langevin { sigmas, steps: 60, step_size: 0.4, mean: 0.31, sd: 0.74, temperature: 1.0 };
         let draw = |n| langevin(|y, sigma| TWO_MODES.score(y, sigma), &settings, &settings.normals(6, n, 3));
         // sigma_L is a sixth of the narrower mode: what noise and denoising leave of it is below the test's reach.
         kolmogorov_smirnov("langevin", (0..3000).map(draw).collect(), |x| TWO_MODES.cdf(x, 0.0));

@@ -3,7 +3,7 @@
 use arcsm::data::SampleShape;
 use arcsm::gpu::Gpu;
 use arcsm::nn::{ArCsm, ParamBuffer};
-use arcsm::sample::{SampleRequest, Sampler, sample};
+use arcsm::sample::{SampleRequest, Sampler, geometric, sample};
 use arcsm::trained::Trained;
 use statrs::function::erf::erf;
 
@@ -41,16 +41,52 @@ fn after_langevin(sigmas: &[f64], steps: usize, e: f64) -> f64 {
     })
 }
 
+/// Factor of y's deviation from the mean by the Heun steps of the probability-flow ODE.
+fn after_heun(sigmas: &[f64]) -> f64 {
+    let slope = |sigma: f64| sigma / (SD * SD + sigma * sigma);
+    let step = |pair: &[f64]| {
+        let (span, here, there) = (pair[0] - pair[1], slope(pair[0]), slope(pair[1]));
+        1.0 - 0.5 * span * (here + there * (1.0 - span * here))
+    };
+    sigmas.windows(2).map(step).product()
+}
+
+/// Variance of y after ancestral steps: each multiplies y by 1 - (sigma^2 - sigma'^2) / v and adds its noise.
+fn after_ancestral(sigmas: &[f64]) -> f64 {
+    sigmas.windows(2).fold(SD * SD + sigmas[0] * sigmas[0], |variance, pair| {
+        let (upper, lower) = (pair[0] * pair[0], pair[1] * pair[1]);
+        let keep = 1.0 - (upper - lower) / (SD * SD + upper);
+        keep * keep * variance + lower / upper * (upper - lower)
+    })
+}
+
+fn widened(sigmas: &[f32]) -> Vec<f64> {
+    sigmas.iter().copied().map(f64::from).collect()
+}
+
 /// The largest statistic over both dimensions of 20 seeds against a Gaussian.
 fn worst(gpu: &Gpu, trained: &Trained, sampler: &Sampler, variance: f64) -> f64 {
+    (0..20).map(|seed| statistic(gpu, trained, sampler, 1.0, seed, variance)).fold(0.0, f64::max)
+}
+
+/// The larger statistic of both dimensions against a Gaussian.
+fn statistic(gpu: &Gpu, trained: &Trained, sampler: &Sampler, temperature: f32, seed: u64, variance: f64) -> f64 {
     let cdf = |x: f64| 0.5 * (1.0 + erf((x - MEAN) / (2.0 * variance).sqrt()));
-    let of_seed = |seed| {
-        let request = SampleRequest { sampler: sampler.clone(), ..SampleRequest::new(trained, COUNT, seed) };
-        let drawn = sample(gpu, trained, &request, &mut |_| {}).expect("samples");
-        let of_d = |d: usize| drawn.values.chunks_exact(2).map(|x| f64::from(x[d])).collect();
-        kolmogorov(of_d(0), cdf).max(kolmogorov(of_d(1), cdf))
-    };
-    (0..20).map(of_seed).fold(0.0, f64::max)
+    let request = SampleRequest { sampler: sampler.clone(), temperature, ..SampleRequest::new(trained, COUNT, seed) };
+    let drawn = sample(gpu, trained, &request, &mut |_| {}).expect("samples");
+    let of_d = |d: usize| drawn.values.chunks_exact(2).map(|x| f64::from(x[d])).collect();
+    kolmogorov(of_d(0), cdf).max(kolmogorov(of_d(1), cdf))
+}
+
+/// Asserts that a sampler draws from a Gaussian of this variance, or that it plainly does not.
+#[track_caller]
+fn assert_law(gpu: &Gpu, sampler: &Sampler, temperature: f32, variance: f64, follows: bool) {
+    let trained = gaussian(gpu);
+    let seeds = if temperature == 1.0 { 0..20 } else { 20..24 };
+    let of_seed = |seed| statistic(gpu, &trained, sampler, temperature, seed, variance);
+    let worst = seeds.map(of_seed).fold(0.0, f64::max);
+    println!("{sampler:?} at T = {temperature}: {worst:.2} for variance {variance:.4}");
+    assert_eq!(worst <= KOLMOGOROV, follows, "{sampler:?} at T = {temperature}: {worst}");
 }
 
 #[test]
@@ -86,4 +122,101 @@ fn langevin_draws_follow_the_law_of_their_steps() {
     let (unbiased, tending) = (SD * SD + 1.0, (SD * SD + 1.0) / (1.0 - 3.0 / (4.0 * (SD * SD + 1.0))));
     assert!((after_langevin(&[1.0], 30, 3.0) - tending).abs() <= 1e-6 * tending);
     assert!(worst(gpu, &trained, &sampler, denoised(unbiased, 1.0)) > 2.0 * KOLMOGOROV);
+}
+
+/// Twelve Heun steps follow the flow of a Gaussian so closely that their own law and the exact one cannot be told apart;
+/// two steps cannot.
+#[test]
+fn flows_draw_from_the_noisy_density_at_the_end() {
+    let Some(gpu) = shared() else { return };
+    let ladder = |steps: usize| Sampler::Ode { sigmas: geometric(1.0, 0.05, steps + 1), points: 32 };
+    let of_steps = |sampler: &Sampler| {
+        let sigmas = widened(sampler.noise_levels());
+        let factor = after_heun(&sigmas);
+        denoised(factor * factor * (SD * SD + sigmas[0] * sigmas[0]), 0.05)
+    };
+    let exact = denoised(SD * SD + 0.05 * 0.05, 0.05);
+    assert_law(gpu, &ladder(12), 1.0, of_steps(&ladder(12)), true);
+    assert_law(gpu, &ladder(12), 1.0, exact, true);
+    assert_law(gpu, &ladder(1), 1.0, of_steps(&ladder(1)), true);
+    assert_law(gpu, &ladder(1), 1.0, exact, false);
+}
+
+/// The posterior at the denoised mean is too narrow, as the clean value is not known: few steps show it.
+#[test]
+fn ancestral_draws_follow_the_law_of_their_steps() {
+    let Some(gpu) = shared() else { return };
+    let ladder = |steps: usize| Sampler::Ancestral { sigmas: geometric(1.0, 0.05, steps + 1), points: 32 };
+    let of_steps = |sampler: &Sampler| denoised(after_ancestral(&widened(sampler.noise_levels())), 0.05);
+    let exact = denoised(SD * SD + 0.05 * 0.05, 0.05);
+    for steps in [40, 4] {
+        assert_law(gpu, &ladder(steps), 1.0, of_steps(&ladder(steps)), true);
+    }
+    assert_law(gpu, &ladder(4), 1.0, exact, false);
+}
+
+/// The Metropolis step takes away the bias that `langevin_draws_follow_the_law_of_their_steps` shows, at the same settings.
+#[test]
+fn metropolis_adjusted_draws_have_no_bias() {
+    let Some(gpu) = shared() else { return };
+    for (sigmas, steps, step_size) in [(vec![1.0_f32], 30, 3.0), (vec![1.0, 0.5, 0.25], 40, 2.0)] {
+        let last = f64::from(sigmas[sigmas.len() - 1]);
+        let exact = denoised(SD * SD + last * last, last);
+        assert_law(gpu, &Sampler::Mala { sigmas: sigmas.clone(), steps, step_size }, 1.0, exact, true);
+        if last == 1.0 {
+            assert_law(gpu, &Sampler::Langevin { sigmas, steps, step_size }, 1.0, exact, false);
+        }
+    }
+    let trained = gaussian(gpu);
+    let sampler = Sampler::Mala { sigmas: vec![1.0, 0.25], steps: 20, step_size: 2.0 };
+    let drawn = |batch| {
+        let request = SampleRequest { sampler: sampler.clone(), batch, ..SampleRequest::new(&trained, 300, 4) };
+        sample(gpu, &trained, &request, &mut |_| {}).expect("samples").acceptance
+    };
+    let (whole, cut) = (drawn(300), drawn(128));
+    assert_eq!(whole, cut, "the batch changes what is reported");
+    // A step of size e at level sigma moves by about e sigma^2 / v: the smaller, the more is accepted.
+    assert!(whole[0].rate > 0.5 && whole[0].rate < whole[1].rate && whole[1].rate < 1.0, "{whole:?}");
+}
+
+#[test]
+fn a_temperature_scales_the_variance_of_every_sampler() {
+    let Some(gpu) = shared() else { return };
+    let (points, last, exact) = (32, 0.1, denoised(SD * SD + 0.01, 0.1));
+    let sigmas = || geometric(1.0, last, 13);
+    let quadrature = Sampler::MultiLevel { sigmas: vec![1.0, 0.4, last], points };
+    let mala = Sampler::Mala { sigmas: vec![1.0], steps: 30, step_size: 1.5 };
+    let langevin = Sampler::Langevin { sigmas: vec![1.0, 0.5], steps: 10, step_size: 0.5 };
+    let ancestral = Sampler::Ancestral { sigmas: sigmas(), points };
+    for (temperature, t) in [(0.5, 0.5), (2.0, 2.0)] {
+        assert_law(gpu, &quadrature, temperature, t * exact, true);
+        assert_law(gpu, &Sampler::Ode { sigmas: sigmas(), points }, temperature, t * exact, true);
+        let of_steps = denoised(after_langevin(&[1.0, 0.5], 10, 0.5), 0.5);
+        assert_law(gpu, &langevin, temperature, t * of_steps, true);
+        assert_law(gpu, &mala, temperature, t * denoised(SD * SD + 1.0, 1.0), true);
+    }
+    assert_law(gpu, &ancestral, 0.5, 0.5 * denoised(after_ancestral(&widened(&sigmas())), f64::from(last)), true);
+}
+
+#[test]
+fn snapped_values_are_on_levels_and_condition_what_follows() {
+    let Some(gpu) = shared() else { return };
+    let mut trained = gaussian(gpu);
+    trained.config.model.score.range = Some([-1.0, 1.5]);
+    for sampler in Sampler::presets(&trained.config) {
+        let request = SampleRequest { sampler, ..SampleRequest::new(&trained, 100, 7) };
+        let draw = |snap| {
+            let request = SampleRequest { snap, ..request.clone() };
+            sample(gpu, &trained, &request, &mut |_| {}).expect("samples").values
+        };
+        let nearest = |x: f32| -1.0 + 0.25 * ((x.clamp(-1.0, 1.5) + 1.0) / 0.25).round_ties_even();
+        // The network is blind to the context here: each value is the same as without snapping, to the nearest level.
+        let want: Vec<f32> = draw(None).into_iter().map(nearest).collect();
+        assert_eq!(draw(Some(11)), want, "{:?}", request.sampler);
+    }
+    let refusal =
+        |request: SampleRequest| sample(gpu, &trained, &request, &mut |_| {}).expect_err("refused").to_string();
+    let request = SampleRequest::new(&trained, 1, 0);
+    assert!(refusal(SampleRequest { snap: Some(1), ..request.clone() }).contains("2 to 65536"));
+    assert!(refusal(SampleRequest { temperature: 0.0, ..request }).contains("positive"));
 }

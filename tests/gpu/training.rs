@@ -212,8 +212,13 @@ fn draws_depend_on_the_seed_alone(gpu: &Gpu, config: &Config, trained: &Trained)
     let samplers = [
         Sampler::multilevel_default(&config.noise, config.train.objective),
         Sampler::Langevin { sigmas: vec![1.0, 0.2, 0.05], steps: 3, step_size: 0.5 },
+        Sampler::Ode { sigmas: vec![1.0, 0.2, 0.05], points: 16 },
+        Sampler::Ancestral { sigmas: vec![1.0, 0.2, 0.05], points: 16 },
+        Sampler::Mala { sigmas: vec![1.0, 0.2, 0.05], steps: 3, step_size: 0.5 },
     ];
     for sampler in samplers {
+        // Rounding may turn a Metropolis decision round, and all that follows from it.
+        let decides = matches!(sampler, Sampler::Mala { .. });
         let request = SampleRequest { sampler, ..SampleRequest::new(trained, 5, 9) };
         let draw = |request: &SampleRequest| sample(gpu, trained, request, &mut |_| {}).expect("samples");
         let whole = draw(&request);
@@ -226,7 +231,11 @@ fn draws_depend_on_the_seed_alone(gpu: &Gpu, config: &Config, trained: &Trained)
         // Rounding of one dimension feeds the contexts of all later ones, and a draw near the edge of a grid cell moves.
         let distance: f32 = whole.values.iter().zip(&full.values).map(|(a, b)| (a - b).powi(2)).sum::<f32>().sqrt();
         let norm = whole.values.iter().map(|v| v * v).sum::<f32>().sqrt();
-        assert!(distance <= 1e-3 * norm, "{:?}: full passes differ by {distance} of {norm}", request.sampler);
+        assert!(
+            decides || distance <= 1e-3 * norm,
+            "{:?}: full passes differ by {distance} of {norm}",
+            request.sampler
+        );
         let dimensions = trained.model.dimensions() as u64;
         assert_eq!(full.context_multiply_adds, dimensions * whole.context_multiply_adds);
     }
