@@ -3,8 +3,10 @@
 //! A value that is high says outlier. Statistics of one side only (densities, sums of squares) take smooth or empty images
 //! for the most typical of all; two-sided ones measure the distance from what inliers have (Nalisnick et al., "Detecting
 //! out-of-distribution inputs to deep generative models using typicality", 2019), here also over several noise levels at
-//! once (after Mahmood et al., "Multiscale score matching for out-of-distribution detection", 2021).
+//! once (after Mahmood et al., "Multiscale score matching for out-of-distribution detection", 2021), and of the parts of a
+//! sample: what is usual as a whole may be unusual where it is.
 
+mod distance;
 mod roc;
 mod sets;
 
@@ -12,17 +14,17 @@ pub use roc::{auroc, false_positive_rate};
 pub use sets::Synthetic;
 
 use crate::config::Objective;
+use crate::data::SampleShape;
 use crate::error::{Error, Result};
-use crate::given::{Given, Knowledge, Weigh};
 use crate::gpu::Gpu;
-use crate::likelihood::levels_down_to;
-use crate::linear::Cholesky;
+use crate::likelihood::{Chain, Noisy, RESOLUTION, chain_log_densities, levels_down_to, support};
 use crate::random::{normal_pair, random_bits, stream};
-use crate::sample::{SampleRequest, Sampler, geometric, sample};
+use crate::sample::geometric;
 use crate::trained::{Perturbation, Trained};
+use distance::Distance;
 
-/// Share of the covariance's off-diagonal part that is dropped, so that few samples give a usable inverse.
-const SHRINKAGE: f64 = 0.05;
+/// Parts along each side of an image; samples of other shapes have this many, squared, in a row.
+const PARTS: usize = 4;
 /// Keeps logarithms of sums of squares finite.
 const LEAST_SQUARE: f64 = 1e-12;
 
@@ -35,8 +37,8 @@ pub struct DetectRequest {
     pub draws: usize,
     /// Noise levels of the likelihood's chain, falling; one makes it plain quadrature at that level.
     pub levels: Vec<f32>,
-    /// Grid points a level.
-    pub points: u32,
+    /// Grid points that stand for one of its noise levels.
+    pub resolution: f32,
     /// Seed of the noise.
     pub seed: u64,
 }
@@ -56,12 +58,24 @@ struct AtLevel {
     residual: f64,
 }
 
+/// Measures of a part of one sample at one noise level, at x itself.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+struct OfPart {
+    /// sum sigma s
+    sum: f64,
+    /// sum sigma^2 s^2
+    squares: f64,
+}
+
 /// Measures of samples, of which [`Detector`] makes statistics.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Measures {
     /// (N, L)
     at_levels: Vec<AtLevel>,
     n_levels: usize,
+    /// (N, L, P)
+    parts: Vec<OfPart>,
+    n_parts: usize,
     /// (N), nats.
     negative_log_density: Vec<f64>,
 }
@@ -71,11 +85,27 @@ pub struct Measures {
 pub struct Detector {
     sigmas: Vec<f32>,
     median: f64,
-    mean: Vec<f64>,
-    factor: Cholesky,
+    /// Of the measures of whole samples at all levels.
+    whole: Distance,
+    /// Of those of the parts, for each level and measure.
+    parts: Vec<Distance>,
 }
 
 impl DetectRequest {
+    /// Checks the levels and the grids of the likelihood.
+    fn check(&self) -> Result<()> {
+        let levels = &self.levels;
+        let fall = !levels.is_empty() && levels.windows(2).all(|pair| pair[0] > pair[1]);
+        if !fall || !levels.iter().all(|level| level.is_finite() && *level > 0.0) {
+            let problem = format!("{levels:?} are no falling, positive noise levels");
+            return Err(Error::input("--levels", problem, "Give falling, positive ones"));
+        }
+        if !(self.resolution >= 1.0 && self.resolution.is_finite()) {
+            return Err(Error::input("--resolution", format!("is {}", self.resolution), "Give 1 or more"));
+        }
+        Ok(())
+    }
+
     /// Five levels of the range of training.
     ///
     /// # Errors
@@ -90,7 +120,7 @@ impl DetectRequest {
         let mut sigmas = geometric(noise.sigma_max, (2.0 * noise.sigma_min).min(noise.sigma_max), 5);
         sigmas.reverse();
         let levels = levels_down_to(trained, 2.0 * noise.sigma_min);
-        Ok(Self { sigmas, draws: 2, levels, points: 16, seed: 0 })
+        Ok(Self { sigmas, draws: 2, levels, resolution: RESOLUTION, seed: 0 })
     }
 }
 
@@ -105,8 +135,12 @@ pub fn measure(
     request: &DetectRequest,
     progress: &mut dyn FnMut(f64),
 ) -> Result<Measures> {
+    request.check()?;
     let (dimensions, n_levels) = (trained.model.dimensions(), request.sigmas.len());
+    let part_of = parts_of(trained.shape);
+    let n_parts = part_of.iter().max().map_or(0, |last| last + 1);
     let mut at_levels = vec![AtLevel::default(); x.len() / dimensions * n_levels];
+    let mut parts = vec![OfPart::default(); at_levels.len() * n_parts];
     // Of each level first the scores at x itself, then those at x with noise.
     let sets_a_level = 1 + request.draws;
     let eps = |set: usize, index: usize| match set % sets_a_level {
@@ -125,9 +159,13 @@ pub fn measure(
         let sigma = f64::from(request.sigmas[level]);
         let samples = scores.chunks_exact(dimensions).zip(slopes.chunks_exact(dimensions));
         for (number, (scores, slopes)) in samples.enumerate() {
-            let measures = &mut at_levels[(first / dimensions + number) * n_levels + level];
+            let at = (first / dimensions + number) * n_levels + level;
+            let measures = &mut at_levels[at];
             if set % sets_a_level == 0 {
                 measures.see_clean(sigma, scores, slopes);
+                for (&s, part) in scores.iter().zip(&part_of) {
+                    parts[at * n_parts + part].see(sigma * f64::from(s));
+                }
             } else {
                 let noise = (0..dimensions).map(|d| f64::from(eps(set, first + number * dimensions + d)));
                 let squares = scores.iter().zip(noise).map(|(&s, eps)| (sigma * f64::from(s) + eps).powi(2));
@@ -135,18 +173,33 @@ pub fn measure(
             }
         }
     })?;
-    let given = Given {
-        knowledge: x.iter().map(|&value| Knowledge::Value(value)).collect(),
-        particles: 1,
-        weigh: Weigh::Everything,
-    };
-    let sampling = SampleRequest {
-        sampler: Sampler::MultiLevel { sigmas: request.levels.clone(), points: request.points },
-        given: Some(given),
-        ..SampleRequest::new(trained, x.len() / dimensions, request.seed)
-    };
-    let densities = sample(gpu, trained, &sampling, progress)?.log_densities;
-    Ok(Measures { at_levels, n_levels, negative_log_density: densities.iter().map(|density| -density).collect() })
+    let chain = Chain::new(&request.levels, support(trained, x), request.resolution);
+    let densities = chain_log_densities(gpu, trained, Noisy { x, y: x }, &chain, progress)?.log_density;
+    let of_sample = |densities: &[f32]| -densities.iter().copied().map(f64::from).sum::<f64>();
+    let negative_log_density = densities.chunks_exact(dimensions).map(of_sample).collect();
+    Ok(Measures { at_levels, n_levels, parts, n_parts, negative_log_density })
+}
+
+/// The part of each dimension, in the data's order.
+fn parts_of(shape: SampleShape) -> Vec<usize> {
+    let dimensions = shape.dimensions();
+    let of_side = |at: usize, side: usize| at * PARTS.min(side) / side;
+    match shape {
+        SampleShape::Image { height, width, channels } => (0..dimensions)
+            .map(|d| of_side(d / channels / width, height) * PARTS.min(width) + of_side(d / channels % width, width))
+            .collect(),
+        SampleShape::Vector { .. } => {
+            let parts = (PARTS * PARTS).min(dimensions);
+            (0..dimensions).map(|d| d * parts / dimensions).collect()
+        }
+    }
+}
+
+impl OfPart {
+    fn see(&mut self, scaled_score: f64) {
+        self.sum += scaled_score;
+        self.squares += scaled_score * scaled_score;
+    }
 }
 
 impl AtLevel {
@@ -178,16 +231,28 @@ impl Measures {
     /// When there are fewer.
     pub fn split_front(&mut self, count: usize) -> Self {
         let rest = self.at_levels.split_off(count * self.n_levels);
+        let parts = self.parts.split_off(count * self.n_levels * self.n_parts);
         let densities = self.negative_log_density.split_off(count);
         Self {
             at_levels: std::mem::replace(&mut self.at_levels, rest),
             n_levels: self.n_levels,
+            parts: std::mem::replace(&mut self.parts, parts),
+            n_parts: self.n_parts,
             negative_log_density: std::mem::replace(&mut self.negative_log_density, densities),
         }
     }
 
     fn levels_of(&self, sample: usize) -> &[AtLevel] {
         &self.at_levels[sample * self.n_levels..][..self.n_levels]
+    }
+
+    /// What the distances of the parts are taken of: for each level the sums of all parts, then the roots of the squares.
+    fn features_of_parts(&self, sample: usize) -> Vec<Vec<f64>> {
+        let parts = &self.parts[sample * self.n_levels * self.n_parts..][..self.n_levels * self.n_parts];
+        let of_level = |parts: &[OfPart]| {
+            [parts.iter().map(|p| p.sum).collect(), parts.iter().map(|p| p.squares.sqrt()).collect()]
+        };
+        parts.chunks_exact(self.n_parts).flat_map(of_level).collect()
     }
 
     /// What the distance over all levels is taken of.
@@ -208,17 +273,14 @@ impl Detector {
         let mut densities = inliers.negative_log_density.clone();
         densities.sort_by(f64::total_cmp);
         let rows: Vec<Vec<f64>> = (0..inliers.len()).map(|n| inliers.features(n)).collect();
-        let (count, width) = (rows.len() as f64, rows[0].len());
-        let mean: Vec<f64> = (0..width).map(|i| rows.iter().map(|row| row[i]).sum::<f64>() / count).collect();
-        let covariance = |i: usize, j: usize| {
-            let sum: f64 = rows.iter().map(|row| (row[i] - mean[i]) * (row[j] - mean[j])).sum();
-            sum / (count - 1.0).max(1.0) * if i == j { 1.0 } else { 1.0 - SHRINKAGE }
-        };
-        let mut matrix: Vec<f64> = (0..width * width).map(|at| covariance(at / width, at % width)).collect();
-        // A measure that never varies must not make distances infinite.
-        (0..width).for_each(|i| matrix[i * width + i] += 1e-9 * (1.0 + mean[i].powi(2)));
-        let median = densities[densities.len() / 2];
-        Self { sigmas: sigmas.to_vec(), median, mean, factor: Cholesky::new(matrix, width) }
+        let of_parts: Vec<Vec<Vec<f64>>> = (0..inliers.len()).map(|n| inliers.features_of_parts(n)).collect();
+        let of_kind = |kind: usize| of_parts.iter().map(|of_sample| of_sample[kind].clone()).collect::<Vec<_>>();
+        Self {
+            sigmas: sigmas.to_vec(),
+            median: densities[densities.len() / 2],
+            whole: Distance::new(&rows),
+            parts: (0..of_parts[0].len()).map(|kind| Distance::new(&of_kind(kind))).collect(),
+        }
     }
 
     /// Names of the statistics.
@@ -231,6 +293,7 @@ impl Detector {
         names.extend(at_levels("dsm residual"));
         names.extend(["dsm residual, all levels", "largest score"].map(str::to_owned));
         names.extend(["-log density", "typicality", "distance over levels"].map(str::to_owned));
+        names.push("distance, levels and parts".to_owned());
         names
     }
 
@@ -242,9 +305,13 @@ impl Detector {
     /// | squared scores | sum_d sigma^2 s_d^2 at each level |
     /// | dsm residual | sum_d 1/2 (sigma s_d + eps_d)^2 at x + sigma eps, at each level and over all of them |
     /// | largest score | max_d \|sigma s_d\| at the lowest level |
-    /// | -log density | of the chain that the sampler draws, estimated |
+    /// | -log density | of the chain that the sampler draws, at x, exact |
     /// | typicality | distance of that from its median over inliers |
     /// | distance over levels | Mahalanobis distance of all levels' measures from those of inliers |
+    /// | distance, levels and parts | that, and the distances of 4 x 4 parts at each level |
+    ///
+    /// The last is the logarithm of the distance over levels plus the mean of the logarithms of those of the parts (of
+    /// their sums and of the roots of their squares), each in standard deviations from its mean over inliers.
     pub fn statistics(&self, measures: &Measures) -> Vec<Vec<f64>> {
         let of_sample = |sample: usize| {
             let levels = measures.levels_of(sample);
@@ -253,16 +320,17 @@ impl Detector {
             values.extend(levels.iter().map(|level| level.squares));
             values.extend(levels.iter().map(|level| level.residual));
             values.extend([levels.iter().map(|level| level.residual).sum(), levels[0].largest]);
-            values.extend([density, (density - self.median).abs(), self.distance(&measures.features(sample))]);
+            values.extend([density, (density - self.median).abs(), self.whole.of(&measures.features(sample))]);
+            values.push(self.of_levels_and_parts(measures, sample));
             values
         };
         (0..measures.len()).map(of_sample).collect()
     }
 
-    /// |L^-1 (features - mean)|
-    fn distance(&self, features: &[f64]) -> f64 {
-        let centred = features.iter().zip(&self.mean).map(|(feature, mean)| feature - mean);
-        self.factor.whiten(centred).iter().map(|w| w * w).sum::<f64>().sqrt()
+    fn of_levels_and_parts(&self, measures: &Measures, sample: usize) -> f64 {
+        let of_parts = measures.features_of_parts(sample);
+        let standings = self.parts.iter().zip(&of_parts).map(|(distance, features)| distance.standing(features));
+        self.whole.standing(&measures.features(sample)) + standings.sum::<f64>() / self.parts.len() as f64
     }
 }
 
@@ -284,7 +352,13 @@ mod tests {
             [low, AtLevel { squares: 10.0 * square, residual: 0.5, ..low }]
         };
         let at_levels = (0..densities.len()).flat_map(of).collect();
-        Measures { at_levels, n_levels: 2, negative_log_density: densities.to_vec() }
+        // The first part's share of the sum changes from sample to sample, the second's is the rest.
+        let part = |n: usize| {
+            let share = 0.1 * (n * 7 % 10) as f64;
+            [share, 1.0 - share].map(|share| OfPart { sum: share, squares: share * share })
+        };
+        let parts = (0..densities.len()).flat_map(|n| [part(n), part(n + 3)]).flatten().collect();
+        Measures { at_levels, n_levels: 2, parts, n_parts: 2, negative_log_density: densities.to_vec() }
     }
 
     #[test]
@@ -301,22 +375,47 @@ mod tests {
         assert_eq!([of("-log density", 0), of("typicality", 0), of("typicality", 1)], [7.0, 4.0, 5.0]);
     }
 
+    fn usual() -> Measures {
+        measures(&(0..60).map(|n| f64::from(n * 13 % 17)).collect::<Vec<_>>())
+    }
+
     #[test]
     fn distances_are_two_sided_and_know_correlations() {
-        let inliers = measures(&[4.0, 1.0, 3.0, 2.0, 10.0, -1.0, 5.0, 2.5]);
+        let inliers = usual();
         let detector = Detector::new(&[0.5, 1.0], &inliers);
-        let own: Vec<f64> = (0..8).map(|n| detector.distance(&inliers.features(n))).collect();
-        // The mean squared distance of the samples that the covariance is of is near the rank of their measures.
-        let mean_square = own.iter().map(|d| d * d).sum::<f64>() / 8.0;
-        assert!(mean_square > 1.0 && mean_square <= 9.0, "{own:?}");
-        for shift in [-40.0, 40.0] {
+        let of = |measures: &Measures, sample: usize| detector.statistics(measures)[sample][detector.names().len() - 2];
+        let own = (0..60).map(|n| of(&inliers, n)).fold(0.0, f64::max);
+        for shift in [-80.0, 80.0] {
             let mut far = inliers.clone();
             far.negative_log_density[1] += shift;
-            assert!(detector.distance(&far.features(1)) > 2.0 * own[1], "{shift}");
+            assert!(of(&far, 1) > own, "{shift}");
         }
         // Squares of both levels go together: a sample where they do not is far, though each alone is usual.
         let mut odd = inliers.clone();
-        odd.at_levels[1].squares = 80.0;
-        assert!(detector.distance(&odd.features(0)) > 2.0 * own[0]);
+        odd.at_levels[1].squares = 500.0;
+        assert!(of(&odd, 0) > own);
+    }
+
+    #[test]
+    fn parts_see_what_is_usual_as_a_whole() {
+        let inliers = usual();
+        let detector = Detector::new(&[0.5, 1.0], &inliers);
+        let mut odd = inliers.clone();
+        // The sum over both parts stays.
+        (odd.parts[0].sum, odd.parts[1].sum) = (-4.0, 5.0);
+        let [before, after] = [&inliers, &odd].map(|measures| detector.statistics(measures)[0].clone());
+        let last = before.len() - 1;
+        assert_eq!(before[..last], after[..last]);
+        assert!(after[last] > before[last] + 0.5, "{} {}", after[last], before[last]);
+    }
+
+    #[test]
+    fn parts_lie_side_by_side() {
+        let image = parts_of(SampleShape::Image { height: 8, width: 4, channels: 2 });
+        assert_eq!(image[..8], [0, 0, 1, 1, 2, 2, 3, 3]);
+        assert_eq!((image[8], image[16], image[63]), (0, 4, 15));
+        assert_eq!(parts_of(SampleShape::Vector { dimensions: 32 })[..5], [0, 0, 1, 1, 2]);
+        assert_eq!(parts_of(SampleShape::Vector { dimensions: 3 }), [0, 1, 2]);
+        assert_eq!(parts_of(SampleShape::Image { height: 2, width: 2, channels: 1 }), [0, 1, 2, 3]);
     }
 }

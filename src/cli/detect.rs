@@ -24,7 +24,8 @@ const KEPT: f64 = 0.95;
 /// One half of the inliers' held-out samples says what inliers have, the other half is to be told from the outliers.
 /// AUROC is the probability that an outlier scores above an inlier; FPR@95 the share of outliers that pass for inliers
 /// where 95 % of the inliers pass. Statistics of one side only fail on outliers that are smoother than any inlier:
-/// `typicality` and `distance over levels` are two-sided.
+/// `typicality` and the distances are two-sided; `distance, levels and parts` combines them all and is the one to use where
+/// the outliers are not known.
 #[derive(Debug, clap::Args)]
 #[command(after_help = after_help!(
     "  arcsm detect --checkpoint runs/mnist/checkpoints/best.safetensors --outliers idx:fashion/t10k-images-idx3-ubyte.gz\n  \
@@ -53,9 +54,9 @@ pub(super) struct Detect {
     /// Falling noise levels of the likelihood [default: those of the sampler]
     #[arg(long, value_name = "A,B,C", value_delimiter = ',')]
     levels: Option<Vec<f32>>,
-    /// Grid points of a level of the likelihood
-    #[arg(long, value_name = "G")]
-    points: Option<u32>,
+    /// Grid points that stand for one noise level of the likelihood [default: 3]
+    #[arg(long, value_name = "R")]
+    resolution: Option<f32>,
     /// Seed of the noise
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -112,7 +113,7 @@ impl Task for Detect {
             "reference": reference.content.len(),
             "sigma": request.sigmas,
             "levels": request.levels,
-            "points": request.points,
+            "resolution": request.resolution,
             "seed": self.seed,
             "files": files,
             "checkpoint": self.checkpoint,
@@ -141,7 +142,7 @@ impl Detect {
             }
         }
         request.levels = self.levels.clone().unwrap_or(request.levels);
-        request.points = self.points.unwrap_or(request.points);
+        request.resolution = self.resolution.unwrap_or(request.resolution);
         Ok(request)
     }
 
