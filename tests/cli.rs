@@ -133,6 +133,62 @@ fn heads_are_trained_and_drawn_from_and_useless_flags_are_refused() {
     assert_eq!(drawn["sampler"], "direct --levels 0");
     refuses(&mut arcsm(here.path(), &format!("{sample} --sampler mlq")), 2, &["--sampler direct"]);
     refuses(&mut arcsm(here.path(), &format!("{sample} --points 9")), 2, &["--points", "direct"]);
+    let sharper = json_of(&mut arcsm(here.path(), &format!("{sample} --temperature 0.5 --snap 17")));
+    assert_eq!(sharper["sampler"], "direct --levels 0 --temperature 0.5 --snap 17");
+    let words = "evaluate --checkpoint run/checkpoints/last.safetensors --count 4 --csv nats.csv --npz nats.npz";
+    let report = json_of(&mut arcsm(here.path(), words));
+    let nats = read_npz(&here.path().join("nats.npz"), "nats");
+    let mean = nats.iter().copied().map(f64::from).sum::<f64>() / 4.0;
+    let reported = report["closed_form"][0]["mean_nats"].as_f64().expect("a number");
+    assert!(nats.len() == 4 && (mean - reported).abs() <= 1e-5 * (1.0 + reported.abs()), "{report}");
+    let lines = fs::read_to_string(here.path().join("nats.csv")).expect("written");
+    assert!(lines.lines().count() == 5 && lines.starts_with("sample,sigma,nats,bits_per_dimension"), "{lines}");
+}
+
+#[test]
+fn every_sampler_draws_and_refuses_the_flags_of_others() {
+    if !has_adapter() {
+        return;
+    }
+    let here = folder();
+    train_tiny(here.path(), "run", 3);
+    let sample = |words: &str| {
+        let words = format!("sample --checkpoint run/checkpoints/last.safetensors --count 3 --npy a.npy {words}");
+        arcsm(here.path(), &words)
+    };
+    let cases = [
+        ("--sampler mlq --levels 0.5,0.1 --points 16", "mlq --levels 0.5,0.1 --points 16", 49, 3),
+        ("--sampler ode --levels 1,0.5,0.1", "ode --levels 1,0.5,0.1 --points 24", 48 + 5, 6),
+        ("--sampler ancestral --levels 1,0.1 --points 8", "ancestral --levels 1,0.1 --points 8", 18, 3),
+        ("--sampler langevin --levels 1,0.1 --steps 2", "langevin --levels 1,0.1 --steps 2 --step-size 1", 5, 5),
+        ("--sampler mala --levels 1,0.1 --steps 2", "mala --levels 1,0.1 --steps 2 --step-size 1", 18, 6),
+    ];
+    for (words, described, evaluations, rounds) in cases {
+        let report = json_of(&mut sample(&format!("{words} --temperature 0.8 --snap 17")));
+        assert_eq!(report["sampler"], format!("{described} --temperature 0.8 --snap 17"));
+        assert_eq!(
+            (&report["score_evaluations_per_value"], &report["rounds_per_value"]),
+            (&evaluations.into(), &rounds.into())
+        );
+        let rates = report["acceptance"].as_array().expect("a list");
+        assert_eq!(rates.len(), if words.contains("mala") { 2 } else { 0 });
+        assert!(rates.iter().all(|level| (0.0..=1.0).contains(&level["rate"].as_f64().expect("a number"))), "{report}");
+        let values = arcsm::arrays::read_npy(&here.path().join("a.npy")).expect("written").values;
+        assert!(values.iter().all(|x| (16.0 * x - (16.0 * x).round()).abs() <= 1e-5), "{described}: not on levels");
+    }
+    let refusals: [(&str, &[&str]); 8] = [
+        ("--sampler ode --step-size 1", &["--step-size", "another sampler"]),
+        ("--sampler ode --steps 4 --levels 1,0.1", &["--steps", "--levels"]),
+        ("--sampler mala --points 9", &["--points", "another sampler"]),
+        ("--steps 9", &["--steps", "another sampler"]),
+        ("--temperature 0", &["temperature", "positive"]),
+        ("--snap 1", &["snapping", "2 to 65536"]),
+        ("--sampler ode --points 3", &["3 grid points", "8 to 128"]),
+        ("--sampler ancestral --levels 0.1,1", &["do not fall"]),
+    ];
+    for (words, expected) in refusals {
+        refuses(&mut sample(words), 2, expected);
+    }
 }
 
 #[test]
@@ -890,7 +946,7 @@ fn outliers_are_told_with_every_statistic() {
         |words: &str| arcsm(here.path(), &format!("detect --checkpoint run/checkpoints/last.safetensors {words}"));
     let report = json_of(&mut detect("--outliers npy:odd.npy --outliers letters --count 10 --out h.png --csv v.csv"));
     let statistics = report["statistics"].as_array().expect("a list");
-    assert_eq!((statistics.len(), &report["sets"]["npy:odd.npy"], &report["reference"]), (16, &10.into(), &10.into()));
+    assert_eq!((statistics.len(), &report["sets"]["npy:odd.npy"], &report["reference"]), (17, &10.into(), &10.into()));
     for statistic in statistics {
         let area = statistic["sets"]["letters"]["auroc"].as_f64().expect("a number");
         let rate = statistic["sets"]["npy:odd.npy"]["fpr_at_95"].as_f64().expect("a number");
@@ -898,7 +954,7 @@ fn outliers_are_told_with_every_statistic() {
     }
     let lines = fs::read_to_string(here.path().join("v.csv")).expect("written");
     assert_eq!(lines.lines().count(), 1 + 3 * 10);
-    assert!(lines.lines().all(|line| line.split(',').count() >= 18), "{lines}");
+    assert!(lines.lines().all(|line| line.split(',').count() >= 19), "{lines}");
     assert!(here.path().join("h.png").exists());
     let cases: [(&str, &[&str]); 6] = [
         ("", &["--outliers", "nothing to detect"]),

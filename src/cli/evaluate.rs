@@ -144,8 +144,6 @@ impl Evaluate {
             ("--levels", self.levels.is_some()),
             ("--range", self.range.is_some()),
             ("--flow-count", self.flow_count.is_some()),
-            ("--csv", self.csv.is_some()),
-            ("--npz", self.npz.is_some()),
         ];
         if let Some((flag, _)) = of_grids.iter().find(|(_, is_given)| *is_given) {
             let problem = "is of models with a score head, this one's density is in closed form";
@@ -163,6 +161,8 @@ impl Evaluate {
                 [sigma, nats, format!("{:.4}", level.bits_per_dimension)]
             })
             .collect();
+        self.write_closed_form(&levels, trained.model.dimensions())?;
+        let files: Vec<_> = [&self.csv, &self.npz].into_iter().flatten().collect();
         let samples = levels[0].nats.len();
         let text = format!(
             "{samples} samples of {}, D = {}, -log p in closed form\n{}",
@@ -178,9 +178,36 @@ impl Evaluate {
             "seed": self.seed,
             "samples": samples,
             "closed_form": levels,
+            "files": files,
             "adapter": gpu.adapter(),
         });
         session.console.result(&text, &object)
+    }
+
+    /// The columns of the other heads' table that have a meaning here, and arrays of the same names.
+    fn write_closed_form(&self, levels: &[ClosedForm], dimensions: usize) -> Result<()> {
+        let bits = |nats: f64| nats / (dimensions as f64 * std::f64::consts::LN_2);
+        if let Some(path) = &self.csv {
+            write_atomically(path, |file| {
+                let mut writer = csv::Writer::from_writer(file);
+                writer.write_record(["sample", "sigma", "nats", "bits_per_dimension"])?;
+                for level in levels {
+                    for (sample, &nats) in level.nats.iter().enumerate() {
+                        let place = [sample.to_string(), level.sigma.to_string()];
+                        writer.write_record(place.into_iter().chain([nats, bits(nats)].map(|n| n.to_string())))?;
+                    }
+                }
+                writer.flush()
+            })?;
+        }
+        let Some(path) = &self.npz else { return Ok(()) };
+        let array = |value: &dyn Fn(f64) -> f64| {
+            let nats = levels.iter().flat_map(|level| &level.nats);
+            HostTensor::new([levels.len(), levels[0].nats.len()], nats.map(|&nats| value(nats) as f32).collect())
+        };
+        let sigma = HostTensor::new([levels.len()], levels.iter().map(|level| level.sigma).collect());
+        let (nats, bits) = (array(&|nats| nats), array(&bits));
+        write_npz(path, &[("sigma", &sigma), ("nats", &nats), ("bits_per_dimension", &bits)])
     }
 
     fn request(&self, trained: &Trained) -> Result<EvaluateRequest> {
