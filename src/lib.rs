@@ -88,6 +88,7 @@ pub mod picture;
 pub mod plot;
 pub mod random;
 pub mod reference;
+pub mod reproduce;
 pub mod sample;
 pub mod schedule;
 pub mod train;

@@ -220,6 +220,47 @@ pub fn chain_log_densities(
     Ok(result)
 }
 
+/// log p(y_d | x_<d) under a chain at every point of its last grid, for the contexts of samples x (N, D): (N, D, points), in
+/// the data's order of dimensions. Point p is `low + p step` of [`Chain::last`], to rounding.
+///
+/// # Errors
+/// As [`chain_log_densities`].
+pub fn chain_grids(
+    gpu: &Gpu,
+    trained: &Trained,
+    x: &[f32],
+    chain: &Chain,
+    progress: &mut dyn FnMut(f64),
+) -> Result<Vec<f32>> {
+    let most = chain.levels.iter().map(|level| level.points).max().unwrap_or(0) as usize;
+    let (words, last) = (2 * pitch(most), chain.last());
+    let (half, points) = ((chain.levels.len() + 1) % 2 * words / 2, last.points as usize);
+    // Grids are moved to have this value among their points, which it is: they stay where they are.
+    let middle = last.low + (last.points / 2) as f32 * last.step;
+    let y = vec![middle; x.len()];
+    let mut grids = Vec::with_capacity(x.len() * points);
+    let densities = Densities::new(gpu, trained, Noisy { x, y: &y }, words)?;
+    densities.for_all_rows(
+        &|part| (0..chain.levels.len()).map(|index| part.level(chain, index).iterations()).max().unwrap_or(0),
+        &|part, recorder| {
+            for index in 0..chain.levels.len() {
+                recorder.run(&part.level(chain, index))?;
+            }
+            Ok(())
+        },
+        &mut |part| {
+            let densities: Vec<f32> = gpu.read(&part.run.densities)?;
+            for row in densities.chunks_exact(words).take(part.used_rows) {
+                grids.extend_from_slice(&row[half..][..points]);
+            }
+            Ok(())
+        },
+        progress,
+    )?;
+    check_finite(trained, &grids)?;
+    Ok(trained.model.order.to_data(&grids, points))
+}
+
 /// log p(y_d | x_<d) by the probability-flow ODE, for every sample and dimension. `progress` is told the share that is done.
 ///
 /// # Errors

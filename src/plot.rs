@@ -237,6 +237,42 @@ fn draw_histogram(canvas: &Canvas<'_>, histogram: &Histogram<'_>) -> Drawn {
     Ok(())
 }
 
+/// A density on square cells.
+pub struct HeatMap<'a> {
+    /// Heading.
+    pub title: String,
+    /// Cells on a side.
+    pub side: usize,
+    /// (columns, rows) from the lower left: 0 for nothing, 255 for the most.
+    pub greys: &'a [u8],
+}
+
+/// Draws densities side by side, four in a row, all in the same colours.
+///
+/// # Errors
+/// As [`crate::files::write_atomically`].
+pub fn heat_maps(path: &Path, maps: &[HeatMap<'_>], title: &str, text: PngText<'_>) -> Result<()> {
+    const COLUMNS: usize = 4;
+    const PIXELS: u32 = 240;
+    let rows = maps.len().div_ceil(COLUMNS) as u32;
+    let heading = 26;
+    draw(path, (COLUMNS as u32 * (PIXELS + 12) + 12, 44 + rows * (PIXELS + heading + 8)), text, |canvas| {
+        canvas.draw(&Text::new(title.to_owned(), (14, 12), font(20)))?;
+        for (number, map) in maps.iter().enumerate() {
+            let left = 12 + (number % COLUMNS) as i32 * (PIXELS as i32 + 12);
+            let top = 44 + (number / COLUMNS) as i32 * (PIXELS + heading + 8) as i32;
+            canvas.draw(&Text::new(map.title.clone(), (left, top + 4), font(15)))?;
+            let cell = |pixel: u32| pixel as usize * map.side / PIXELS as usize;
+            for (x, y) in (0..PIXELS).flat_map(|x| (0..PIXELS).map(move |y| (x, y))) {
+                let grey = map.greys[cell(x) * map.side + cell(PIXELS - 1 - y)];
+                let color = ViridisRGB.get_color(f64::from(grey) / 255.0);
+                canvas.draw_pixel((left + x as i32, top + heading as i32 + y as i32), &color)?;
+            }
+        }
+        Ok(())
+    })
+}
+
 fn set_color(set: usize) -> RGBColor {
     const COLORS: [RGBColor; 9] = [
         TRAIN_COLOR,

@@ -170,7 +170,7 @@ pub fn memory_plan(gpu: &Gpu, config: &Config) -> Result<MemoryPlan> {
 }
 
 /// Mean, standard deviation and range of the training data, where the settings leave them open.
-fn complete_from_data(config: &mut Config, samples: &Samples) -> Result<()> {
+pub(crate) fn complete_from_data(config: &mut Config, samples: &Samples) -> Result<()> {
     let score = &mut config.model.score;
     if score.mean.is_none() || score.sd.is_none() || score.range.is_none() {
         let Statistics { mean, sd, range: [low, high] } = samples.statistics()?;

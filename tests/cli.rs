@@ -92,7 +92,18 @@ fn names_in(folder: &Path) -> Vec<String> {
 #[test]
 fn every_help_has_examples_and_exit_statuses() {
     let commands = [
-        "", "demo", "train", "sample", "score", "evaluate", "denoise", "inpaint", "detect", "import", "adapters",
+        "",
+        "demo",
+        "train",
+        "sample",
+        "score",
+        "evaluate",
+        "denoise",
+        "inpaint",
+        "detect",
+        "reproduce",
+        "import",
+        "adapters",
         "doctor",
     ];
     let here = folder();

@@ -13,6 +13,7 @@ mod evaluate;
 mod import;
 mod inpaint;
 mod inputs;
+mod reproduce;
 mod sample;
 mod score;
 mod settings;
@@ -75,6 +76,7 @@ enum Command {
     Denoise(denoise::Denoise),
     Inpaint(inpaint::Inpaint),
     Detect(detect::Detect),
+    Reproduce(reproduce::Reproduce),
     Import(import::Import),
     Adapters(adapters::Adapters),
     Doctor(doctor::Doctor),
@@ -133,6 +135,7 @@ impl Task for Command {
             Self::Denoise(task) => task.run(session),
             Self::Inpaint(task) => task.run(session),
             Self::Detect(task) => task.run(session),
+            Self::Reproduce(task) => task.run(session),
             Self::Import(task) => task.run(session),
             Self::Adapters(task) => task.run(session),
             Self::Doctor(task) => task.run(session),
