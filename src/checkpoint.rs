@@ -146,6 +146,22 @@ pub fn read_weights(path: &Path) -> Result<BTreeMap<String, HostTensor>> {
     Ok(parse_safetensors(&files::read_input(path)?, &path.display().to_string())?.0)
 }
 
+/// The same of bytes in memory; `subject` names them in errors.
+///
+/// # Errors
+/// As [`read_weights`].
+pub fn parse_weights(bytes: &[u8], subject: &str) -> Result<BTreeMap<String, HostTensor>> {
+    Ok(parse_safetensors(bytes, subject)?.0)
+}
+
+/// Writes tensors as a safetensors file that [`read_weights`] reads.
+///
+/// # Errors
+/// As [`files::write_atomically`].
+pub fn write_weights(path: &Path, tensors: &BTreeMap<String, HostTensor>) -> Result<()> {
+    files::write_atomically(path, |writer| write_safetensors(writer, tensors, Map::new()))
+}
+
 /// A short name for a file's content: its CRC-32 as eight hexadecimal digits.
 ///
 /// # Errors

@@ -203,6 +203,68 @@ fn every_sampler_draws_and_refuses_the_flags_of_others() {
 }
 
 #[test]
+fn experiments_leave_reports_and_refuse_useless_flags() {
+    let here = folder();
+    let reproduce = |words: &[&str]| {
+        let mut command = arcsm(here.path(), "reproduce");
+        command.args(words);
+        command
+    };
+    if !has_adapter() {
+        return;
+    }
+    refuses(&mut reproduce(&["toy-2d", "--out", "x", "--budget", "0"]), 2, &["--budget"]);
+    refuses(&mut reproduce(&["toy-2d", "--out", "x", "--only", "squares"]), 2, &["--only", "spirals"]);
+    refuses(&mut reproduce(&["toy-2d", "--out", "y", "--data", "digits"]), 2, &["--data", "toy-2d"]);
+    refuses(&mut reproduce(&["ood", "--out", "y", "--data", "toy:moons"]), 2, &["toy:moons", "images"]);
+    let toys = ["toy-2d", "--out", "toys", "--budget", "0.02", "--only", "moons gaussian ml"];
+    let report = json_of(&mut reproduce(&toys));
+    let row = &report["tables"][1]["rows"][0];
+    assert!(row["KL, nats"].as_f64().is_some_and(|kl| kl > 0.0) && row["head"] == "gaussian", "{report}");
+    assert_eq!(
+        names_in(&here.path().join("toys")),
+        ["experiment.json", "models", "moons.png", "parts", "report.json", "report.md"]
+    );
+    refuses(&mut reproduce(&toys), 2, &["toys", "--resume"]);
+    // Everything is there already: the same numbers, at once.
+    let again = json_of(reproduce(&toys).arg("--resume"));
+    assert_eq!(again["tables"], report["tables"]);
+    refuses(reproduce(&toys).args(["--resume", "--seed", "3"]), 2, &["toys", "other settings"]);
+    let markdown = fs::read_to_string(here.path().join("toys/report.md")).expect("a report");
+    assert!(markdown.contains("| gaussian | ml ") && markdown.contains("(moons.png)"), "{markdown}");
+}
+
+#[test]
+fn experiments_on_images_run_on_the_digits() {
+    if !has_adapter() {
+        return;
+    }
+    let here = folder();
+    let reproduce = |words: &str| json_of(&mut arcsm(here.path(), &format!("reproduce {words} --budget 0.02")));
+    let denoised = reproduce("denoise-0.6 --out denoised");
+    let rows = denoised["tables"][0]["rows"].as_array().expect("rows");
+    assert_eq!(rows.len(), 4);
+    // Digits in noise of 0.6: 4.4 dB; what is linear needs no training.
+    assert!((rows[0]["PSNR"].as_f64().expect("a number") - 4.4).abs() < 0.2, "{denoised}");
+    assert!(rows[3]["PSNR"].as_f64().expect("a number") > 12.0, "{denoised}");
+    let outliers = reproduce("ood --out outliers");
+    let columns = outliers["tables"][0]["columns"].as_array().expect("columns");
+    assert!(columns.iter().any(|c| c == "letters") && columns.iter().any(|c| c == "worst"), "{outliers}");
+    let mut models = arcsm(here.path(), "reproduce mnist --out models --budget 0.02");
+    let models = json_of(models.args(["--only", "made score dsm", "--only", "made mog ml"]));
+    let rows = models["tables"][0]["rows"].as_array().expect("rows");
+    assert_eq!(rows.len(), 3, "two models and the real images");
+    // Untrained models are far from the images, other images are near.
+    let distance = |row: usize| rows[row]["FD"].as_f64().expect("a number");
+    assert!(distance(2) < distance(0) && distance(2) < distance(1), "{models}");
+    for picture in
+        ["denoised/denoised.png", "outliers/histograms.png", "models/samples-made.png", "models/samplers.png"]
+    {
+        assert!(here.path().join(picture).is_file(), "{picture}");
+    }
+}
+
+#[test]
 fn versions_name_the_commit() {
     for name in ["arcsm", "arcsm-sample", "arcsm-bench"] {
         let text = succeeds(assert_cmd::Command::from(program(name)).arg("--version"));

@@ -41,6 +41,9 @@ pub(super) struct Reproduce {
     /// mnist: classifier whose features the Frechet distance is taken of [default: embedded, for digits and MNIST]
     #[arg(long, value_name = "FILE")]
     features: Option<PathBuf>,
+    /// toy-2d, mnist: train only the models in whose name these words are, as often as you like: `spirals`, "made mog dsm"
+    #[arg(long, value_name = "WORDS")]
+    only: Vec<String>,
     /// Go on with the experiment in that folder
     #[arg(long)]
     resume: bool,
@@ -59,6 +62,7 @@ impl Task for Reproduce {
             data: self.data.clone(),
             outliers: self.outliers.clone(),
             features: self.features.clone(),
+            only: self.only.clone(),
             command: command_line(),
         };
         let gpu = session.open_gpu()?;

@@ -4,6 +4,7 @@ mod cifar;
 mod gaussian;
 mod idx;
 mod images;
+mod labelled;
 mod loader;
 mod samples;
 mod shuffle;
@@ -18,6 +19,7 @@ use rand::SeedableRng;
 use rand_pcg::Pcg64;
 
 pub use self::gaussian::Gaussian;
+pub use self::labelled::{LabelledImages, LabelledSet, load_labelled};
 pub use self::loader::{Batches, Loader};
 pub use self::samples::{Samples, Statistics};
 pub use self::shuffle::{Shuffle, is_mirrored};

@@ -11,6 +11,11 @@
 //! OUT/report.{md,json}     tables, and the pictures that they name
 //! ```
 
+mod classifier;
+mod denoise;
+mod images;
+mod mnist;
+mod ood;
 mod report;
 mod toy_2d;
 mod training;
@@ -32,11 +37,22 @@ use crate::gpu::Gpu;
 
 /// What can be reproduced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
 pub enum Experiment {
     /// Known densities in the plane: KL and total variation of every head and objective
     #[value(name = "toy-2d")]
     #[serde(rename = "toy-2d")]
     Toy2d,
+    /// Images: nats, Frechet distance and speed of every head and objective, and every sampler
+    Mnist,
+    /// Images with noise of 0.6: one step of denoising against the causal optimum
+    #[value(name = "denoise-0.6")]
+    #[serde(rename = "denoise-0.6")]
+    Denoise,
+    /// Outliers told from images by every statistic
+    Ood,
+    /// The small classifier on whose features Frechet distances are taken
+    Classifier,
 }
 
 impl Experiment {
@@ -49,12 +65,30 @@ impl Experiment {
     pub fn default_minutes(self) -> f64 {
         match self {
             Self::Toy2d => 60.0,
+            Self::Mnist => 120.0,
+            Self::Denoise => 15.0,
+            Self::Ood => 30.0,
+            Self::Classifier => 2.0,
+        }
+    }
+
+    /// Flags that mean something to it, of those that not all experiments have.
+    fn used_flags(self) -> &'static [&'static str] {
+        match self {
+            Self::Toy2d => &["--only"],
+            Self::Mnist => &["--data", "--features", "--only"],
+            Self::Denoise | Self::Classifier => &["--data"],
+            Self::Ood => &["--data", "--outliers"],
         }
     }
 
     fn run(self, context: &Context<'_>) -> Result<Report> {
         match self {
             Self::Toy2d => toy_2d::run(context),
+            Self::Mnist => mnist::run(context),
+            Self::Denoise => denoise::run(context),
+            Self::Ood => ood::run(context),
+            Self::Classifier => classifier::run(context),
         }
     }
 }
@@ -74,6 +108,8 @@ pub struct Request {
     pub outliers: Vec<String>,
     /// Classifier whose features the Frechet distance is taken of, where it is not one of the embedded ones.
     pub features: Option<PathBuf>,
+    /// Models to train, where it is not all of them: each entry names those in whose name all of its words are.
+    pub only: Vec<String>,
     /// The command, for the texts of pictures.
     #[serde(skip)]
     pub command: String,
@@ -131,7 +167,6 @@ pub fn reproduce<'a>(
     stop: &'a AtomicBool,
     observe: &'a mut Observe<'a>,
 ) -> Result<Report> {
-    open_folder(request, out, resume)?;
     let context = Context {
         gpu,
         request,
@@ -141,6 +176,8 @@ pub fn reproduce<'a>(
         finished: Shared::new(0.0),
         start: Instant::now(),
     };
+    context.refuse_unused(request.experiment.used_flags())?;
+    open_folder(request, out, resume)?;
     let mut report = request.experiment.run(&context)?;
     report.experiment = request.experiment.name();
     report.request = Some(request.clone());
@@ -190,6 +227,34 @@ impl Context<'_> {
     /// The whole budget, s.
     pub fn seconds(&self) -> f64 {
         60.0 * self.request.minutes
+    }
+
+    /// Whether the user wants a model of this name.
+    pub fn wants(&self, name: &str) -> bool {
+        let has_words =
+            |entry: &String| entry.split_whitespace().all(|word| name.split_whitespace().any(|w| w == word));
+        self.request.only.is_empty() || self.request.only.iter().any(has_words)
+    }
+
+    /// Refuses what an experiment has no use for.
+    ///
+    /// # Errors
+    /// Bad input: the flag that was given.
+    fn refuse_unused(&self, used: &[&str]) -> Result<()> {
+        let request = self.request;
+        let given = [
+            ("--data", request.data.is_some()),
+            ("--outliers", !request.outliers.is_empty()),
+            ("--features", request.features.is_some()),
+            ("--only", !request.only.is_empty()),
+        ];
+        match given.iter().find(|(flag, given)| *given && !used.contains(flag)) {
+            None => Ok(()),
+            Some((flag, _)) => {
+                let problem = format!("means nothing to {}", request.experiment.name());
+                Err(Error::input(*flag, problem, "Leave it out"))
+            }
+        }
     }
 
     /// Ends the experiment when the user wants it to.

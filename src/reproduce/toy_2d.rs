@@ -43,6 +43,10 @@ const LEVELS: usize = 6;
 const REACH: f64 = 5.0;
 /// Cells on a side: their width is 0.6 of the noise level, so that sums over cells are as good as integrals.
 const CELLS: usize = 320;
+/// Cells by which a chain's last grid reaches beyond the square on either side, so that what lies there is not pressed into it.
+const BEYOND: usize = 48;
+/// Cells on a side of a picture.
+const PICTURE: usize = 160;
 /// What training leaves of the time of a model.
 const TRAINING_SHARE: f64 = 0.85;
 /// The integral of a conditional is looked at where its context has at least this density.
@@ -58,9 +62,12 @@ struct Outcome {
     total_variation: f64,
     /// Largest |1 - integral| of a conditional.
     integral_error: f64,
-    /// Of the cells of the picture, as 8-bit greys of the square root of the density.
+    /// (columns, rows) of [`PICTURE`] on a side: greys of the square root of the density.
     picture: Vec<u8>,
 }
+
+/// A head, an objective, and what they came to.
+type Learned = (HeadKind, Objective, Outcome);
 
 /// A density on the cells of the square: p(y_1) of every column, and p(y_2 | y_1) of every cell (column, row).
 struct OnGrid {
@@ -76,18 +83,23 @@ fn centre(cell: usize) -> f64 {
 const WIDTH: f64 = 2.0 * REACH / CELLS as f64;
 
 pub(super) fn run(context: &Context<'_>) -> Result<Report> {
-    if context.request.data.is_some() {
-        return Err(Error::input("--data", "is given, and toy-2d makes its own data", "Leave it out"));
-    }
     let mut report = Report::new("known densities in the plane by every head and objective");
     report.notes = notes();
-    let share = 1.0 / (TOYS.len() * MODELS.len()) as f64;
+    let wanted = |toy: &str| -> Vec<(HeadKind, Objective)> {
+        MODELS.into_iter().filter(|&(head, objective)| context.wants(&model_name(toy, head, objective))).collect()
+    };
+    let n_models: usize = TOYS.iter().map(|toy| wanted(toy).len()).sum();
+    if n_models == 0 {
+        let problem = "names no model";
+        return Err(Error::input("--only", problem, "Name words such as `spirals`, `mog`, `dsm`, or \"moons mog ml\""));
+    }
+    let share = 1.0 / n_models as f64;
     let mut summary = Table::new(
         "Best of each kind: KL, nats",
         &["density", "maximum likelihood", "score matching", "free score", "gap", "gap of the free score"],
     );
     let mut details = Vec::new();
-    for toy in TOYS {
+    for toy in TOYS.into_iter().filter(|toy| !wanted(toy).is_empty()) {
         let mut config = Config::from_toml(CONFIG, "configs/toy-2d.toml")?;
         config.data.spec = format!("toy:{toy}");
         config.train.seed = context.request.seed;
@@ -95,11 +107,11 @@ pub(super) fn run(context: &Context<'_>) -> Result<Report> {
         let density = Density::toy(toy)?;
         let truth = OnGrid::of_density(&density);
         let mut outcomes = Vec::new();
-        for (head, objective) in MODELS {
-            let name = format!("{toy} {}", name_of(head, objective));
+        for (head, objective) in wanted(toy) {
+            let name = model_name(toy, head, objective);
             let settings = settings(config.clone(), head, objective);
-            let outcome = context.part(&name, share, |part| of_model(part, settings, &data, &truth))?;
-            outcomes.push(outcome);
+            let outcome = context.part(&name, share, |part| of_model(part, &name, settings, &data, &truth))?;
+            outcomes.push((head, objective, outcome));
         }
         report.pictures.push(draw(context, toy, &truth, &outcomes)?);
         summary.push(summary_of(toy, &outcomes));
@@ -129,6 +141,10 @@ fn notes() -> Vec<String> {
     ]
 }
 
+fn model_name(toy: &str, head: HeadKind, objective: Objective) -> String {
+    format!("{toy} {}", name_of(head, objective))
+}
+
 fn name_of(head: HeadKind, objective: Objective) -> String {
     format!("{head:?} {objective:?}").to_lowercase()
 }
@@ -142,10 +158,8 @@ fn settings(mut config: Config, head: HeadKind, objective: Objective) -> Config 
     config
 }
 
-fn of_model(part: &Part<'_, '_>, config: Config, data: &Dataset, truth: &OnGrid) -> Result<Outcome> {
-    let name =
-        format!("{} {}", data.name.trim_start_matches("toy:"), name_of(config.model.head, config.train.objective));
-    let training = part.train(&name, config, data, TRAINING_SHARE * part.seconds())?;
+fn of_model(part: &Part<'_, '_>, name: &str, config: Config, data: &Dataset, truth: &OnGrid) -> Result<Outcome> {
+    let training = part.train(name, config, data, TRAINING_SHARE * part.seconds())?;
     part.progress(TRAINING_SHARE, "density on the grid");
     let trained = part.load(&training)?;
     let model = OnGrid::of_model(part, &trained)?;
@@ -187,15 +201,21 @@ impl OnGrid {
         let gpu = part.context().gpu;
         if trained.config.model.head == HeadKind::Score {
             // Twice as fine as the cells, whose centres are every second point.
-            let bottom =
-                Level { sigma: SIGMA, low: centre(0) as f32, step: (WIDTH / 2.0) as f32, points: 2 * CELLS as u32 };
+            let bottom = Level {
+                sigma: SIGMA,
+                low: (centre(0) - BEYOND as f64 * WIDTH) as f32,
+                step: (WIDTH / 2.0) as f32,
+                points: 2 * (CELLS + 2 * BEYOND) as u32,
+            };
             let support = [-REACH as f32, REACH as f32];
             let mut chain = Chain::new(&geometric(SIGMA_MAX, SIGMA, LEVELS), support, crate::likelihood::RESOLUTION);
             *chain.levels.last_mut().expect("a chain has levels") = bottom;
             let contexts: Vec<f32> = (0..CELLS).flat_map(|column| [centre(column) as f32, 0.0]).collect();
             let grids = chain_grids(gpu, trained, &contexts, &chain, &mut |_| {})?;
-            let at_cells =
-                |grid: &[f32]| -> Vec<f64> { grid.iter().step_by(2).map(|&log| f64::from(log).exp()).collect() };
+            let at_cells = |grid: &[f32]| -> Vec<f64> {
+                let of_square = grid.iter().step_by(2).skip(BEYOND).take(CELLS);
+                of_square.map(|&log| f64::from(log).exp()).collect()
+            };
             let points = bottom.points as usize;
             let second = grids.chunks_exact(2 * points).flat_map(|pair| at_cells(&pair[points..])).collect();
             return Ok(Self { first: at_cells(&grids[..points]), second });
@@ -237,7 +257,10 @@ impl OnGrid {
     /// Greys of the square root of the density, which keeps thin parts visible; white is the truth's highest.
     fn picture(&self, truth: &Self) -> Vec<u8> {
         let highest = truth.joint().fold(f64::MIN_POSITIVE, f64::max);
-        self.joint().map(|density| (255.0 * (density / highest).sqrt().min(1.0)) as u8).collect()
+        let joint: Vec<f64> = self.joint().collect();
+        let cell = |i: usize| i * CELLS / PICTURE;
+        let of_pixel = |i: usize| joint[cell(i / PICTURE) * CELLS + cell(i % PICTURE)];
+        (0..PICTURE * PICTURE).map(|i| (255.0 * (of_pixel(i) / highest).sqrt().min(1.0)) as u8).collect()
     }
 }
 
@@ -268,26 +291,27 @@ fn divergence_of_noise(density: &Density, truth: &OnGrid) -> f64 {
 }
 
 /// Least KL of the models that are of a kind.
-fn best(outcomes: &[Outcome], of_kind: impl Fn(HeadKind, Objective) -> bool) -> f64 {
-    let models = MODELS.iter().zip(outcomes).filter(|((head, objective), _)| of_kind(*head, *objective));
-    models.map(|(_, outcome)| outcome.kl).fold(f64::INFINITY, f64::min)
+fn best(outcomes: &[Learned], of_kind: impl Fn(HeadKind, Objective) -> bool) -> f64 {
+    let models = outcomes.iter().filter(|(head, objective, _)| of_kind(*head, *objective));
+    models.map(|(_, _, outcome)| outcome.kl).fold(f64::INFINITY, f64::min)
 }
 
-fn summary_of(toy: &str, outcomes: &[Outcome]) -> Vec<Cell> {
+fn summary_of(toy: &str, outcomes: &[Learned]) -> Vec<Cell> {
     let likelihood = best(outcomes, |_, objective| objective == Objective::Ml);
     let matched = best(outcomes, |_, objective| objective != Objective::Ml);
     let free = best(outcomes, |head, _| head == HeadKind::Score);
-    let kl = |value: f64| Cell::Number(value, 3);
+    // Infinite where `--only` left no model of a kind.
+    let kl = |value: f64| if value.is_finite() { Cell::Number(value, 3) } else { Cell::None };
     vec![Cell::text(toy), kl(likelihood), kl(matched), kl(free), kl(matched - likelihood), kl(free - likelihood)]
 }
 
-fn details_of(toy: &str, density: &Density, truth: &OnGrid, outcomes: &[Outcome]) -> Table {
+fn details_of(toy: &str, density: &Density, truth: &OnGrid, outcomes: &[Learned]) -> Table {
     let hidden = divergence_of_noise(density, truth);
     let mut table = Table::new(
         format!("{toy} (KL of the noise: {hidden:.3})"),
         &["head", "objective", "KL, nats", "total variation", "integral off", "steps", "training, s", "parameters"],
     );
-    for ((head, objective), outcome) in MODELS.iter().zip(outcomes) {
+    for (head, objective, outcome) in outcomes {
         table.push(vec![
             Cell::text(format!("{head:?}").to_lowercase()),
             Cell::text(format!("{objective:?}").to_lowercase()),
@@ -303,12 +327,12 @@ fn details_of(toy: &str, density: &Density, truth: &OnGrid, outcomes: &[Outcome]
 }
 
 /// The truth and the model densities side by side.
-fn draw(context: &Context<'_>, toy: &str, truth: &OnGrid, outcomes: &[Outcome]) -> Result<(String, String)> {
+fn draw(context: &Context<'_>, toy: &str, truth: &OnGrid, outcomes: &[Learned]) -> Result<(String, String)> {
     let own = truth.picture(truth);
-    let mut maps = vec![HeatMap { title: "truth".into(), side: CELLS, greys: &own }];
-    for ((head, objective), outcome) in MODELS.iter().zip(outcomes) {
+    let mut maps = vec![HeatMap { title: "truth".into(), side: PICTURE, greys: &own }];
+    for (head, objective, outcome) in outcomes {
         let title = format!("{}: {:.3}", name_of(*head, *objective), outcome.kl);
-        maps.push(HeatMap { title, side: CELLS, greys: &outcome.picture });
+        maps.push(HeatMap { title, side: PICTURE, greys: &outcome.picture });
     }
     let file = format!("{toy}.png");
     plot::heat_maps(
