@@ -152,7 +152,7 @@ fn model_name(network: &str, head: HeadKind, objective: Objective) -> String {
 
 /// Held-out images whose likelihood is taken.
 fn likelihood_count(context: &Context<'_>, images: &Images) -> usize {
-    images.count(context, 1.0, [4, 256]).min(images.data.held_out.len())
+    images.count(context, 0.5, [4, 256]).min(images.data.held_out.len())
 }
 
 fn of_model(part: &Part<'_, '_>, name: &str, config: Config, images: &Images, judge: &Judge) -> Result<Outcome> {
@@ -198,7 +198,7 @@ fn of_samples(nats: impl ExactSizeIterator<Item = f64> + Clone) -> [f64; 2] {
 
 impl Judge {
     fn new(context: &Context<'_>, images: &Images) -> Result<Self> {
-        let count = images.count(context, 10.0, [2 * SHOWN, 2000]).min(images.data.held_out.len() / 2).max(SHOWN);
+        let count = images.count(context, 5.0, [2 * SHOWN, 2000]).min(images.data.held_out.len() / 2).max(SHOWN);
         let classifier = match &context.request.features {
             Some(path) => Some(Classifier::load(path, images.data.shape)?),
             None => embedded_for(images)?,

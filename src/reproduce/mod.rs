@@ -77,8 +77,8 @@ impl Experiment {
         match self {
             Self::Toy2d => &["--only"],
             Self::Mnist => &["--data", "--features", "--only"],
-            Self::Denoise | Self::Classifier => &["--data"],
             Self::Ood => &["--data", "--outliers"],
+            Self::Denoise | Self::Classifier => &["--data"],
         }
     }
 
@@ -286,7 +286,7 @@ impl Context<'_> {
                 let part = Part { context: self, name, share, start: Instant::now() };
                 part.progress(0.0, "starts");
                 let result = work(&part)?;
-                write_json(&path, &result)?;
+                files::write_atomically(&path, |file| Ok(serde_json::to_writer(file, &result)?))?;
                 result
             }
         };

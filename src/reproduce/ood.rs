@@ -76,7 +76,7 @@ fn of_model(part: &Part<'_, '_>, images: &Images) -> Result<Outcome> {
     let mut config = images.made.clone();
     (config.model.head, config.train.objective) = (HeadKind::Score, Objective::Dsm);
     let held_out = images.data.held_out.len();
-    let count = images.count(context, 3.0, [16, 500]).min(held_out / 2);
+    let count = images.count(context, 6.0, [16, 500]).min(held_out / 2);
     if count < 8 {
         let problem = format!("has {held_out} held-out images, at least 16 are needed");
         return Err(Error::input(images.data.name.clone(), problem, "Give more images"));

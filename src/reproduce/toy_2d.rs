@@ -35,10 +35,11 @@ const MODELS: [(HeadKind, Objective); 11] = [
 
 /// Noise level of the densities that are compared, and the lowest one of the training.
 const SIGMA: f32 = 0.05;
-/// Highest noise level of the training: wider than the toys are.
-const SIGMA_MAX: f32 = 4.0;
+/// Highest noise level of the training: modes as far apart as the ring is wide overlap under it, so that scores tell their
+/// weights; more would take time from the fine levels.
+const SIGMA_MAX: f32 = 2.0;
 /// Levels of the chain from the highest one down to [`SIGMA`].
-const LEVELS: usize = 6;
+const LEVELS: usize = 5;
 /// Half the side of the square that is integrated over; every toy has less than 1e-4 of its mass beyond it.
 const REACH: f64 = 5.0;
 /// Cells on a side: their width is 0.6 of the noise level, so that sums over cells are as good as integrals.
