@@ -27,8 +27,9 @@ struct Outcome {
     psnr_clipped: f64,
     /// What the model itself expects.
     expected: Option<f64>,
-    steps: u64,
-    training_seconds: f64,
+    /// Of training, where there was any.
+    steps: Option<u64>,
+    training_seconds: Option<f64>,
     /// Images of the picture.
     shown: Vec<f32>,
 }
@@ -60,8 +61,8 @@ pub(super) fn run(context: &Context<'_>) -> Result<Report> {
             Cell::Number(outcome.psnr, 2),
             Cell::Number(outcome.psnr_clipped, 2),
             outcome.expected.map_or(Cell::None, |expected| Cell::Number(expected, 2)),
-            Cell::Count(outcome.steps),
-            Cell::Number(outcome.training_seconds, 0),
+            outcome.steps.map_or(Cell::None, Cell::Count),
+            outcome.training_seconds.map_or(Cell::None, |seconds| Cell::Number(seconds, 0)),
         ]);
     };
     let untouched = Outcome::of(&clean, &noisy, images.dimensions());
@@ -105,8 +106,8 @@ fn of_model(
     let denoised = denoise(part.context().gpu, &trained, noisy, &DenoiseRequest::new(SIGMA), &mut |_| {})?;
     Ok(Outcome {
         expected: denoised.expected_mse.map(|mse| -10.0 * mse.log10()),
-        steps: training.steps,
-        training_seconds: training.seconds,
+        steps: Some(training.steps),
+        training_seconds: Some(training.seconds),
         ..Outcome::of(clean, &denoised.values, images.dimensions())
     })
 }
@@ -117,8 +118,8 @@ impl Outcome {
             psnr: psnr(clean, estimate),
             psnr_clipped: psnr_clipped(clean, estimate),
             expected: None,
-            steps: 0,
-            training_seconds: 0.0,
+            steps: None,
+            training_seconds: None,
             shown: shown(estimate, dimensions),
         }
     }

@@ -13,12 +13,12 @@ use crate::error::Result;
 use crate::train::{Trainer, complete_from_data};
 use crate::trained::Trained;
 
-/// Steps in which kernels compile and the queue fills; not timed.
-const WARM_UP: u64 = 8;
-/// Steps that are timed, four times over; the fastest counts.
+/// Steps in which kernels compile, and then those of a first timing.
+const WARM_UP: u64 = 2;
+/// Steps that are timed, up to four times over, where they are quick; the fastest stretch counts.
 const STRETCH: u64 = 8;
 const STRETCHES: u64 = 4;
-/// Share of the time that timing, held-out losses and checkpoints may take.
+/// Share of the time that timing may take before it is cut short, and that held-out losses and checkpoints take.
 const OVERHEAD: f64 = 0.05;
 /// Time between two checkpoints to go on from, s.
 const SAVE_EVERY: f64 = 120.0;
@@ -128,9 +128,8 @@ impl Part<'_, '_> {
             self.context().gpu.wait()?;
             Ok(start.elapsed().as_secs_f64() / steps as f64)
         };
-        seconds_per_step(WARM_UP.min(2))?;
-        let mut best = seconds_per_step(2)?;
-        // Slow steps need no many repetitions to be timed.
+        seconds_per_step(WARM_UP)?;
+        let mut best = seconds_per_step(WARM_UP)?;
         for _ in 0..STRETCHES {
             if start.elapsed().as_secs_f64() < OVERHEAD * seconds {
                 best = best.min(seconds_per_step(STRETCH)?);
