@@ -154,6 +154,8 @@ fn settings(mut config: Config, head: HeadKind, objective: Objective) -> Config 
     config.model.head = head;
     config.train.objective = objective;
     (config.noise.sigma_min, config.noise.sigma_max) = (SIGMA, SIGMA_MAX);
+    // A lone Gaussian's csm has steep first steps, after which its scale would never come back.
+    config.train.clip_norm = 1.0;
     // As many as the time allows.
     config.train.steps = u64::from(u32::MAX);
     config
