@@ -1,6 +1,7 @@
 //! Data sets: embedded, read from files, or generated; all as samples of f32 values in their natural order.
 
 mod cifar;
+mod factors;
 mod gaussian;
 mod idx;
 mod images;
@@ -18,6 +19,7 @@ use std::str::FromStr;
 use rand::SeedableRng;
 use rand_pcg::Pcg64;
 
+pub use self::factors::{Factors, Filter};
 pub use self::gaussian::Gaussian;
 pub use self::labelled::{LabelledImages, LabelledSet, load_labelled};
 pub use self::loader::{Batches, Loader};
