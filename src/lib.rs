@@ -93,5 +93,6 @@ pub mod reference;
 pub mod reproduce;
 pub mod sample;
 pub mod schedule;
+pub mod score_matching;
 pub mod train;
 pub mod trained;

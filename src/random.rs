@@ -37,6 +37,8 @@ pub mod stream {
     pub const MALA: u32 = 12;
     /// Draws from the conditionals of mixture heads.
     pub const MIXTURE: u32 = 16;
+    /// Directions in which the slope of a score is taken.
+    pub const PROBES: u32 = 24;
 }
 
 /// Ten rounds of Philox4x32: a bijection of the counter for every key.

@@ -23,7 +23,7 @@ fn constant_sets(spec: &KernelSpec) -> Vec<Vec<u32>> {
         "GATE" => [Activation::Tanh, Activation::Identity][set as usize % 2] as u32,
         "QUADS_0" => 1 + set,
         "QUADS_1" => [2, 16, 4][set as usize % 3],
-        "WIDE" => set % 2,
+        "WIDE" | "PROBES" => set % 2,
         "LAYERS" => 2 + set % 3,
         "HIDDEN" => 1 + set % 3,
         "WIDTH_0" => 1 + set,

@@ -14,6 +14,8 @@ mod heads;
 mod images;
 #[path = "gpu/likelihood.rs"]
 mod likelihood;
+#[path = "gpu/losses.rs"]
+mod losses;
 #[path = "gpu/model.rs"]
 mod model;
 #[path = "gpu/samplers.rs"]

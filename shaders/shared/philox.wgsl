@@ -11,6 +11,7 @@ const STREAM_GIVEN = 9u;
 const STREAM_FLOW = 11u;
 const STREAM_MALA = 12u;
 const STREAM_MIXTURE = 16u;
+const STREAM_PROBES = 24u;
 
 // High and low word of a * b.
 fn multiply_wide(a: u32, b: u32) -> vec2<u32> {

@@ -14,6 +14,7 @@ mod random;
 mod reduction;
 mod sampler;
 mod score;
+mod score_field;
 mod trial;
 
 use serde::Serialize;
@@ -98,6 +99,13 @@ pub const CHECKS: &[Check] = &[
     mixture::SAMPLE,
     likelihood::LEVEL,
     likelihood::FLOW,
+    score_field::TANGENT_FORWARD,
+    score_field::TANGENT_BACKWARD,
+    score_field::DIAGONAL_FORWARD,
+    score_field::DIAGONAL_BACKWARD,
+    score_field::PROBE_DIRECTIONS,
+    score_field::RESIDUAL_LOSS,
+    score_field::SLICED_LOSS,
 ];
 
 /// Runs every check; `progress` sees each outcome as soon as it is there.

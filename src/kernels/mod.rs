@@ -9,6 +9,7 @@ mod random;
 mod reduction;
 mod sampler;
 mod score;
+mod score_field;
 
 pub use conv::{
     Dropout, GateBackward, GateForward, MaskedConvBackwardInput, MaskedConvBackwardWeight, MaskedConvForward,
@@ -23,6 +24,9 @@ pub use random::{CorruptContext, PerturbRows, RandomWords};
 pub use reduction::{AddScaled, ColumnSum, CopyColumns, GatherRows, RepackRows, SquareSum, SumPartials};
 pub use sampler::{SampleLangevin, SampleMala, SampleMultilevel, SampleOde};
 pub use score::{ScoreConstants, ScoreForward, ScoreTrain};
+pub use score_field::{
+    DiagonalBackward, DiagonalForward, ProbeDirections, ResidualLoss, SlicedLoss, TangentBackward, TangentForward,
+};
 
 use crate::gpu::{Kernel, KernelSpec};
 
@@ -63,6 +67,13 @@ pub const ALL: &[&KernelSpec] = &[
     SampleMixture::SPEC,
     LikelihoodLevel::SPEC,
     LikelihoodFlow::SPEC,
+    TangentForward::SPEC,
+    TangentBackward::SPEC,
+    DiagonalForward::SPEC,
+    DiagonalBackward::SPEC,
+    ProbeDirections::SPEC,
+    ResidualLoss::SPEC,
+    SlicedLoss::SPEC,
 ];
 
 /// Workgroups of 64 threads, one thread for each of `threads`, as the two-dimensional grid that the kernels unfold with

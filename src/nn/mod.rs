@@ -2,6 +2,7 @@
 
 mod context;
 mod degrees;
+mod gradient_noise;
 mod head;
 mod image;
 mod made;
@@ -11,11 +12,13 @@ mod model;
 mod optimiser;
 mod order;
 mod params;
+mod score_field;
 mod score_net;
 
 pub(crate) use context::StepTile;
 pub use context::{ContextNet, ContextWorkspace};
 pub use degrees::Degrees;
+pub use gradient_noise::{GradientNoise, Scatter};
 pub use head::Head;
 pub use image::{ConvPass, ConvSizes, ImageNet, ImageWorkspace, Mask, Scale, Taps};
 pub use made::{MadeNet, MadeWorkspace};
@@ -26,4 +29,5 @@ pub use optimiser::Optimiser;
 pub(crate) use optimiser::add_scaled;
 pub use order::Permutation;
 pub use params::{KernelShape, ParamBuffer, ParamTable, Slot, SlotId};
+pub use score_field::{FieldWorkspace, Probes, ScoreField};
 pub use score_net::{Noise, ScoreNet, ScoreWorkspace};

@@ -113,7 +113,7 @@ impl Draws {
     }
 
     /// Layers from each width to the next.
-    fn layers(&mut self, widths: &[usize]) -> Vec<Layer> {
+    pub(super) fn layers(&mut self, widths: &[usize]) -> Vec<Layer> {
         widths.windows(2).map(|pair| self.layer(pair[1], pair[0])).collect()
     }
 
