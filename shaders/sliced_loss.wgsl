@@ -53,11 +53,11 @@ fn sliced_loss(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocatio
         if params.project == 1u {
             loss += 0.5 * score_along * score_along;
             for (var k = local.x; k < n_quads; k += 64u) {
-                var sum = seed * score_along * v[row + k];
+                var sum = vec4(0.0);
                 if p > 0u || params.accumulate == 1u {
-                    sum += dscore[at + k];
+                    sum = dscore[at + k];
                 }
-                dscore[at + k] = sum;
+                dscore[at + k] = sum + seed * score_along * v[row + k];
             }
         }
     }

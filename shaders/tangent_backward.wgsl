@@ -33,9 +33,9 @@ fn tangent_backward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invo
         dt[p * quads + index] = adjoint * slope;
         sum += adjoint * t[p * quads + index];
     }
-    sum *= phi_second_4(ACTIVATION, z[index]);
+    var total = vec4(0.0);
     if params.accumulate == 1u {
-        sum += dz[index];
+        total = dz[index];
     }
-    dz[index] = sum;
+    dz[index] = total + sum * phi_second_4(ACTIVATION, z[index]);
 }

@@ -21,6 +21,8 @@
 //! dW += dz h_in^T + dt h'_in^T,   dh_in = W^T dz,   dh'_in = W^T dt
 //! ```
 //!
+//! For comparison, [`score_matching`] has the losses that learn the score of a whole vector.
+//!
 //! In place of the score network, a context can hold the parameters of a mixture, whose density, score and slope are in
 //! closed form at every noise level: maximum likelihood and score matching on equal terms.
 //!

@@ -176,12 +176,7 @@ pub fn histograms(path: &Path, histograms: &[Histogram<'_>], title: &str, text: 
         let canvas = canvas.margin(6, 4, 0, 0).titled(title, font(20))?;
         let (legend, panels) = canvas.split_vertically(26);
         let names = histograms.first().map(|histogram| &histogram.sets);
-        let mut left = 14;
-        for (set, (name, _)) in names.into_iter().flatten().enumerate() {
-            legend.draw(&Rectangle::new([(left, 6), (left + 16, 18)], set_color(set).filled()))?;
-            legend.draw(&Text::new((*name).to_owned(), (left + 22, 5), font(14)))?;
-            left += 44 + font(14).font.box_size(name).map_or(100, |(width, _)| width as i32);
-        }
+        draw_legend(&legend, names.into_iter().flatten().map(|(name, _)| *name))?;
         for (panel, histogram) in panels.split_evenly((rows, COLUMNS)).iter().zip(histograms) {
             draw_histogram(panel, histogram)?;
         }
@@ -271,6 +266,93 @@ pub fn heat_maps(path: &Path, maps: &[HeatMap<'_>], title: &str, text: PngText<'
         }
         Ok(())
     })
+}
+
+/// Curves over one positive quantity.
+pub struct Curves<'a> {
+    /// Heading.
+    pub title: String,
+    /// Name of the quantity.
+    pub x: &'a str,
+    /// Points of each curve; all panels have the same curves, some of which may be empty.
+    pub curves: Vec<(&'a str, Vec<(f64, f64)>)>,
+}
+
+/// Draws panels of curves, two in a row, with logarithmic axes. Points that are not positive are left out.
+///
+/// # Errors
+/// As [`crate::files::write_atomically`].
+pub fn log_log(path: &Path, panels: &[Curves<'_>], title: &str, text: PngText<'_>) -> Result<()> {
+    const COLUMNS: usize = 2;
+    let rows = panels.len().div_ceil(COLUMNS);
+    draw(path, (1120, 80 + 360 * rows as u32), text, |canvas| {
+        let canvas = canvas.margin(6, 4, 0, 0).titled(title, font(20))?;
+        let (legend, area) = canvas.split_vertically(26);
+        let names = panels.first().map(|panel| &panel.curves);
+        draw_legend(&legend, names.into_iter().flatten().map(|(name, _)| *name))?;
+        for (canvas, panel) in area.split_evenly((rows, COLUMNS)).iter().zip(panels) {
+            draw_log_log(canvas, panel)?;
+        }
+        Ok(())
+    })
+}
+
+fn draw_log_log(canvas: &Canvas<'_>, panel: &Curves<'_>) -> Drawn {
+    let is_shown = |&(x, y): &(f64, f64)| x > 0.0 && y > 0.0 && x.is_finite() && y.is_finite();
+    let shown = || panel.curves.iter().flat_map(|(_, points)| points.iter().copied().filter(is_shown));
+    let mut chart = ChartBuilder::on(canvas)
+        .margin(8)
+        .margin_right(16)
+        .caption(&panel.title, font(16))
+        .x_label_area_size(38)
+        .y_label_area_size(56)
+        .build_cartesian_2d(
+            decades(shown().map(|point| point.0)).log_scale(),
+            decades(shown().map(|point| point.1)).log_scale(),
+        )?;
+    chart
+        .configure_mesh()
+        .light_line_style(WHITE)
+        .bold_line_style(GRID_COLOR)
+        .axis_style(AXIS_COLOR)
+        .label_style(font(13))
+        .axis_desc_style(font(14))
+        .x_desc(panel.x)
+        .x_label_formatter(&|x| power(*x))
+        .y_label_formatter(&|y| power(*y))
+        .draw()?;
+    for (number, (_, points)) in panel.curves.iter().enumerate() {
+        let points: Vec<_> = points.iter().copied().filter(is_shown).collect();
+        let style = set_color(number).filled().stroke_width(2);
+        chart.draw_series(LineSeries::new(points, style).point_size(3))?;
+    }
+    Ok(())
+}
+
+/// Names beside the colours of their sets, from left to right.
+fn draw_legend<'n>(canvas: &Canvas<'_>, names: impl Iterator<Item = &'n str>) -> Drawn {
+    let mut left = 14;
+    for (set, name) in names.enumerate() {
+        canvas.draw(&Rectangle::new([(left, 6), (left + 16, 18)], set_color(set).filled()))?;
+        canvas.draw(&Text::new(name.to_owned(), (left + 22, 5), font(14)))?;
+        left += 44 + font(14).font.box_size(name).map_or(100, |(width, _)| width as i32);
+    }
+    Ok(())
+}
+
+/// Whole decades that hold all values.
+fn decades(values: impl Iterator<Item = f64>) -> Range<f64> {
+    let (low, high) = values.fold((f64::INFINITY, 0.0f64), |(low, high), value| (low.min(value), high.max(value)));
+    if high == 0.0 {
+        return 1.0..10.0;
+    }
+    let (low, high) = ((low * 1.001).log10().floor(), (high * 0.999).log10().ceil());
+    10f64.powf(low)..10f64.powf(high.max(low + 1.0))
+}
+
+/// A label of a logarithmic axis.
+fn power(value: f64) -> String {
+    if (0.01..1e5).contains(&value) { format!("{value}") } else { format!("{value:.0e}") }
 }
 
 fn set_color(set: usize) -> RGBColor {
@@ -466,6 +548,26 @@ mod tests {
         for set in 0..2 {
             assert!(count_of(&pixels, set_color(set)) > 150, "set {set}");
         }
+    }
+
+    #[test]
+    fn log_log_panels_show_every_curve_and_leave_out_what_has_no_logarithm() {
+        let (_folder, path) = picture("log-log.png");
+        let power = |p: f64| (1..6).map(|k| (10f64.powi(k), 3.0 * 10f64.powf(p * f64::from(k)))).collect::<Vec<_>>();
+        let mut broken = power(-1.0);
+        broken[2].1 = 0.0;
+        broken[3].1 = f64::NAN;
+        let curves = vec![("linear", power(1.0)), ("square", power(2.0)), ("inverse", broken), ("none", vec![])];
+        let of = |title: &str, curves| Curves { title: title.to_owned(), x: "D", curves };
+        let panels = [of("all", curves), of("none", vec![]), of("one", vec![("point", vec![(10.0, 1.0)])])];
+        log_log(&path, &panels, "powers", &[]).expect("written");
+        let (width, height, pixels) = decode(&path);
+        assert_eq!((width, height), (1120, 800));
+        for set in 0..3 {
+            assert!(count_of(&pixels, set_color(set)) > 250, "curve {set}");
+        }
+        assert_eq!(decades([3.0, 40.0].into_iter()), 1.0..100.0);
+        assert_eq!(decades([10.0].into_iter()), 10.0..100.0);
     }
 
     #[test]

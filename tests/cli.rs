@@ -265,6 +265,30 @@ fn experiments_on_images_run_on_the_digits() {
 }
 
 #[test]
+fn losses_are_compared_over_dimensions() {
+    if !has_adapter() {
+        return;
+    }
+    let here = folder();
+    let scaling = |out: &str| arcsm(here.path(), &format!("reproduce scaling --out {out} --budget 0.2 --seed 3"));
+    refuses(scaling("x").args(["--only", "slised"]), 2, &["--only", "sliced-vr"]);
+    let report = json_of(scaling("scaling").args(["--only", "10 exact", "--only", "10 sliced"]));
+    let rows = report["tables"][0]["rows"].as_array().expect("rows");
+    assert_eq!(rows.iter().map(|row| &row["loss"]).collect::<Vec<_>>(), ["exact", "sliced"]);
+    for row in rows {
+        assert!(row["ms a step"].as_f64().is_some_and(|time| time > 0.0), "{row}");
+        assert!(row["optimum"].as_f64().is_some_and(|optimum| optimum < -5.0 && row["D"] == 10), "{row}");
+    }
+    assert_eq!(rows[0]["optimum"], rows[1]["optimum"], "both have one expectation");
+    // A slow adapter may not get as far as gradients.
+    let gradients = report["tables"][1]["rows"].as_array().expect("rows");
+    for row in gradients.iter().filter(|row| row["loss"] == "exact") {
+        assert_eq!(row["of the loss alone"], 0.0, "nothing in it is random");
+    }
+    assert!(here.path().join("scaling/scaling.png").is_file());
+}
+
+#[test]
 fn versions_name_the_commit() {
     for name in ["arcsm", "arcsm-sample", "arcsm-bench"] {
         let text = succeeds(assert_cmd::Command::from(program(name)).arg("--version"));

@@ -17,6 +17,7 @@ use crate::reproduce::{Experiment, Request, reproduce};
     "  arcsm reproduce toy-2d --out toys\n  \
        arcsm reproduce mnist --data mnist:data/mnist --out mnist --budget 120\n  \
        arcsm reproduce ood --data mnist:data/mnist --outliers idx:data/fashion/t10k-images-idx3-ubyte.gz --out ood\n  \
+       arcsm reproduce scaling --out scaling\n  \
        arcsm reproduce toy-2d --out toys --resume"
 ))]
 pub(super) struct Reproduce {
@@ -41,7 +42,8 @@ pub(super) struct Reproduce {
     /// mnist: classifier whose features the Frechet distance is taken of [default: embedded, for digits and MNIST]
     #[arg(long, value_name = "FILE")]
     features: Option<PathBuf>,
-    /// toy-2d, mnist: train only the models in whose name these words are, as often as you like: `spirals`, "made mog dsm"
+    /// toy-2d, mnist, scaling: train only the models in whose name these words are, as often as you like: `spirals`, "made
+    /// mog dsm", "100 csm"
     #[arg(long, value_name = "WORDS")]
     only: Vec<String>,
     /// Go on with the experiment in that folder

@@ -27,10 +27,10 @@ pub(super) const TANGENT_BACKWARD: Check = Check {
     kernel: TangentBackward::SPEC,
     run: tangent_backward,
     faults: &[
-        fault("tangent_backward", "sum *= phi_second_4(ACTIVATION, z[index])", "sum *= slope"),
+        fault("tangent_backward", "sum * phi_second_4(ACTIVATION, z[index])", "sum * slope"),
         fault("tangent_backward", "adjoint * t[p * quads + index]", "t[p * quads + index]"),
         fault("tangent_backward", "sum += adjoint", "sum = adjoint"),
-        fault("tangent_backward", "sum += dz[index]", "sum = dz[index]"),
+        fault("tangent_backward", "total = dz[index]", "total += vec4(0.0)"),
     ],
 };
 
@@ -129,7 +129,7 @@ fn tangent_backward(gpu: &Gpu) -> Result<f64, Failure> {
         let t = trial.data("t", &[n_directions * batch, n_out])?;
         let dh = trial.data("dh_tangent", &[n_directions * batch, n_out])?;
         let before = trial.data("dz", &[batch, n_out])?;
-        let accumulate = run % 2;
+        let accumulate = (run + 1) % 2;
         let dz = if accumulate == 1 { before.tensor } else { gpu.tensor("dz", &[batch, n_out])? };
         let dt = gpu.tensor("dt", &[n_directions * batch, n_out])?;
         trial.run(&TangentBackward {

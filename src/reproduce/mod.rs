@@ -17,6 +17,7 @@ mod images;
 mod mnist;
 mod ood;
 mod report;
+mod scaling;
 mod toy_2d;
 mod training;
 
@@ -53,6 +54,8 @@ pub enum Experiment {
     Ood,
     /// The small classifier on whose features Frechet distances are taken
     Classifier,
+    /// Losses of score matching as the dimension grows: value, gradient noise, time of a step
+    Scaling,
 }
 
 impl Experiment {
@@ -69,6 +72,7 @@ impl Experiment {
             Self::Denoise => 15.0,
             Self::Ood => 30.0,
             Self::Classifier => 2.0,
+            Self::Scaling => 10.0,
         }
     }
 
@@ -79,6 +83,7 @@ impl Experiment {
             Self::Mnist => &["--data", "--features", "--only"],
             Self::Ood => &["--data", "--outliers"],
             Self::Denoise | Self::Classifier => &["--data"],
+            Self::Scaling => &["--only"],
         }
     }
 
@@ -89,6 +94,7 @@ impl Experiment {
             Self::Denoise => denoise::run(context),
             Self::Ood => ood::run(context),
             Self::Classifier => classifier::run(context),
+            Self::Scaling => scaling::run(context),
         }
     }
 }
