@@ -27,13 +27,6 @@ pub struct AdapterSummary {
     pub subgroup: [u32; 2],
 }
 
-impl AdapterSummary {
-    /// Workgroups that keep all of the adapter's cores busy, roughly: one a core where a CPU does the work.
-    pub fn parallel_groups(&self) -> usize {
-        if self.software { std::thread::available_parallelism().map_or(1, usize::from) } else { 64 }
-    }
-}
-
 /// Which adapter to open.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum AdapterChoice {

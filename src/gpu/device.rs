@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use super::GpuError;
 use super::adapter::{self, AdapterChoice, AdapterSummary};
-use super::kernel::{Access, KernelSpec, Needs, Variant};
+use super::kernel::{Access, KernelSpec, Needs, Tuning, Variant};
+use super::profiler::Profiler;
 use super::recorder::{Recorder, Submission};
 use super::tensor::{Tensor, Word, pad, padded_words, unpad};
 
@@ -41,8 +42,10 @@ pub struct Fault {
 pub struct GpuOptions {
     /// Which adapter.
     pub adapter: AdapterChoice,
-    /// Use baseline kernels even where the adapter could run faster variants.
-    pub baseline_only: bool,
+    /// No variant that needs more than this.
+    pub variant: Option<Needs>,
+    /// What was measured to be fastest on this adapter.
+    pub tuning: Tuning,
     /// New tensors are filled with NaN and fenced, to catch kernels that read or write what they should not.
     pub poison: bool,
     /// Longest time that one submission should take: drivers end long ones. 80 ms where absent.
@@ -57,13 +60,13 @@ pub struct Gpu {
     queue: wgpu::Queue,
     summary: AdapterSummary,
     limits: wgpu::Limits,
-    subgroups: bool,
     options: GpuOptions,
     faults: Arc<Faults>,
     timeout: Duration,
     pipelines: Mutex<HashMap<PipelineKey, Arc<Pipeline>>>,
     queue_state: Mutex<QueueState>,
     submission_counter: Tensor,
+    profiler: Profiler,
 }
 
 /// Name and needs of a variant, and values of the constants.
@@ -105,17 +108,17 @@ impl Gpu {
     pub fn open(options: GpuOptions) -> Result<Self, GpuError> {
         let (index, adapter) = adapter::choose(&adapter::instance(), &options.adapter)?;
         let summary = adapter::summarise(index, &adapter);
-        let subgroups = adapter.features().contains(wgpu::Features::SUBGROUP);
+        let features = adapter.features() & (wgpu::Features::SUBGROUP | wgpu::Features::TIMESTAMP_QUERY);
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("arcsm"),
-            required_features: if subgroups { wgpu::Features::SUBGROUP } else { wgpu::Features::empty() },
+            required_features: features,
             required_limits: limits_of(&adapter.limits()),
             ..Default::default()
         };
         let opened = pollster::block_on(adapter.request_device(&descriptor));
         let (device, queue) =
             opened.map_err(|e| GpuError::Device { adapter: summary.name.clone(), reason: e.to_string() })?;
-        Ok(Self::with_device(device, queue, summary, subgroups, options))
+        Ok(Self::with_device(device, queue, summary, options))
     }
 
     /// A device that validates everything and executes nothing, for tests without an adapter.
@@ -132,16 +135,10 @@ impl Gpu {
             max_buffer_bytes: device.limits().max_buffer_size,
             subgroup: [0, 0],
         };
-        Self::with_device(device, queue, summary, false, GpuOptions::default())
+        Self::with_device(device, queue, summary, GpuOptions::default())
     }
 
-    fn with_device(
-        device: wgpu::Device,
-        queue: wgpu::Queue,
-        summary: AdapterSummary,
-        subgroups: bool,
-        options: GpuOptions,
-    ) -> Self {
+    fn with_device(device: wgpu::Device, queue: wgpu::Queue, summary: AdapterSummary, options: GpuOptions) -> Self {
         let faults = Arc::new(Faults::default());
         let on_error = Arc::clone(&faults);
         device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
@@ -175,11 +172,18 @@ impl Gpu {
             device,
             queue,
             summary,
-            subgroups,
             options,
             faults,
             submission_counter,
+            profiler: Profiler::default(),
         }
+    }
+
+    /// Takes up what was measured to be fastest on this adapter, before its first use.
+    #[must_use]
+    pub fn tuned(mut self, tuning: Tuning) -> Self {
+        self.options.tuning = tuning;
+        self
     }
 
     /// The adapter in use.
@@ -198,6 +202,14 @@ impl Gpu {
 
     pub(super) fn submission_counter(&self) -> &Tensor {
         &self.submission_counter
+    }
+
+    pub(super) fn profiler(&self) -> &Profiler {
+        &self.profiler
+    }
+
+    pub(super) fn has_timestamps(&self) -> bool {
+        self.device.features().contains(wgpu::Features::TIMESTAMP_QUERY)
     }
 
     // ---- memory -----------------------------------------------------------------------------------------------
@@ -274,6 +286,7 @@ impl Gpu {
     }
 
     fn write_words(&self, buffer: &wgpu::Buffer, offset: u64, bytes: &[u8]) -> Result<(), GpuError> {
+        let _span = self.span("upload");
         for (piece, index) in bytes.chunks(UPLOAD_BYTES).zip(0_u64..) {
             self.queue.write_buffer(buffer, offset + index * UPLOAD_BYTES as u64, piece);
             if bytes.len() > UPLOAD_BYTES {
@@ -370,32 +383,80 @@ impl Gpu {
         (tensor.bytes() + fence).min(tensor.buffer.size() - tensor.offset)
     }
 
+    /// A clock of the adapter: what to write into it, and how to read it.
+    pub(super) fn timestamps(&self, count: u32) -> Timestamps<'_> {
+        let buffer = |label, usage| {
+            let size = u64::from(count) * 8;
+            self.device.create_buffer(&wgpu::BufferDescriptor {
+                label: Some(label),
+                size,
+                usage,
+                mapped_at_creation: false,
+            })
+        };
+        Timestamps {
+            gpu: self,
+            set: self.device.create_query_set(&wgpu::QuerySetDescriptor {
+                label: Some("timestamps"),
+                ty: wgpu::QueryType::Timestamp,
+                count,
+            }),
+            resolved: buffer("timestamps", wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC),
+            staging: buffer("read_timestamps", wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST),
+            count,
+        }
+    }
+
     // ---- kernels ----------------------------------------------------------------------------------------------
 
-    /// The fastest variant that this adapter can run whatever the values of the constants.
+    /// Whether the adapter has what a variant needs.
+    pub fn offers(&self, needs: Needs) -> bool {
+        match needs {
+            Needs::Baseline => true,
+            Needs::CpuSubgroups | Needs::CpuPrivate => {
+                let has_subgroups = self.device.features().contains(wgpu::Features::SUBGROUP);
+                has_subgroups && self.summary.software && self.summary.subgroup == [8, 8]
+            }
+        }
+    }
+
+    /// The variant of a kernel that this adapter runs whatever the values of the constants.
     pub fn variant(&self, spec: &'static KernelSpec) -> &'static Variant {
         self.variant_for(spec, &[])
     }
 
     /// The variants that this adapter runs, each for some values of the constants.
     pub fn variants(&self, spec: &'static KernelSpec) -> &'static [Variant] {
-        let always = self.variant(spec);
-        let first = if always.needs == Needs::Baseline { always.needs } else { spec.variants[0].needs };
-        let place = |needs| spec.variants.iter().position(|variant| variant.needs == needs).expect("it is one of them");
-        &spec.variants[place(first)..=place(always.needs)]
+        let place = |chosen: &Variant| spec.variants.iter().position(|variant| variant.needs == chosen.needs);
+        let of = |is_small| place(self.choose(spec, is_small)).expect("it is one of them");
+        &spec.variants[of(true)..=of(false)]
     }
 
-    /// The fastest variant that this adapter can run with these values of the constants.
+    /// The variant of a kernel that this adapter runs with these values of the constants.
     pub fn variant_for(&self, spec: &'static KernelSpec, constants: &[u32]) -> &'static Variant {
-        let subgroup = self.summary.subgroup;
-        let shuffles = self.subgroups && self.summary.software && subgroup == [8, 8] && !self.options.baseline_only;
-        let is_small = spec.constant_names().zip(constants).any(|(name, &value)| name == "NET_QUADS" && value > 0);
-        let usable = |variant: &&Variant| match variant.needs {
-            Needs::Baseline => true,
-            Needs::CpuSubgroups => shuffles,
-            Needs::CpuPrivate => shuffles && is_small,
+        self.choose(spec, spec.constant_names().zip(constants).any(|(name, &value)| name == "NET_QUADS" && value > 0))
+    }
+
+    /// The rule: of the variants that need no more than the pinned one, the one that was measured to be the fastest, else the
+    /// first of the list. What the adapter does not offer is passed over, and networks that are not small have no use for
+    /// private memory.
+    fn choose(&self, spec: &'static KernelSpec, is_small: bool) -> &'static Variant {
+        let most = self.options.variant.unwrap_or(Needs::CpuPrivate);
+        let is_usable = |variant: &&Variant| {
+            let fits = is_small || variant.needs != Needs::CpuPrivate;
+            fits && variant.needs <= most && self.offers(variant.needs)
         };
-        spec.variants.iter().find(usable).expect("every kernel has a baseline variant")
+        let usable = || spec.variants.iter().filter(is_usable);
+        let measured = self.options.tuning.variants.get(spec.name);
+        let measured = measured.and_then(|&needs| usable().find(|variant| variant.needs == needs));
+        measured.or_else(|| usable().next()).expect("every kernel has a baseline variant")
+    }
+
+    /// Workgroups that keep all of the adapter's cores busy, as measured; else roughly: one a core where a CPU does the work.
+    pub fn parallel_groups(&self) -> usize {
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+        let assumed = || if self.summary.software { cores() } else { 64 };
+        self.options.tuning.parallel_groups.unwrap_or_else(assumed).max(1)
     }
 
     /// Compiles a variant for a set of constants, once.
@@ -428,6 +489,7 @@ impl Gpu {
     }
 
     fn compile(&self, spec: &KernelSpec, variant: &Variant, constants: &[u32]) -> Result<Pipeline, GpuError> {
+        let _span = self.span("make pipeline");
         tracing::debug!(kernel = variant.name, needs = ?variant.needs, ?constants, "compiling");
         let refused = |reason: String| GpuError::Kernel { kernel: variant.name.into(), reason };
         let mut source = variant.compose(spec, constants).map_err(refused)?;
@@ -490,12 +552,15 @@ impl Gpu {
         Recorder::new(self, label)
     }
 
-    /// Writes the uniforms and submits what `encode` makes, as one atomic step.
+    /// Writes the uniforms and submits what `encode` makes, as one atomic step; `counted` where that ends with the kernel that
+    /// counts submissions.
     pub(super) fn submit_with_uniforms(
         &self,
         uniforms: &[u8],
+        counted: bool,
         encode: impl FnOnce(&wgpu::Device, &wgpu::Buffer) -> wgpu::CommandBuffer,
     ) -> Result<Submission, GpuError> {
+        let span = self.span("encode and submit");
         let mut state = lock(&self.queue_state);
         if (uniforms.len() as u64) > state.uniform_arena.size() {
             state.uniform_arena = self.device.create_buffer(&wgpu::BufferDescriptor {
@@ -508,10 +573,11 @@ impl Gpu {
         self.queue.write_buffer(&state.uniform_arena, 0, uniforms);
         let commands = encode(&self.device, &state.uniform_arena);
         let index = self.queue.submit([commands]);
-        state.submitted = state.submitted.wrapping_add(1);
+        state.submitted = state.submitted.wrapping_add(u32::from(counted));
         state.in_flight.push_back(index.clone());
         let oldest = if state.in_flight.len() > IN_FLIGHT { state.in_flight.pop_front() } else { None };
         drop(state);
+        drop(span);
         match oldest {
             Some(oldest) => self.poll(Some(oldest))?,
             None => self.healthy()?,
@@ -537,6 +603,7 @@ impl Gpu {
 
     /// The only place that polls: wgpu panics when a device is lost while it waits, and reports other faults late.
     fn poll(&self, submission_index: Option<wgpu::SubmissionIndex>) -> Result<(), GpuError> {
+        let _span = self.span("wait");
         let wait = wgpu::PollType::Wait { submission_index, timeout: Some(self.timeout) };
         let outcome = catch_unwind(AssertUnwindSafe(|| self.device.poll(wait)));
         if let Some(fault) = self.fault() {
@@ -565,6 +632,35 @@ impl Gpu {
     }
 }
 
+/// Times that the adapter notes while it works through one submission.
+pub(super) struct Timestamps<'g> {
+    gpu: &'g Gpu,
+    pub(super) set: wgpu::QuerySet,
+    resolved: wgpu::Buffer,
+    staging: wgpu::Buffer,
+    count: u32,
+}
+
+impl Timestamps<'_> {
+    /// To be encoded after the last one is written.
+    pub(super) fn resolve(&self, encoder: &mut wgpu::CommandEncoder) {
+        encoder.resolve_query_set(&self.set, 0..self.count, &self.resolved, 0);
+        encoder.copy_buffer_to_buffer(&self.resolved, 0, &self.staging, 0, u64::from(self.count) * 8);
+    }
+
+    /// Waits for a submission and gives its times, s, from an origin of the adapter's.
+    pub(super) fn read(self, submission: &Submission) -> Result<Vec<f64>, GpuError> {
+        self.staging.slice(..).map_async(wgpu::MapMode::Read, |_| {});
+        self.gpu.wait_for(submission)?;
+        let view = self.staging.slice(..).get_mapped_range().map_err(|e| GpuError::Reported(e.to_string()))?;
+        let period = f64::from(self.gpu.queue.get_timestamp_period()) * 1e-9;
+        let ticks: Vec<u64> = bytemuck::pod_collect_to_vec(&view);
+        // Small numbers first: f64 has no room for nanoseconds since an adapter was started years ago.
+        let first = ticks.iter().copied().min().unwrap_or(0);
+        Ok(ticks.iter().map(|tick| (tick - first) as f64 * period).collect())
+    }
+}
+
 const STORAGE: wgpu::BufferUsages =
     // Small networks' weights are read as uniforms.
     wgpu::BufferUsages::STORAGE.union(UNIFORM).union(wgpu::BufferUsages::COPY_SRC);
@@ -580,6 +676,6 @@ fn limits_of(adapter: &wgpu::Limits) -> wgpu::Limits {
 }
 
 /// A panic elsewhere does not make plain data unusable.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

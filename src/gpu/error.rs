@@ -101,6 +101,9 @@ pub enum GpuError {
         /// Submissions made.
         submitted: u32,
     },
+    /// Two profiles at a time.
+    #[error("a profile of this adapter is being taken already. Take one after the other")]
+    Profiled,
     /// wgpu reported an error outside any scope.
     #[error("the GPU layer reported: {0}")]
     Reported(String),

@@ -1,7 +1,10 @@
 //! Declaring a kernel once: from [`kernel!`](crate::kernel) come its uniform block, its bind group layout, an argument
 //! struct with named tensors, and the checks before each dispatch. `gpu::reflect` holds the WGSL against it.
 
+use std::collections::BTreeMap;
+
 use glam::UVec3;
+use serde::{Deserialize, Serialize};
 
 use super::Tensor;
 
@@ -25,8 +28,9 @@ pub struct Binding {
     pub shape: &'static str,
 }
 
-/// What an adapter must offer for a variant.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// What an adapter must offer for a variant; the least first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Needs {
     /// WebGPU's default limits, nothing else.
     Baseline,
@@ -42,6 +46,25 @@ impl Needs {
     pub(super) fn is_uniform(self, binding: &Binding) -> bool {
         self == Self::CpuPrivate && binding.name == "net"
     }
+}
+
+impl std::fmt::Display for Needs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Baseline => "baseline",
+            Self::CpuSubgroups => "cpu-subgroups",
+            Self::CpuPrivate => "cpu-private",
+        })
+    }
+}
+
+/// What was measured to be fastest on an adapter. Nothing but speed depends on it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tuning {
+    /// Of kernels, by name, the variant; where the adapter does not offer that, it has no say.
+    pub variants: BTreeMap<String, Needs>,
+    /// Workgroups that keep the whole adapter busy.
+    pub parallel_groups: Option<usize>,
 }
 
 /// One implementation of a kernel: a WGSL file, composed for what the adapter offers.

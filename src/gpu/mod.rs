@@ -8,6 +8,7 @@ mod adapter;
 mod device;
 mod error;
 mod kernel;
+mod profiler;
 mod recorder;
 pub mod reflect;
 mod source;
@@ -22,7 +23,8 @@ pub use device::{Fault, Gpu, GpuOptions, PendingRead};
 pub use error::GpuError;
 #[doc(hidden)]
 pub use kernel::Uniform;
-pub use kernel::{Access, Argument, Binding, ConstantGroup, Kernel, KernelSpec, Needs, Scalar, Variant};
+pub use kernel::{Access, Argument, Binding, ConstantGroup, Kernel, KernelSpec, Needs, Scalar, Tuning, Variant};
+pub use profiler::{Clock, HostSpan, Launch, Profile, Span, Track};
 pub use recorder::{MAX_ITERATIONS, Recorder, Submission};
 pub use source::compose;
 pub use tensor::{Tensor, Word, padded_bytes, pitch};

@@ -6,6 +6,7 @@ use glam::UVec3;
 
 use super::device::{Pipeline, UNIFORM_ALIGNMENT};
 use super::kernel::Kernel;
+use super::profiler::{Clock, Launch, Span, Track};
 use super::{Gpu, GpuError, Tensor};
 
 /// llvmpipe ends all loops of an invocation after 65,535 iterations without an error. Hardware has no such bound.
@@ -21,14 +22,28 @@ pub struct Recorder<'g> {
     commands: Vec<Command>,
 }
 
+/// Timestamps that one submission takes at most.
+const MAX_TIMESTAMPS: usize = 4096;
+
 /// A submission that was made; wait for it with [`Gpu::wait_for`].
 #[derive(Debug, Clone)]
 pub struct Submission(pub(super) wgpu::SubmissionIndex);
 
 enum Command {
-    Dispatch { pipeline: Arc<Pipeline>, tensors: Vec<Tensor>, uniform_offset: u64, uniform_bytes: u64, grid: UVec3 },
+    Dispatch {
+        pipeline: Arc<Pipeline>,
+        tensors: Vec<Tensor>,
+        uniform_offset: u64,
+        uniform_bytes: u64,
+        grid: UVec3,
+        /// While a profile is taken.
+        launch: Option<Box<Launch>>,
+    },
     Clear(Tensor),
-    Copy { source: Tensor, destination: Tensor },
+    Copy {
+        source: Tensor,
+        destination: Tensor,
+    },
 }
 
 impl<'g> Recorder<'g> {
@@ -72,13 +87,14 @@ impl<'g> Recorder<'g> {
         let uniform_offset = self.uniforms.len() as u64;
         self.uniforms.extend_from_slice(bytemuck::cast_slice(&words));
         self.uniforms.resize(self.uniforms.len().next_multiple_of(UNIFORM_ALIGNMENT as usize), 0);
-        self.commands.push(Command::Dispatch {
-            pipeline: self.gpu.pipeline(K::SPEC, variant, constants)?,
-            tensors: arguments.iter().map(|argument| argument.tensor.clone()).collect(),
-            uniform_offset,
-            uniform_bytes: words.len() as u64 * 4,
-            grid,
+        let tensors: Vec<Tensor> = arguments.iter().map(|argument| argument.tensor.clone()).collect();
+        let uniform_bytes = words.len() as u64 * 4;
+        let launch = self.gpu.profiler().clock().map(|_| {
+            let constants = constants.clone();
+            Box::new(Launch { spec: K::SPEC, variant, constants, words, tensors: tensors.clone(), grid })
         });
+        let pipeline = self.gpu.pipeline(K::SPEC, variant, constants)?;
+        self.commands.push(Command::Dispatch { pipeline, tensors, uniform_offset, uniform_bytes, grid, launch });
         Ok(())
     }
 
@@ -109,20 +125,108 @@ impl<'g> Recorder<'g> {
         let work = std::mem::take(&mut self.commands);
         self.run(&crate::kernels::CountSubmission { counter: self.gpu.submission_counter() })?;
         let counting = std::mem::take(&mut self.commands);
+        match self.gpu.profiler().clock() {
+            None => {}
+            Some(Clock::Timestamps) => return self.submit_with_timestamps(&work, &counting),
+            Some(Clock::WallTime) => return self.submit_one_by_one(&work, &counting),
+            Some(Clock::None) => work.iter().for_each(|command| self.note(command, 0.0, 0.0)),
+        }
         let length = work.len().div_ceil(pieces.clamp(1, work.len().max(1))).max(1);
         let mut last = None;
         // Without any work the count still has to agree.
         let pieces = if work.is_empty() { vec![&work[..]] } else { work.chunks(length).collect() };
         for piece in pieces {
-            last = Some(self.gpu.submit_with_uniforms(&self.uniforms, |device, arena| {
-                let mut encoder =
-                    device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some(self.label) });
-                self.encode(device, arena, &mut encoder, piece);
-                self.encode(device, arena, &mut encoder, &counting);
-                encoder.finish()
-            })?);
+            last = Some(self.submit_commands(true, &[piece, &counting])?);
         }
         Ok(last.expect("there is at least one piece"))
+    }
+
+    fn submit_commands(&self, counted: bool, parts: &[&[Command]]) -> Result<Submission, GpuError> {
+        self.gpu.submit_with_uniforms(&self.uniforms, counted, |device, arena| {
+            let descriptor = wgpu::CommandEncoderDescriptor { label: Some(self.label) };
+            let mut encoder = device.create_command_encoder(&descriptor);
+            parts.iter().for_each(|part| self.encode(device, arena, &mut encoder, part));
+            encoder.finish()
+        })
+    }
+
+    /// Every command alone, by the host's clock.
+    fn submit_one_by_one(&self, work: &[Command], counting: &[Command]) -> Result<Submission, GpuError> {
+        self.gpu.wait()?;
+        let profiler = self.gpu.profiler();
+        for command in work {
+            let start = profiler.now();
+            self.gpu.wait_for(&self.submit_commands(false, &[std::slice::from_ref(command)])?)?;
+            self.note(command, start, profiler.now() - start);
+        }
+        self.submit_commands(true, &[counting])
+    }
+
+    /// Every dispatch between two timestamps of the adapter. Clears and copies have none.
+    fn submit_with_timestamps(&self, work: &[Command], counting: &[Command]) -> Result<Submission, GpuError> {
+        self.gpu.wait()?;
+        let profiler = self.gpu.profiler();
+        let is_kernel = |command: &&Command| matches!(command, Command::Dispatch { .. });
+        for piece in work.chunks(MAX_TIMESTAMPS / 2) {
+            let kernels = piece.iter().filter(is_kernel).count() as u32;
+            let stamps = self.gpu.timestamps(2 * kernels.max(1));
+            let start = profiler.now();
+            let submission = self.gpu.submit_with_uniforms(&self.uniforms, false, |device, arena| {
+                let descriptor = wgpu::CommandEncoderDescriptor { label: Some(self.label) };
+                let mut encoder = device.create_command_encoder(&descriptor);
+                let mut next = (0..).step_by(2);
+                for command in piece {
+                    let first = if is_kernel(&command) { next.next() } else { None };
+                    let writes = first.map(|first| wgpu::ComputePassTimestampWrites {
+                        query_set: &stamps.set,
+                        beginning_of_pass_write_index: Some(first),
+                        end_of_pass_write_index: Some(first + 1),
+                    });
+                    self.encode_command(device, arena, &mut encoder, command, writes);
+                }
+                if kernels > 0 {
+                    stamps.resolve(&mut encoder);
+                }
+                encoder.finish()
+            })?;
+            let times = stamps.read(&submission)?;
+            for (command, times) in piece.iter().filter(is_kernel).zip(times.chunks_exact(2)) {
+                self.note(command, start + times[0], times[1] - times[0]);
+            }
+        }
+        self.submit_commands(true, &[counting])
+    }
+
+    fn note(&self, command: &Command, start: f64, seconds: f64) {
+        let (name, launch) = match command {
+            Command::Dispatch { launch, .. } => {
+                (launch.as_ref().map_or("kernel", |launch| launch.spec.name), launch.as_deref().cloned())
+            }
+            Command::Clear(_) => ("clear", None),
+            Command::Copy { .. } => ("copy", None),
+        };
+        let span = Span { track: Track::Adapter, name, within: self.label, start, seconds, launch };
+        self.gpu.profiler().note(span);
+    }
+
+    /// One command, dispatches in a pass of their own.
+    fn encode_command(
+        &self,
+        device: &wgpu::Device,
+        arena: &wgpu::Buffer,
+        encoder: &mut wgpu::CommandEncoder,
+        command: &Command,
+        timestamp_writes: Option<wgpu::ComputePassTimestampWrites<'_>>,
+    ) {
+        match command {
+            Command::Clear(tensor) => encoder.clear_buffer(&tensor.buffer, tensor.offset, Some(tensor.bytes())),
+            Command::Copy { source: from, destination: to } => {
+                encoder.copy_buffer_to_buffer(&from.buffer, from.offset, &to.buffer, to.offset, from.bytes());
+            }
+            Command::Dispatch { .. } => {
+                self.encode_pass(device, arena, encoder, std::slice::from_ref(command), timestamp_writes);
+            }
+        }
     }
 
     fn encode(
@@ -134,22 +238,12 @@ impl<'g> Recorder<'g> {
     ) {
         let mut rest = commands;
         while let Some(command) = rest.first() {
-            let length = match command {
-                Command::Clear(tensor) => {
-                    encoder.clear_buffer(&tensor.buffer, tensor.offset, Some(tensor.bytes()));
-                    1
-                }
-                Command::Copy { source: from, destination: to } => {
-                    encoder.copy_buffer_to_buffer(&from.buffer, from.offset, &to.buffer, to.offset, from.bytes());
-                    1
-                }
-                Command::Dispatch { .. } => {
-                    let length = rest.iter().take_while(|c| matches!(c, Command::Dispatch { .. })).count();
-                    self.encode_pass(device, arena, encoder, &rest[..length]);
-                    length
-                }
-            };
-            rest = &rest[length..];
+            let dispatches = rest.iter().take_while(|c| matches!(c, Command::Dispatch { .. })).count();
+            match dispatches {
+                0 => self.encode_command(device, arena, encoder, command, None),
+                _ => self.encode_pass(device, arena, encoder, &rest[..dispatches], None),
+            }
+            rest = &rest[dispatches.max(1)..];
         }
     }
 
@@ -159,11 +253,12 @@ impl<'g> Recorder<'g> {
         arena: &wgpu::Buffer,
         encoder: &mut wgpu::CommandEncoder,
         dispatches: &[Command],
+        timestamp_writes: Option<wgpu::ComputePassTimestampWrites<'_>>,
     ) {
-        let descriptor = wgpu::ComputePassDescriptor { label: Some(self.label), timestamp_writes: None };
+        let descriptor = wgpu::ComputePassDescriptor { label: Some(self.label), timestamp_writes };
         let mut pass = encoder.begin_compute_pass(&descriptor);
         for command in dispatches {
-            let Command::Dispatch { pipeline, tensors, uniform_offset, uniform_bytes, grid } = command else {
+            let Command::Dispatch { pipeline, tensors, uniform_offset, uniform_bytes, grid, .. } = command else {
                 continue;
             };
             pass.set_pipeline(&pipeline.pipeline);

@@ -1,7 +1,7 @@
 //! The self-test passes, and sees every fault that is planted.
 
 use arcsm::doctor::{self, CHECKS, Failure};
-use arcsm::gpu::{GpuError, GpuOptions};
+use arcsm::gpu::{GpuError, GpuOptions, Needs};
 
 use crate::{open, shared};
 
@@ -23,7 +23,7 @@ fn every_kernel_agrees_with_its_twin() {
 
 #[test]
 fn every_baseline_kernel_agrees_with_its_twin() {
-    let Some(gpu) = open(GpuOptions { baseline_only: true, ..GpuOptions::default() }) else { return };
+    let Some(gpu) = open(GpuOptions { variant: Some(Needs::Baseline), ..GpuOptions::default() }) else { return };
     for check in CHECKS.iter().filter(|check| check.kernel.variants.len() > 1) {
         let outcome = check.outcome(&gpu);
         assert_eq!(outcome.variant, "Baseline");
@@ -48,7 +48,8 @@ fn assert_faults_are_caught(baseline_only: bool) {
     for check in CHECKS.iter().filter(|check| !baseline_only || check.kernel.variants.len() > 1) {
         let faults = if baseline_only { &check.faults[..1] } else { check.faults };
         for &fault in faults {
-            let Some(gpu) = open(GpuOptions { fault: Some(fault), baseline_only, ..GpuOptions::default() }) else {
+            let variant = baseline_only.then_some(Needs::Baseline);
+            let Some(gpu) = open(GpuOptions { fault: Some(fault), variant, ..GpuOptions::default() }) else {
                 return;
             };
             match (check.run)(&gpu) {
