@@ -98,3 +98,4 @@ pub mod schedule;
 pub mod score_matching;
 pub mod train;
 pub mod trained;
+pub mod tuning;

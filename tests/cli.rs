@@ -25,6 +25,8 @@ fn program(name: &str) -> Command {
     };
     let mut command = Command::new(path);
     command.env_remove("WGPU_ADAPTER_NAME").env_remove("WGPU_BACKEND").env("XDG_RUNTIME_DIR", std::env::temp_dir());
+    // What this machine's user has measured is no business of the tests.
+    command.env("ARCSM_TUNING", "off");
     command
 }
 
@@ -298,11 +300,6 @@ fn versions_name_the_commit() {
 
 #[test]
 fn the_benchmark_times_what_its_flags_say() {
-    let bench = |words: &str| {
-        let mut command = assert_cmd::Command::from(program("arcsm-bench"));
-        command.args(words.split_whitespace());
-        command
-    };
     refuses(&mut bench("sample-langevin --evaluations 55"), 2, &["--evaluations: 55", "multiple of 10"]);
     if !has_adapter() {
         return;
@@ -316,6 +313,95 @@ fn the_benchmark_times_what_its_flags_say() {
     let chain = json_of(&mut bench(words));
     let sizes = chain["records"][0]["sizes"].as_str().expect("text");
     assert!(sizes.ends_with("batch 2 21 evaluations"), "{sizes}");
+}
+
+fn bench(words: &str) -> assert_cmd::Command {
+    let mut command = assert_cmd::Command::from(program("arcsm-bench"));
+    command.args(words.split_whitespace());
+    command
+}
+
+#[test]
+fn the_benchmark_sweeps_and_prints_in_every_form() {
+    refuses(&mut bench("train-step --model mnist-gated --dimensions 20"), 2, &["--dimensions", "mnist-made"]);
+    if !has_adapter() {
+        return;
+    }
+    let sweep =
+        "--case train-step --model digits-made --dimensions 5,9 --batch 2,4 --repetitions 1 --warm-up 0 --no-ceiling";
+    let lines = succeeds(&mut bench(&format!("{sweep} -o jsonl")));
+    let records = lines.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+    let records: Vec<Value> = records.filter(|record| record["case"] == "train-step").collect();
+    let sizes: Vec<&str> = records.iter().map(|record| record["sizes"].as_str().expect("text")).collect();
+    assert_eq!(sizes.len(), 4, "{sizes:?}");
+    assert!(sizes[1].starts_with("5") && sizes[1].contains("batch 4"), "{sizes:?}");
+    assert!(sizes[2].starts_with("9") && sizes[2].contains("batch 2"), "{sizes:?}");
+    assert!(records.iter().all(|record| record["needed_bytes"].as_u64() > Some(0) && record["adapter"].is_string()));
+    assert!(records[0]["bound"].is_null(), "without a ceiling: {}", records[0]);
+    let text = succeeds(&mut bench(&format!("{sweep} -o csv")));
+    let mut table = csv::Reader::from_reader(text.as_bytes());
+    let column = table.headers().expect("headings").iter().position(|name| name == "flop").expect("a column");
+    let rows = table.records().map(|row| row.expect("a row")).filter(|row| &row[0] == "train-step");
+    let flop: Vec<String> = rows.map(|row| row[column].to_owned()).collect();
+    assert_eq!(flop[3], records[3]["needed_flop"].to_string());
+    let layer = json_of(&mut bench("ceiling gemm-forward --layer 64 64 --batch 8 --repetitions 1"));
+    let ceiling = &layer["environment"]["ceiling"];
+    assert!(ceiling["gemm_gflop_per_second"].as_f64() > Some(0.0), "{ceiling}");
+    assert!(ceiling["dispatch_seconds"].as_f64() < ceiling["round_trip_seconds"].as_f64(), "{ceiling}");
+    let dense = layer["records"].as_array().expect("records").last().expect("one");
+    let (share, bound) = (dense["fraction_of_ceiling"].as_f64(), &dense["bound"]);
+    assert!(share > Some(0.0) && (bound == "compute" || bound == "memory"), "{dense}");
+}
+
+#[test]
+fn a_profile_is_what_trace_viewers_read() {
+    if !has_adapter() {
+        return;
+    }
+    let here = folder();
+    let path = here.path().join("trace.json");
+    let words = "train-step kernels --model digits-made --batch 4 --count 1 --repetitions 1 --no-ceiling --profile";
+    let table = json_of(bench(words).arg(&path));
+    let trace: Value = serde_json::from_slice(&fs::read(&path).expect("written")).expect("JSON");
+    let events = trace["traceEvents"].as_array().expect("a list");
+    let mut kernels = 0;
+    for event in events {
+        assert!(event["name"].is_string() && event["pid"].is_u64() && event["tid"].is_u64(), "{event}");
+        match event["ph"].as_str() {
+            Some("M") => assert!(event["args"]["name"].is_string(), "{event}"),
+            Some("X") => {
+                assert!(event["ts"].as_f64() >= Some(0.0) && event["dur"].as_f64() >= Some(0.0), "{event}");
+                kernels += usize::from(event["cat"] == "kernel");
+            }
+            other => panic!("{other:?} in {event}"),
+        }
+    }
+    let named = |name: &str| events.iter().filter(|event| event["name"] == name).count();
+    // Each training step has one; the case of whole steps and the case of kernels show one step each.
+    assert_eq!(named("score_train"), 2);
+    assert!(named("encode and submit") > 0 && kernels > 20, "{kernels} kernels");
+    let of_step = |name: &str| {
+        let case = format!("train: {name}");
+        let records = table["records"].as_array().expect("records").iter();
+        records.filter(|record| record["case"] == case.as_str()).map(|record| record["part"].clone()).next_back()
+    };
+    let adam = of_step("adam").expect("adam is a part of a step");
+    assert_eq!(named("adam"), 2 * adam["calls"].as_u64().expect("calls") as usize);
+}
+
+#[test]
+fn a_memory_of_tunings_that_is_of_no_use_is_told_of() {
+    if !has_adapter() {
+        return;
+    }
+    let here = folder();
+    let path = here.path().join("tuning.json");
+    fs::write(&path, "no JSON").expect("written");
+    let words = "gemm-forward --layer 8 8 --batch 8 --repetitions 1 --no-ceiling";
+    let output = bench(words).env("ARCSM_TUNING", &path).output().expect("the executable starts");
+    let said = String::from_utf8(output.stderr).expect("text");
+    assert!(output.status.success() && said.contains("tuning.json") && said.contains("--tune"), "{said}");
+    refuses(&mut bench("--tune"), 2, &["ARCSM_TUNING"]);
 }
 
 #[test]

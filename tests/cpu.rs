@@ -3,11 +3,14 @@
 use std::collections::{BTreeSet, HashSet};
 use std::path::Path;
 
-use arcsm::config::Activation;
+use arcsm::bench::{Tour, write_shaders};
+use arcsm::config::{Activation, Config};
+use arcsm::data::SampleShape;
 use arcsm::doctor::CHECKS;
 use arcsm::gpu::reflect::mismatches;
 use arcsm::gpu::{Access, Binding, Gpu, Kernel, KernelSpec, Needs, Scalar, Variant};
 use arcsm::kernels::{ALL, CountSubmission, MaskedDenseForward};
+use serde_json::Value;
 
 /// Some values of a kernel's constants, so that each constant takes each of its values at least once.
 fn constant_sets(spec: &KernelSpec) -> Vec<Vec<u32>> {
@@ -177,4 +180,51 @@ fn wrong_declarations_are_noticed() {
 #[test]
 fn a_kernel_without_uniforms_has_no_block() {
     assert_eq!(mismatches(CountSubmission::SPEC, &CountSubmission::SPEC.variants[0], &[]), [""; 0]);
+}
+
+#[test]
+fn a_tour_of_the_bench_meets_every_kernel_and_writes_what_compiles() {
+    let recipe = |name: &str| Config::from_file(&Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).expect("a recipe");
+    let shape = SampleShape::Image { height: 8, width: 8, channels: 1 };
+    let mut dense = recipe("configs/digits-made.toml");
+    dense.model.hidden = vec![12, 12];
+    let tour = Tour { dense: (dense, shape), image: (recipe("configs/digits.toml"), shape), count: 2 };
+    let folder = tempfile::tempdir().expect("a folder");
+    let shaders = write_shaders(&Gpu::noop(), &tour, folder.path()).expect("written");
+    let text = std::fs::read_to_string(folder.path().join("kernels.json")).expect("written");
+    let rows: Vec<Value> = serde_json::from_str(&text).expect("JSON");
+    let met: BTreeSet<&str> = rows.iter().filter_map(|row| row["kernel"].as_str()).collect();
+    assert_eq!(met, ALL.iter().map(|spec| spec.name).collect::<BTreeSet<_>>());
+    let files = stems(folder.path());
+    assert_eq!(files.len(), shaders + 1, "{files:?}");
+    for row in &rows {
+        assert!(row["bytes"].as_u64() > Some(0), "{row}");
+        let shaders = row["shaders"].as_object().expect("variants");
+        assert!(shaders.contains_key("baseline"), "{row}");
+        for name in shaders.values() {
+            let path = folder.path().join(name.as_str().expect("a name"));
+            let source = std::fs::read_to_string(path).expect("written");
+            let module = naga::front::wgsl::parse_str(&source).unwrap_or_else(|error| panic!("{name}: {error}"));
+            let kernel = row["kernel"].as_str().expect("a name");
+            assert!(module.entry_points[0].name.starts_with(kernel), "{name}");
+        }
+    }
+    // By hand: 12 units of degrees 1 + 63 k / 12 that see as many inputs, on batches of 64 in two parts (digits-made: 128).
+    let first =
+        |kernel: &str| rows.iter().find(|row| row["kernel"] == kernel && row["where"] == "dense: train").expect(kernel);
+    let widths = [64, 12, 12, 64 * 16];
+    let degrees = |layer: usize| -> Vec<u64> {
+        match layer {
+            0 => (1..=64).collect(),
+            3 => (0..64 * 16).map(|unit| unit / 16).collect(),
+            _ => (0..12).map(|k| 63 * k / 12 + 1).collect(),
+        }
+    };
+    let seen = |layer: usize| -> u64 {
+        let before = degrees(layer);
+        degrees(layer + 1).iter().map(|own| before.iter().filter(|&degree| degree <= own).count() as u64).sum()
+    };
+    assert_eq!(degrees(3).len(), widths[3]);
+    let flop: u64 = (0..3).map(|layer| 2 * 128 * seen(layer)).sum();
+    assert_eq!(first("masked_dense_forward")["flop"], flop);
 }

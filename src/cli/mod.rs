@@ -30,7 +30,8 @@ use tracing_subscriber::EnvFilter;
 
 use self::console::Console;
 use crate::error::{Error, Result};
-use crate::gpu::{AdapterChoice, Gpu, GpuOptions};
+use crate::gpu::{AdapterChoice, Gpu, GpuOptions, Needs};
+use crate::tuning::TuningFile;
 
 const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (commit ", env!("ARCSM_COMMIT"), ")");
 
@@ -105,12 +106,37 @@ struct Global {
     /// Milliseconds that one submission to the GPU should take at most; less keeps a display responsive
     #[arg(long, global = true, value_name = "MS", default_value_t = 80, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     gpu_budget_ms: u64,
+    /// Run no variant of a kernel that needs more of the adapter than this [default: the fastest, see arcsm-bench --tune]
+    #[arg(long, global = true, value_enum, value_name = "KIND")]
+    variant: Option<VariantKind>,
     /// Say only what went wrong
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     quiet: bool,
     /// Say more
     #[arg(short, long, global = true)]
     verbose: bool,
+}
+
+/// Variants of kernels, by what they need.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum VariantKind {
+    /// Nothing that WebGPU does not promise
+    Baseline,
+    /// A software adapter with subgroups of eight
+    CpuSubgroups,
+    /// The same, for networks that fit private memory
+    #[value(alias = "cpu")]
+    CpuPrivate,
+}
+
+impl VariantKind {
+    fn needs(self) -> Needs {
+        match self {
+            Self::Baseline => Needs::Baseline,
+            Self::CpuSubgroups => Needs::CpuSubgroups,
+            Self::CpuPrivate => Needs::CpuPrivate,
+        }
+    }
 }
 
 /// One run of one command: where to talk, and which GPU.
@@ -209,7 +235,13 @@ impl Session<'_> {
     fn open_gpu_with(&self, options: GpuOptions) -> Result<Gpu> {
         let adapter = AdapterChoice::from_flag(self.global.adapter.as_deref());
         let budget = Some(Duration::from_millis(self.global.gpu_budget_ms));
-        let gpu = Gpu::open(GpuOptions { adapter, budget, ..options })?;
+        let variant = options.variant.or(self.global.variant.map(VariantKind::needs));
+        let gpu = Gpu::open(GpuOptions { adapter, budget, variant, ..options })?;
+        if let Some(needs) = variant.filter(|&needs| !gpu.offers(needs)) {
+            let problem = format!("{} does not offer what {needs} kernels need", gpu.adapter().name);
+            return Err(Error::input("--variant", problem, "Leave it out, or give `baseline`"));
+        }
+        let gpu = self.tuned(gpu);
         let summary = gpu.adapter();
         self.console.note(&format!("adapter: {}, {}, {}", summary.name, summary.backend, summary.driver));
         if summary.software {
@@ -219,6 +251,18 @@ impl Session<'_> {
             self.console.warn("this is a debug build; `cargo build --release` gives a much faster one");
         }
         Ok(gpu)
+    }
+
+    /// With what is remembered of the adapter; a memory that is of no use is told of and left aside.
+    fn tuned(&self, gpu: Gpu) -> Gpu {
+        match TuningFile::of_user().map(|file| file.load(gpu.adapter())) {
+            Some(Ok(tuning)) => gpu.tuned(tuning),
+            Some(Err(error)) => {
+                self.console.warn(&error.to_string());
+                gpu
+            }
+            None => gpu,
+        }
     }
 }
 

@@ -192,7 +192,7 @@ impl Sampler {
 
     /// Samples of a workgroup: as few as leave every core of the adapter one, at most as many as a tile takes.
     pub(super) fn group_samples(&self, gpu: &Gpu, n_samples: usize) -> usize {
-        let share = n_samples.div_ceil(gpu.adapter().parallel_groups());
+        let share = n_samples.div_ceil(gpu.parallel_groups());
         let tile_rows = self.variant(gpu).tile[0] as usize;
         match self {
             Self::MultiLevel { .. } | Self::Ode { .. } | Self::Ancestral { .. } => {

@@ -567,6 +567,10 @@ pub struct ConvSizes {
     pub sizes: String,
     /// Multiply-adds that the mask leaves, for one image.
     pub multiply_adds: u64,
+    /// Weights that the mask leaves.
+    pub weights: u64,
+    /// Inputs and outputs of one sample.
+    pub values: u64,
     /// Whether it reads the image, through which no gradient is taken.
     pub reads_image: bool,
 }
@@ -586,8 +590,14 @@ impl ImageNet {
             };
             let sizes = format!("{n_in} -> {n_out}, {} taps,{scale} {height}x{width}", conv.taps.kernel.n_taps);
             if seen.iter().all(|other| other.sizes != sizes) {
-                let multiply_adds = (height * width) as u64 * conv.weights_of_position;
-                seen.push(ConvSizes { index, sizes, multiply_adds, reads_image: conv.input == NodeId(0) });
+                seen.push(ConvSizes {
+                    index,
+                    sizes,
+                    multiply_adds: (height * width) as u64 * conv.weights_of_position,
+                    weights: conv.weights_of_position,
+                    values: (self.positions(conv.input) * n_in + height * width * n_out) as u64,
+                    reads_image: conv.input == NodeId(0),
+                });
             }
         }
         seen
