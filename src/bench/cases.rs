@@ -256,15 +256,8 @@ pub fn sampling(bench: &Bench<'_>, config: &Config, shape: SampleShape, case: &S
         ..SampleRequest::new(&trained, case.count, 0)
     };
     let mut context_multiply_adds = 0;
-    let name = match (&case.sampler, case.full_passes) {
-        (Sampler::MultiLevel { .. }, false) => "sample-mlq",
-        (Sampler::MultiLevel { .. }, true) => "sample-mlq, full passes",
-        (Sampler::Langevin { .. }, false) => "sample-langevin",
-        (Sampler::Langevin { .. }, true) => "sample-langevin, full passes",
-        (Sampler::Direct { .. }, false) => "sample-direct",
-        (Sampler::Direct { .. }, true) => "sample-direct, full passes",
-    };
-    let seconds = bench.time(name, |n| {
+    let name = format!("sample-{}{}", case.sampler.name(), if case.full_passes { ", full passes" } else { "" });
+    let seconds = bench.time(&name, |n| {
         (0..n).try_for_each(|_| {
             context_multiply_adds = sample(gpu, &trained, &request, &mut |_| {})?.context_multiply_adds;
             Ok(())
@@ -276,7 +269,7 @@ pub fn sampling(bench: &Bench<'_>, config: &Config, shape: SampleShape, case: &S
         bytes: 4 * (trained.model.table.words() + case.count * shape.dimensions()) as u64,
     };
     let sizes = format!("{shape} batch {} {} evaluations", case.count, request.sampler.evaluations());
-    Ok(bench.record(name, sizes, seconds, work, Some(case.count)))
+    Ok(bench.record(&name, sizes, seconds, work, Some(case.count)))
 }
 
 /// A model with random weights.

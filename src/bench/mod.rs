@@ -143,16 +143,16 @@ pub struct Bench<'g> {
 
 impl Environment {
     /// Of this program, now.
-    pub fn of(bench: &Bench<'_>) -> Self {
+    pub fn of(gpu: &Gpu) -> Self {
         Self {
-            adapter: bench.gpu.adapter().clone(),
+            adapter: gpu.adapter().clone(),
             version: env!("CARGO_PKG_VERSION"),
             commit: env!("ARCSM_COMMIT"),
             optimised: !cfg!(debug_assertions),
             host_threads: std::thread::available_parallelism().map_or(1, usize::from),
             date: today(),
-            kernel_clock: bench.gpu.known_clock(),
-            ceiling: bench.ceiling.clone(),
+            kernel_clock: gpu.known_clock(),
+            ceiling: None,
         }
     }
 }
@@ -161,6 +161,11 @@ impl<'g> Bench<'g> {
     /// A bench that compares with nothing yet. `profiled` keeps a profile of each case for [`Bench::into_profiles`].
     pub fn new(gpu: &'g Gpu, protocol: Protocol, profiled: bool) -> Self {
         Self { gpu, protocol, ceiling: None, profiles: profiled.then(RefCell::default) }
+    }
+
+    /// Where and when it measures, with the ceilings that it compares with.
+    pub fn environment(&self) -> Environment {
+        Environment { ceiling: self.ceiling.clone(), ..Environment::of(self.gpu) }
     }
 
     /// The profiles that were kept, each with the name of its case.

@@ -259,7 +259,7 @@ impl Task for Bench {
                 records.extend(self.time(session, &bench, case, config, *shape)?);
             }
         }
-        let environment = Environment::of(&bench);
+        let environment = bench.environment();
         if let Some(path) = &self.profile {
             let trace = bench::trace_json(&environment, &bench.into_profiles());
             files::write_atomically(path, |file| file.write_all(trace.to_string().as_bytes()))?;
