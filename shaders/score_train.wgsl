@@ -97,25 +97,18 @@ fn weight_gradient(base: u32, layer: Layer, local: vec2<u32>) {
                 //#for q in 0..4
                 let own{q} = scratch[tile_at(base, layer.input, input{q}, first + local.x)];
                 //#end
-                //#for l in 0..8
-                //#for h in 0..2
-                let dz{l}_{h} = scratch[dz_at{h} + first + {l}u];
-                //#end
-                //#for q in 0..4
-                let x{l}_{q} = shared_input(own{q}, {l}u, tile_at(base, layer.input, input{q}, first + {l}u));
-                //#end
-                //#end
-                //#for h in 0..2
-                bias{h} += dz0_{h} + dz2_{h} + dz4_{h} + dz6_{h};
-                if TANGENT == 0u {
-                    bias{h} += dz1_{h} + dz3_{h} + dz5_{h} + dz7_{h};
+                for (var line = first; line < first + 8u; line++) {
+                    //#for q in 0..4
+                    let x{q} = shared_input(own{q}, line - first, tile_at(base, layer.input, input{q}, line));
+                    //#end
+                    //#for h in 0..2
+                    let dz{h} = scratch[dz_at{h} + line];
+                    bias{h} += select(vec4(0.0), dz{h}, vec4(line % VIRTUAL == 0u));
+                    //#for r in 0..16
+                    acc{r}_{h} += x{r/4}[{r%4}] * dz{h};
+                    //#end
+                    //#end
                 }
-                //#for r in 0..16
-                acc{r}_{h} += x0_{r/4}[{r%4}] * dz0_{h} + x1_{r/4}[{r%4}] * dz1_{h} + x2_{r/4}[{r%4}] * dz2_{h}
-                    + x3_{r/4}[{r%4}] * dz3_{h} + x4_{r/4}[{r%4}] * dz4_{h} + x5_{r/4}[{r%4}] * dz5_{h}
-                    + x6_{r/4}[{r%4}] * dz6_{h} + x7_{r/4}[{r%4}] * dz7_{h};
-                //#end
-                //#end
             }
             //#for h in 0..2
             if quad{h} < out_quads {

@@ -62,8 +62,8 @@ kernel! {
     }
     shared score: ScoreConstants;
     host {
-        /// Loop iterations that one tile takes at most.
-        tile_iterations,
+        /// Loop iterations that 32 rows take at most.
+        row_iterations,
     }
     params {
         /// Rows.
@@ -95,8 +95,7 @@ kernel! {
     }
     write { scratch: (n_groups, scratch_words), result: (n_rows, 4) }
     grid |tile| [n_groups, 1, 1];
-    // Tiles of private memory have eight rows, others more.
-    iterations n_rows.div_ceil(8 * n_groups) * tile_iterations;
+    iterations n_rows.div_ceil(32 * n_groups) * row_iterations;
 }
 
 kernel! {
@@ -119,8 +118,8 @@ kernel! {
     }
     shared score: ScoreConstants;
     host {
-        /// Loop iterations that one tile takes at most.
-        tile_iterations,
+        /// Loop iterations that 32 rows take at most.
+        row_iterations,
     }
     params {
         /// Rows.
@@ -160,7 +159,7 @@ kernel! {
     }
     write { scratch: (n_groups, scratch_words), dcontext: (batch, dimensions * context_width) }
     grid |tile| [n_groups, 1, 1];
-    // Each of 32 threads, or of eight with private memory, clears a vec4 in each iteration. Tiles have eight rows there, and twice
-    // as many without tangents, where the second term is twice the truth.
-    iterations scratch_words.div_ceil(128).max(n_net.div_ceil(32) + 1) + n_rows.div_ceil(8 * n_groups) * tile_iterations;
+    // Each of 32 threads, or of eight with private memory, clears a vec4 in each iteration. Without tangents a tile has twice as
+    // many rows, and the second term is twice the truth.
+    iterations scratch_words.div_ceil(128).max(n_net.div_ceil(32) + 1) + n_rows.div_ceil(32 * n_groups) * row_iterations;
 }

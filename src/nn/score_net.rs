@@ -8,12 +8,12 @@ use crate::nn::{ParamBuffer, ParamTable, SlotId};
 
 /// Lines of a tile in the kernels: values, or values and tangents in turn.
 const TILE_LINES: usize = 64;
-/// Rows of the smallest tile that a variant has.
-const LEAST_ROWS: usize = 8;
 /// vec4s of weights that fit WebGPU's default limit of a uniform buffer, 64 KiB.
 const UNIFORM_QUADS: usize = 4096;
-/// vec4s of a layer's inputs that a thread holds in registers at most.
-const MAX_QUADS: u64 = 16;
+/// vec4s of a layer that a thread's private memory is planned for.
+const PRIVATE_QUADS: u64 = 16;
+/// vec4s of a layer's inputs that a thread holds in registers at most, for two lines: a quarter of what a GPU's thread has.
+const MAX_QUADS: u64 = 8;
 
 /// An MLP on [c_d, u, log(sigma)/2] (without the last for `plain`), made a score by its parametrisation.
 #[derive(Debug)]
@@ -145,7 +145,7 @@ impl ScoreNet {
     /// What [`ScoreNet::workspace`] allocates: rows, result, loss and scratch.
     pub fn plan(&self, gpu: &Gpu, batch: usize, dimensions: usize, row_stride: usize) -> [Planned; 4] {
         let n_rows = (batch * dimensions).div_ceil(row_stride);
-        let tiles = n_rows.div_ceil(LEAST_ROWS);
+        let tiles = n_rows.div_ceil(TILE_LINES / 2);
         // Enough workgroups to fill the adapter, and so many that none loops for too long.
         let fill = if gpu.adapter().software { 16 } else { 256 };
         let n_groups = tiles.min(fill).max((tiles as u64 * self.training_iterations()).div_ceil(40_000) as usize);
@@ -173,7 +173,7 @@ impl ScoreNet {
             activation: self.activation as u32,
             parametrisation: self.parametrisation as u32,
             score: constants,
-            tile_iterations: self.forward_iterations(),
+            row_iterations: self.rows_iterations(),
             n_rows: workspace.n_rows(),
             batch: workspace.batch as u32,
             dimensions: workspace.dimensions as u32,
@@ -219,7 +219,7 @@ impl ScoreNet {
             objective: objective as u32,
             tangent: u32::from(objective != Objective::Dsm),
             score: constants,
-            tile_iterations: self.training_iterations(),
+            row_iterations: self.training_iterations(),
             n_rows: workspace.n_rows(),
             batch: workspace.batch as u32,
             dimensions: workspace.dimensions as u32,
@@ -305,8 +305,9 @@ impl ScoreNet {
         let widest = hidden.iter().map(|layer| quads(layer.n_out)).max().expect("there is a hidden layer");
         let first_quads = quads(self.layers[0].n_in);
         let net_quads = self.range.len().div_ceil(4);
-        let is_wide = first_quads.max(widest) > MAX_QUADS;
-        let is_small = net_quads <= UNIFORM_QUADS && !is_wide && hidden.len() <= ScoreConstants::MAX_HIDDEN;
+        let most_quads = first_quads.max(widest);
+        let is_small =
+            net_quads <= UNIFORM_QUADS && most_quads <= PRIVATE_QUADS && hidden.len() <= ScoreConstants::MAX_HIDDEN;
         let mut widths = [0; ScoreConstants::MAX_HIDDEN + 1];
         widths[0] = first_quads as u32;
         for (width, layer) in widths[1..].iter_mut().zip(hidden) {
@@ -316,34 +317,45 @@ impl ScoreNet {
             hidden: hidden.len() as u32,
             first_quads: first_quads.min(MAX_QUADS) as u32,
             hidden_quads: widest.next_multiple_of(2).min(MAX_QUADS) as u32,
-            wide: u32::from(is_wide),
+            wide: u32::from(most_quads > MAX_QUADS),
             net_quads: if is_small { net_quads as u32 } else { 0 },
             widths,
         }
     }
 
-    /// Loop iterations of one thread for the forward pass of one tile, at most: whichever is the most of the forms that the
-    /// network has, where loops run over outputs (score_net.wgsl) or over inputs (score_net_private.wgsl).
+    /// Loop iterations of one thread for the forward pass of one tile, at most, in either form of the network.
     pub(crate) fn forward_iterations(&self) -> u64 {
+        let [shared, private] = self.forward_loops();
+        shared.max(private)
+    }
+
+    /// The same for 32 rows, which are one tile in shared memory and four in private memory.
+    pub(crate) fn rows_iterations(&self) -> u64 {
+        let [shared, private] = self.forward_loops();
+        shared.max(4 * private)
+    }
+
+    /// Loop iterations of one thread for the whole training of 32 rows, at most.
+    pub(crate) fn training_iterations(&self) -> u64 {
+        let (output, hidden) = self.layers.split_last().expect("there is an output layer");
+        let [shared_forward, private_forward] = self.forward_loops();
+        let backward = |layer: &Dense| {
+            let weight = layer.n_in.div_ceil(64) * (layer.n_out.div_ceil(64) * (TILE_LINES / 8 * 10 + 1) + 1);
+            weight as u64 + layer.n_in.div_ceil(8) as u64 * (chunks(layer.n_out) + 1) + 1
+        };
+        let last = quads(output.n_in) + quads(output.n_in).div_ceil(32) * (TILE_LINES as u64 + 1) + TILE_LINES as u64;
+        let shared = shared_forward + last + hidden.iter().map(backward).sum::<u64>() + 3;
+        let input_gradients: u64 = hidden.iter().map(|layer| layer.n_out.div_ceil(8) as u64 + 1).sum();
+        shared.max(4 * (private_forward + input_gradients + 1))
+    }
+
+    /// Of one tile's forward pass in score_net.wgsl, whose loops run over outputs, and in score_net_private.wgsl, over inputs.
+    fn forward_loops(&self) -> [u64; 2] {
         let (_, hidden) = self.layers.split_last().expect("there is an output layer");
         let by_outputs = |layer: &Dense| chunks(layer.n_in) * (layer.n_out.div_ceil(8) as u64 + 1) + 1;
         let by_inputs = |layer: &Dense| quads(layer.n_in) + 1;
-        let sum = |of_layer: &dyn Fn(&Dense) -> u64| hidden.iter().map(of_layer).sum::<u64>();
-        quads(self.layers[0].n_in) + 1 + sum(&by_outputs).max(sum(&by_inputs))
-    }
-
-    /// Loop iterations of one thread for a whole training tile, at most.
-    pub(crate) fn training_iterations(&self) -> u64 {
-        let (output, hidden) = self.layers.split_last().expect("there is an output layer");
-        // With private memory only the input gradient loops, over eight outputs at a time.
-        let backward = |layer: &Dense| {
-            let weight = layer.n_in.div_ceil(64) * (layer.n_out.div_ceil(64) * (TILE_LINES / 8 + 1) + 1);
-            weight as u64
-                + (layer.n_in.div_ceil(8) as u64 * (chunks(layer.n_out) + 1) + 1)
-                    .max(layer.n_out.div_ceil(8) as u64 + 1)
-        };
-        let last = quads(output.n_in) + quads(output.n_in).div_ceil(32) * (TILE_LINES as u64 + 1) + TILE_LINES as u64;
-        self.forward_iterations() + last + hidden.iter().map(backward).sum::<u64>() + 3
+        let inputs = quads(self.layers[0].n_in) + 1;
+        [inputs + hidden.iter().map(by_outputs).sum::<u64>(), inputs + hidden.iter().map(by_inputs).sum::<u64>()]
     }
 }
 
