@@ -86,8 +86,8 @@ pub(super) struct Learner<'g> {
 }
 
 enum Model {
-    Joint { field: ScoreField, loss: ScoreMatching, workspace: FieldWorkspace },
-    Conditional { model: ArCsm, objective: Objective, workspace: Box<Workspace> },
+    Joint { field: ScoreField, loss: ScoreMatching, workspace: Box<FieldWorkspace> },
+    Conditional { model: Box<ArCsm>, objective: Objective, workspace: Box<Workspace> },
 }
 
 impl<'g> Learner<'g> {
@@ -96,7 +96,7 @@ impl<'g> Learner<'g> {
         let (model, table) = match method {
             Method::Joint(loss) => {
                 let field = ScoreField::new(gpu, dimensions, &[WIDTH; 2], Activation::Silu)?;
-                let workspace = field.workspace(gpu, BATCH, loss, DIRECTIONS_TOGETHER)?;
+                let workspace = Box::new(field.workspace(gpu, BATCH, loss, DIRECTIONS_TOGETHER)?);
                 let table = field.table.clone();
                 (Model::Joint { field, loss, workspace }, table)
             }
@@ -111,7 +111,7 @@ impl<'g> Learner<'g> {
                     },
                     ..ModelConfig::default()
                 };
-                let model = ArCsm::new(gpu, &config, SampleShape::Vector { dimensions })?;
+                let model = Box::new(ArCsm::new(gpu, &config, SampleShape::Vector { dimensions })?);
                 let workspace = Box::new(model.workspace(gpu, BATCH, 1, true)?);
                 let table = model.table.clone();
                 (Model::Conditional { model, objective, workspace }, table)
