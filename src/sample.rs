@@ -3,6 +3,7 @@
 mod run;
 mod sampler;
 
+pub(crate) use sampler::MALA_LINES;
 pub use sampler::{Sampler, SamplerCost, geometric};
 
 use std::time::Instant;

@@ -4,14 +4,16 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::config::{Config, HeadKind, Objective};
+use crate::config::{Activation, Config, HeadKind, Objective};
 use crate::data::SampleShape;
 use crate::error::Result;
 use crate::evaluate::{EvaluateRequest, evaluate};
 use crate::files;
 use crate::gpu::{Gpu, Launch, Profile, Track};
 use crate::kernels::{CopyColumns, CountNonFinite, CountSubmission, GatherRows, RandomWords, RepackRows};
+use crate::nn::{ParamBuffer, ScoreField};
 use crate::sample::{SampleRequest, Sampler, sample};
+use crate::score_matching::ScoreMatching;
 use crate::train::Trainer;
 
 use super::cases::{random_data, untrained, with_moments};
@@ -46,6 +48,8 @@ enum Task {
     Sample { sampler: Sampler, count: usize },
     /// Exact densities of so many samples, one of them by the probability flow.
     Densities { count: usize },
+    /// Score matching of whole vectors.
+    Vectors,
     /// Kernels that stand alone.
     Helpers,
 }
@@ -171,12 +175,15 @@ impl Tour {
             stop("dense: held-out loss", dense, Task::HeldOut),
             stop("dense: sample-mlq", dense, drawn(multilevel.clone())),
             stop("dense: sample-langevin", dense, drawn(Sampler::langevin_default(noise))),
+            stop("dense: sample-ode", dense, drawn(Sampler::ode_default(noise))),
+            stop("dense: sample-mala", dense, drawn(Sampler::mala_default(noise))),
             stop("dense: densities", dense, Task::Densities { count: *count }),
             stop("mixture: train", &mixture, Task::Train),
             stop("mixture: held-out loss", &mixture, Task::HeldOut),
             stop("mixture: sample-direct", &mixture, drawn(Sampler::Direct { sigma: 0.0 })),
             stop("image: train", &dropping, Task::Train),
             stop("image: sample-mlq", image, drawn(multilevel)),
+            stop("vectors", dense, Task::Vectors),
             stop("helpers", dense, Task::Helpers),
         ]
     }
@@ -214,6 +221,7 @@ impl Stop {
                 let request = EvaluateRequest { flow_count: Some(1), ..EvaluateRequest::new(&trained) };
                 profiles(bench, || evaluate(gpu, &trained, &x, None, &request, &mut |_| {}).map(drop))?
             }
+            Task::Vectors => profiles(bench, || vectors(gpu, &config, self.shape.dimensions()))?,
             Task::Helpers => profiles(bench, || helpers(gpu))?,
         };
         let groups = groups(gpu, model, &profiles)?;
@@ -228,6 +236,20 @@ fn profiles(bench: &Bench<'_>, mut work: impl FnMut() -> Result<()>) -> Result<V
     let clock = bench.gpu.trusted_clock()?;
     work()?;
     (0..bench.protocol.repetitions).map(|_| Ok(bench.gpu.profile(clock, &mut work)?.1)).collect()
+}
+
+/// The losses of vectors that together use every kernel: one with slopes, one with noise.
+fn vectors(gpu: &Gpu, config: &Config, dimensions: usize) -> Result<()> {
+    let field = ScoreField::new(gpu, dimensions, &config.model.hidden, Activation::Silu)?;
+    let weights = ParamBuffer::initial(gpu, "weights", &field.table, config.train.seed)?;
+    let gradient = ParamBuffer::zeros(gpu, "gradient", &field.table)?;
+    for loss in [ScoreMatching::Sliced { projections: 1 }, ScoreMatching::Denoising { sigma: 0.1 }] {
+        let workspace = field.workspace(gpu, config.train.batch.next_multiple_of(16), loss, 1)?;
+        let mut recorder = gpu.record("vectors");
+        field.loss_and_gradient(&mut recorder, loss, [config.train.seed, 0], &weights, &gradient, &workspace)?;
+        gpu.wait_for(&recorder.submit()?)?;
+    }
+    Ok(())
 }
 
 /// Kernels that no stop before met, at a size at which their time shows.

@@ -3,6 +3,7 @@
 use crate::error::Result;
 use crate::gpu::{Access, Gpu, Launch};
 use crate::nn::ArCsm;
+use crate::sample::MALA_LINES;
 
 /// FLOPs and bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -39,13 +40,15 @@ impl ModelWork {
 }
 
 /// Kernels that update what they write, whatever their `accumulate` says.
-const UPDATES: [&str; 8] = [
+const UPDATES: [&str; 10] = [
     "adam",
     "dropout",
     "count_non_finite",
     "count_submission",
     "sample_multilevel",
     "sample_langevin",
+    "sample_ode",
+    "sample_mala",
     "sample_mixture",
     "likelihood_level",
 ];
@@ -84,7 +87,11 @@ fn words(launch: &Launch, visible: Option<u64>) -> u64 {
 fn spanned_dimensions(launch: &Launch) -> u64 {
     let value = |name: &str| u64::from(launch.value(name));
     let evaluations = value("end_evaluation").saturating_sub(value("first_evaluation"));
-    let of_chain = evaluations.div_ceil(value("n_levels") * value("steps") + 1);
+    let of_dimension = match launch.spec.name {
+        "sample_mala" => value("n_levels") * (value("steps") + 1),
+        _ => value("n_levels") * value("steps") + 1,
+    };
+    let of_chain = evaluations.div_ceil(of_dimension.max(1));
     value("end_dimension").saturating_sub(value("first_dimension")) + of_chain
 }
 
@@ -121,6 +128,12 @@ fn flop(launch: &Launch, model: ModelWork, visible: u64) -> u64 {
         "perturb_rows" => 10 * rows,
         "corrupt_context" => 10 * product(&["batch", "dimensions"]),
         // Values and tangents; in training forward and two gradients of each.
+        "tangent_forward" => 5 * product(&["batch", "n_out", "n_directions"]),
+        "tangent_backward" => 12 * product(&["batch", "n_out", "n_directions"]),
+        "diagonal_forward" | "diagonal_backward" => 2 * product(&["rows", "columns"]),
+        "probe_directions" => product(&["batch", "dimensions", "n_directions"]),
+        "residual_loss" => 5 * product(&["batch", "dimensions"]),
+        "sliced_loss" => 5 * product(&["batch", "dimensions", "n_directions"]),
         "score_forward" => 2 * 2 * rows * model.score,
         "score_train" => 2 * rows * model.score * if value("TANGENT") == 1 { 6 } else { 3 },
         // Of each component a density, its score and slope.
@@ -132,6 +145,19 @@ fn flop(launch: &Launch, model: ModelWork, visible: u64) -> u64 {
         }
         "sample_langevin" => {
             let evaluations = value("end_evaluation").saturating_sub(value("first_evaluation"));
+            2 * (contexts + evaluations * value("n_samples") * model.score)
+        }
+        // A grid, then two scores a level for the flow and one for ancestral draws.
+        "sample_ode" => {
+            let of_level = if value("ancestral") == 1 { 1 } else { 2 };
+            let evaluations = 2 * value("points") + of_level * value("n_levels");
+            2 * (contexts + spanned * value("n_samples") * evaluations * model.score)
+        }
+        // One score starts a level, four points of a line are a step.
+        "sample_mala" => {
+            let rounds = value("end_evaluation").saturating_sub(value("first_evaluation"));
+            let levels = rounds.div_ceil(value("steps") + 1);
+            let evaluations = rounds + (MALA_LINES as u64 - 1) * (rounds - levels);
             2 * (contexts + evaluations * value("n_samples") * model.score)
         }
         "sample_mixture" => 2 * contexts + 20 * spanned * product(&["n_samples", "components"]),

@@ -107,10 +107,11 @@ mod tests {
         let weight = (error / sum(&|i, j| (covariance(i, j) - identity(i, j)).powi(2))).min(1.0);
         assert!(weight > 0.05, "{weight}");
         let found = shrunk_covariance(&rows);
-        for at in 0..9 {
+        assert_eq!(found.len(), 9);
+        for (at, value) in found.iter().enumerate() {
             let (i, j) = (at / 3, at % 3);
             let want = (1.0 - weight) * covariance(i, j) + weight * identity(i, j);
-            assert!((found[at] - want).abs() <= 2e-6, "{i} {j}: {} {want}", found[at]);
+            assert!((value - want).abs() <= 2e-6, "{i} {j}: {value} {want}");
         }
     }
 

@@ -12,7 +12,7 @@ const MAX_POINTS: u32 = 128;
 /// Samples that share the weights of the context network they load, at most.
 pub(super) const MAX_SHARING: usize = 8;
 /// Lines of the score network's tile that a sample of the Metropolis-adjusted sampler takes.
-const MALA_LINES: usize = 4;
+pub(crate) const MALA_LINES: usize = 4;
 
 /// How one dimension is drawn from its conditional.
 #[derive(Debug, Clone, PartialEq)]
