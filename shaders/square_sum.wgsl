@@ -1,6 +1,7 @@
 // sums[g, 0] = sum of squares of the words that workgroup g owns
 //
-// A workgroup strides over the values with 64 threads, then adds their 64 sums pairwise in a fixed order.
+// A workgroup walks with 64 threads over a part of the values that lies in one piece, as caches like it, then adds their 64
+// sums pairwise in a fixed order.
 
 struct Params {
     n_values: u32,
@@ -17,7 +18,9 @@ var<workgroup> partial: array<f32, 64>;
 fn square_sum(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
     var sum = 0.0;
     let n_quads = (params.n_values + 3u) / 4u;
-    for (var k = group.x * 64u + local.x; k < n_quads; k += params.n_groups * 64u) {
+    let part = (n_quads + params.n_groups * 64u - 1u) / (params.n_groups * 64u) * 64u;
+    let end = min((group.x + 1u) * part, n_quads);
+    for (var k = group.x * part + local.x; k < end; k += 64u) {
         let four = values[k];
         sum += dot(four, four);
     }

@@ -29,7 +29,7 @@ pub(super) const SQUARE_SUM: Check = Check {
     kernel: SquareSum::SPEC,
     run: square_sum,
     faults: &[
-        fault("square_sum", "k += params.n_groups * 64u", "k += 64u"),
+        fault("square_sum", "group.x * part + local.x", "local.x"),
         fault("square_sum", "width = 32u", "width = 16u"),
     ],
 };
@@ -128,10 +128,11 @@ fn square_sum(gpu: &Gpu) -> Result<f64, Failure> {
             values: &values.tensor,
             sums: &sums,
         })?;
-        // Words are dealt out to the workgroups in blocks of 256.
+        // Workgroups take equal parts, whole blocks of 256 words.
+        let blocks = n_values.div_ceil(256).div_ceil(n_groups);
         let mut want = vec![0.0; n_groups * 4];
         for (block, values) in values.values.chunks(256).enumerate() {
-            want[block % n_groups * 4] += values.iter().map(|value| value * value).sum::<f64>();
+            want[block / blocks * 4] += values.iter().map(|value| value * value).sum::<f64>();
         }
         // No term is negative: the sum is its own magnitude. A thread adds its vec4s, then six halvings follow.
         let depth = n_values.div_ceil(256 * n_groups) as f64 + 10.0;
