@@ -198,6 +198,11 @@ fn open_folder(request: &Request, out: &Path, resume: bool) -> Result<()> {
     let path = out.join("experiment.json");
     let subject = || out.display().to_string();
     if let Ok(text) = std::fs::read_to_string(&path) {
+        // Flags that an experiment refuses are found out when it starts, with nothing done.
+        let is_begun = ["parts", "models"].iter().any(|part| out.join(part).exists());
+        if !resume && !is_begun {
+            return write_json(&path, request);
+        }
         if !resume {
             let remedy = "Go on with --resume, or give another folder";
             return Err(Error::input(subject(), "holds an experiment already", remedy));
