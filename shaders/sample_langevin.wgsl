@@ -4,8 +4,8 @@
 // A temperature T gives both noises T times the variance: the law that small steps tend to is p^(1/T).
 //
 // Runs the evaluations first_evaluation .. end_evaluation of the flat sequence (dimension, step); a dimension takes
-// n_levels * T + 1 of them. A workgroup owns group_samples samples, at most 64, two a thread: the lines of
-// score_net's tile. State stays in memory between dispatches, so the draw does not depend on how the sequence is cut.
+// n_levels * T + 1 of them. A workgroup owns group_samples samples, at most 64, LINES a thread: two are the
+// lines of score_net's tile; of one, nothing is computed for the second line. State stays in memory between dispatches, so the draw does not depend on how the sequence is cut.
 
 const TANGENT = 0u;
 const KEEP = 0u;
@@ -89,8 +89,8 @@ fn sample_langevin(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invoc
     let n_samples = min(params.group_samples, params.n_samples - first);
     let base = group.x * (params.scratch_words / 4u);
     let evaluations = params.n_levels * params.steps + 1u;
-    let even = first + min(2u * thread, n_samples - 1u);
-    let odd = first + min(2u * thread + 1u, n_samples - 1u);
+    let even = first + min(LINES * thread, n_samples - 1u);
+    let odd = first + min(LINES * thread + 1u, n_samples - 1u);
     for (var e = params.first_evaluation; e < params.end_evaluation; e++) {
         let d = e / evaluations;
         let n = e % evaluations;
@@ -100,21 +100,23 @@ fn sample_langevin(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invoc
                 context_advance(d, first, n_samples, thread);
             }
             let spread = sqrt(params.temperature * (params.sd * params.sd + sigma * sigma));
-            if 2u * thread < n_samples {
+            if LINES * thread < n_samples {
                 set_state(chain_at(even), params.mean + spread * normal(even, d, 0u));
-                set_state(chain_at(odd), params.mean + spread * normal(odd, d, 0u));
+                if LINES == 2u {
+                    set_state(chain_at(odd), params.mean + spread * normal(odd, d, 0u));
+                }
             }
         }
         // Threads of one row go together: they share what they load.
-        if local.y * 16u < n_samples {
+        if local.y * 8u * LINES < n_samples {
             let y = vec2(state_word(chain_at(even)), state_word(chain_at(odd)));
             // The context columns stay from the evaluation before.
             let first_quad = select(params.context_width / 4u, 0u, n == 0u || e == params.first_evaluation);
             let drift = sigma * sigma * point_scores(base, vec2(even, odd), y, sigma, first_quad, local.x, 2u * thread);
-            if 2u * thread < n_samples {
+            if LINES * thread < n_samples {
                 move_on(even, d, n, y.x, sigma, drift.x);
             }
-            if 2u * thread + 1u < n_samples {
+            if LINES == 2u && 2u * thread + 1u < n_samples {
                 move_on(odd, d, n, y.y, sigma, drift.y);
             }
         }

@@ -3,7 +3,7 @@
 mod run;
 mod sampler;
 
-pub(crate) use sampler::MALA_LINES;
+pub(crate) use sampler::{MALA_LINES, lines_of_thread};
 pub use sampler::{Sampler, SamplerCost, geometric};
 
 use std::time::Instant;

@@ -32,6 +32,7 @@ fn constant_sets(spec: &KernelSpec) -> Vec<Vec<u32>> {
         "WIDTH_0" => 1 + set,
         "WIDTH_1" | "WIDTH_2" | "WIDTH_3" | "WIDTH_4" => [2, 16, 4][set as usize % 3],
         "NET_QUADS" => [1, 17, 4096][set as usize % 3],
+        "LINES" => 1 + set % 2,
         "SAMPLES" => 1 << (set % 4),
         unknown => panic!("give the constant {unknown} values to be tested with"),
     };

@@ -11,6 +11,7 @@ use crate::reference::sampler::{
     DataLevels, Flow, Given, Langevin, MultiLevel, flow as flow_twin, langevin as langevin_twin, mala as mala_twin,
     multilevel as multilevel_twin, multilevel_given,
 };
+use crate::sample::lines_of_thread;
 
 use super::model::{Contexts, MEAN, RandomModel, SD, Shape};
 use super::trial::Trial;
@@ -58,6 +59,7 @@ pub(super) const LANGEVIN: Check = Check {
         fault("sample_langevin", "min(n / params.steps, params.n_levels - 1u)", "n / (params.steps + 1u)"),
         fault("sample_langevin", "sqrt(params.step_size * params.temperature)", "sqrt(params.step_size)"),
         fault("sample_langevin", "sqrt(params.temperature * (", "sqrt(("),
+        fault("sample_langevin", "if LINES == 2u && 2u * thread + 1u", "if 2u * thread + 1u"),
         fault("sample_langevin", "snapped(y + drift)", "y + drift"),
         fault("sample_langevin", "params.first_sample + sample, d, n", "sample, d, n"),
         // Of the image networks.
@@ -548,6 +550,7 @@ fn run_langevin(
             SampleLangevin {
                 first_evaluation: range[0] as u32,
                 end_evaluation: range[1] as u32,
+                lines: lines_of_thread(cut.samples, trial.gpu.variant(SampleLangevin::SPEC).tile[0] as usize),
                 group_samples: cut.samples as u32,
                 steps: settings.steps as u32,
                 step_size: settings.step_size as f32,

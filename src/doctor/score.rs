@@ -19,7 +19,7 @@ pub(super) const FORWARD: Check = Check {
         fault("score_forward", "WIDE == 1u && !is_first", "false"),
         fault("score_forward", "is_last && is_done", "is_last"),
         fault("score_forward", "vec4(quad == 1u)", "vec4(quad == 2u)"),
-        fault("score_forward", "min(8u + lane, last)", "min(lane, last)"),
+        fault("score_forward", "min(0u + lane, last)", "min(0u, last)"),
         fault("score_forward", "vec4(quad < n_quads)", "vec4(true)"),
         fault("score_forward", "row % params.dimensions * params.context_width", "row % params.dimensions"),
         fault("score_forward", "first += params.n_groups * ROWS_PER_TILE", "first += params.n_rows"),

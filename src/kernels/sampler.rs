@@ -132,6 +132,8 @@ kernel! {
         gate as "GATE",
         /// Samples that a thread computes a unit of the context network for: 1, 2, 4 or 8.
         samples as "SAMPLES",
+        /// Samples that a thread draws: 2, or 1 where that leaves none without a thread; the second line then goes unused.
+        lines as "LINES",
     }
     shared score: ScoreConstants;
     host {

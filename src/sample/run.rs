@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::sampler::MAX_SHARING;
-use super::{SampleRequest, Sampler, state_words};
+use super::{SampleRequest, Sampler, lines_of_thread, state_words};
 use crate::error::{Error, Result};
 use crate::given::Particles;
 use crate::gpu::{Gpu, GpuError, Kernel, MAX_ITERATIONS, Recorder, Tensor};
@@ -409,6 +409,7 @@ impl<'a> SamplerRun<'a> {
             SampleLangevin {
                 first_evaluation: span.first,
                 end_evaluation: span.end,
+                lines: lines_of_thread(self.group_samples, self.request.sampler.variant(self.gpu).tile[0] as usize),
                 group_samples: self.group_samples as u32,
                 steps,
                 step_size,

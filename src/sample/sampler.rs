@@ -14,6 +14,11 @@ pub(super) const MAX_SHARING: usize = 8;
 /// Lines of the score network's tile that a sample of the Metropolis-adjusted sampler takes.
 pub(crate) const MALA_LINES: usize = 4;
 
+/// Samples that each thread of a tile of so many lines draws, where a group has so many of them.
+pub(crate) fn lines_of_thread(group_samples: usize, lines_of_tile: usize) -> u32 {
+    if group_samples <= lines_of_tile / 2 { 1 } else { 2 }
+}
+
 /// How one dimension is drawn from its conditional.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Sampler {
