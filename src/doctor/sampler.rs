@@ -59,7 +59,7 @@ pub(super) const LANGEVIN: Check = Check {
         fault("sample_langevin", "min(n / params.steps, params.n_levels - 1u)", "n / (params.steps + 1u)"),
         fault("sample_langevin", "sqrt(params.step_size * params.temperature)", "sqrt(params.step_size)"),
         fault("sample_langevin", "sqrt(params.temperature * (", "sqrt(("),
-        fault("sample_langevin", "if LINES == 2u && 2u * thread + 1u", "if 2u * thread + 1u"),
+        fault("sample_langevin", "min(LINES * thread, n_samples - 1u)", "min(2u * thread, n_samples - 1u)"),
         fault("sample_langevin", "snapped(y + drift)", "y + drift"),
         fault("sample_langevin", "params.first_sample + sample, d, n", "sample, d, n"),
         // Of the image networks.
