@@ -4,8 +4,9 @@
 // A temperature T gives both noises T times the variance: the law that small steps tend to is p^(1/T).
 //
 // Runs the evaluations first_evaluation .. end_evaluation of the flat sequence (dimension, step); a dimension takes
-// n_levels * T + 1 of them. A workgroup owns group_samples samples, at most 64, LINES a thread: two are the
-// lines of score_net's tile; of one, nothing is computed for the second line. State stays in memory between dispatches, so the draw does not depend on how the sequence is cut.
+// n_levels * T + 1 of them. A workgroup owns group_samples samples, at most 64, LINES a thread: two are the lines of
+// score_net's tile; of one, nothing is computed for the second line. State stays in memory between dispatches, so the draw
+// does not depend on how the sequence is cut.
 
 const TANGENT = 0u;
 const KEEP = 0u;

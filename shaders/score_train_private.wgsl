@@ -6,8 +6,7 @@
 // is summed by lines alone, the output layer's gradient and the loss, each thread sums for its own, and the eight are
 // added up at the end.
 //
-// The includer of the same kernel's other variant explains the mathematics. Its part of scratch:
-// [unused | gradient, laid out as net | loss].
+// The mathematics is that of score_train. A workgroup's part of scratch: [unused | gradient, laid out as net | loss].
 
 const KEEP = 1u;
 

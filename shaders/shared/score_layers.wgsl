@@ -1,5 +1,5 @@
-// What every form of the score network shares: the layer table and a thread's two lines. The includer declares tables and LAYERS, and
-// calls load_layers before all else.
+// What every form of the score network shares: the layer table and a thread's two lines. The includer declares tables and
+// LAYERS, and calls load_layers before all else.
 // Layer table, 8 words a layer: n_in, n_out, weight, bias (offsets in `net`, vec4s), input, z, h (offsets in the
 // workgroup's scratch, vec4s; tile_at gives places in them), unused. The last layer has one output and no z, h.
 

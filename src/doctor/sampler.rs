@@ -11,7 +11,7 @@ use crate::reference::sampler::{
     DataLevels, Flow, Given, Langevin, MultiLevel, flow as flow_twin, langevin as langevin_twin, mala as mala_twin,
     multilevel as multilevel_twin, multilevel_given,
 };
-use crate::sample::lines_of_thread;
+use crate::sample::{MALA_LINES, lines_of_thread};
 
 use super::model::{Contexts, MEAN, RandomModel, SD, Shape};
 use super::trial::Trial;
@@ -629,7 +629,7 @@ const LEAST_MARGIN: f64 = 1e-3;
 
 fn mala(gpu: &Gpu) -> Result<f64, Failure> {
     let mut trial = Trial::new(gpu);
-    let most = gpu.variant(SampleMala::SPEC).tile[0] as usize / 4;
+    let most = gpu.variant(SampleMala::SPEC).tile[0] as usize / MALA_LINES;
     for (shape, steps, n_samples) in [(SHAPES[0], 4, 19), (SHAPES[1], 3, 1), (SHAPES[2], 2, 5), (SHAPES[3], 1, 2)] {
         let setup = Setup::special(&mut trial, &shape, n_samples != 5, n_samples == 5)?;
         // Steps so large that many proposals are refused.
