@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::GpuError;
 use super::adapter::{self, AdapterChoice, AdapterSummary};
 use super::kernel::{Access, KernelSpec, Needs, Tuning, Variant};
+use super::pipeline::{LazyPipeline, Pipeline};
 use super::profiler::Profiler;
 use super::recorder::{Recorder, Submission};
 use super::tensor::{Tensor, Word, pad, padded_words, unpad};
@@ -63,7 +64,7 @@ pub struct Gpu {
     options: GpuOptions,
     faults: Arc<Faults>,
     timeout: Duration,
-    pipelines: Mutex<HashMap<PipelineKey, Arc<Pipeline>>>,
+    pipelines: Mutex<HashMap<PipelineKey, Arc<LazyPipeline>>>,
     queue_state: Mutex<QueueState>,
     submission_counter: Tensor,
     profiler: Profiler,
@@ -71,13 +72,6 @@ pub struct Gpu {
 
 /// Name and needs of a variant, and values of the constants.
 type PipelineKey = (&'static str, Needs, Vec<u32>);
-
-/// A compiled variant.
-pub(super) struct Pipeline {
-    pub(super) name: String,
-    pub(super) pipeline: wgpu::ComputePipeline,
-    pub(super) layout: wgpu::BindGroupLayout,
-}
 
 /// What callbacks of the driver left for us.
 #[derive(Default)]
@@ -459,20 +453,16 @@ impl Gpu {
         self.options.tuning.parallel_groups.unwrap_or_else(assumed).max(1)
     }
 
-    /// Compiles a variant for a set of constants, once.
+    /// The one pipeline of a variant for a set of constants, compiled or not.
     pub(super) fn pipeline(
         &self,
         spec: &'static KernelSpec,
         variant: &'static Variant,
         constants: Vec<u32>,
-    ) -> Result<Arc<Pipeline>, GpuError> {
-        let key = (variant.name, variant.needs, constants);
-        if let Some(pipeline) = lock(&self.pipelines).get(&key) {
-            return Ok(Arc::clone(pipeline));
-        }
-        let pipeline = Arc::new(self.compile(spec, variant, &key.2)?);
-        lock(&self.pipelines).insert(key, Arc::clone(&pipeline));
-        Ok(pipeline)
+    ) -> Arc<LazyPipeline> {
+        let key = (variant.name, variant.needs, constants.clone());
+        let new = || Arc::new(LazyPipeline::new(spec, variant, constants));
+        Arc::clone(lock(&self.pipelines).entry(key).or_insert_with(new))
     }
 
     /// Compiles a variant and reports what the compiler or driver says.
@@ -485,11 +475,15 @@ impl Gpu {
         variant: &'static Variant,
         constants: &[u32],
     ) -> Result<(), GpuError> {
-        self.pipeline(spec, variant, constants.to_vec()).map(|_| ())
+        self.pipeline(spec, variant, constants.to_vec()).compile(self)
     }
 
-    fn compile(&self, spec: &KernelSpec, variant: &Variant, constants: &[u32]) -> Result<Pipeline, GpuError> {
-        let _span = self.span("make pipeline");
+    pub(super) fn compile(
+        &self,
+        spec: &KernelSpec,
+        variant: &Variant,
+        constants: &[u32],
+    ) -> Result<Pipeline, GpuError> {
         tracing::debug!(kernel = variant.name, needs = ?variant.needs, ?constants, "compiling");
         let refused = |reason: String| GpuError::Kernel { kernel: variant.name.into(), reason };
         let mut source = variant.compose(spec, constants).map_err(refused)?;
@@ -541,7 +535,7 @@ impl Gpu {
         let complaint = pollster::block_on(internal.pop()).or(pollster::block_on(validation.pop()));
         match complaint {
             Some(error) => Err(refused(error.to_string())),
-            None => Ok(Pipeline { name: variant.name.into(), pipeline, layout }),
+            None => Ok(Pipeline { name: variant.name, pipeline, layout }),
         }
     }
 

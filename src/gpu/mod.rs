@@ -8,6 +8,7 @@ mod adapter;
 mod device;
 mod error;
 mod kernel;
+mod pipeline;
 mod profiler;
 mod recorder;
 pub mod reflect;

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use glam::UVec3;
 
-use super::device::{Pipeline, UNIFORM_ALIGNMENT};
+use super::device::UNIFORM_ALIGNMENT;
 use super::kernel::Kernel;
+use super::pipeline::{LazyPipeline, Pipeline, compile_side_by_side};
 use super::profiler::{Clock, Launch, Span, Track};
 use super::{Gpu, GpuError, Tensor};
 
@@ -31,7 +32,7 @@ pub struct Submission(pub(super) wgpu::SubmissionIndex);
 
 enum Command {
     Dispatch {
-        pipeline: Arc<Pipeline>,
+        pipeline: Arc<LazyPipeline>,
         tensors: Vec<Tensor>,
         uniform_offset: u64,
         uniform_bytes: u64,
@@ -54,7 +55,7 @@ impl<'g> Recorder<'g> {
     /// Appends a kernel.
     ///
     /// # Errors
-    /// A tensor of another shape than declared, a grid or loop bound over the limits, a kernel that does not compile.
+    /// A tensor of another shape than declared, a grid or loop bound over the limits.
     pub fn run<K: Kernel>(&mut self, kernel: &K) -> Result<(), GpuError> {
         let constants = kernel.constants();
         let variant = self.gpu.variant_for(K::SPEC, &constants);
@@ -93,7 +94,7 @@ impl<'g> Recorder<'g> {
             let constants = constants.clone();
             Box::new(Launch { spec: K::SPEC, variant, constants, words, tensors: tensors.clone(), grid })
         });
-        let pipeline = self.gpu.pipeline(K::SPEC, variant, constants)?;
+        let pipeline = self.gpu.pipeline(K::SPEC, variant, constants);
         self.commands.push(Command::Dispatch { pipeline, tensors, uniform_offset, uniform_bytes, grid, launch });
         Ok(())
     }
@@ -112,7 +113,7 @@ impl<'g> Recorder<'g> {
     /// Hands everything to the adapter. At most a few submissions are in flight: this may wait for an older one.
     ///
     /// # Errors
-    /// Whatever the adapter reports: a lost device, a time-out, a validation error.
+    /// A kernel that does not compile; whatever the adapter reports: a lost device, a time-out, a validation error.
     pub fn submit(self) -> Result<Submission, GpuError> {
         self.submit_in_pieces(1)
     }
@@ -125,6 +126,7 @@ impl<'g> Recorder<'g> {
         let work = std::mem::take(&mut self.commands);
         self.run(&crate::kernels::CountSubmission { counter: self.gpu.submission_counter() })?;
         let counting = std::mem::take(&mut self.commands);
+        self.compile(work.iter().chain(&counting))?;
         match self.gpu.profiler().clock() {
             None => {}
             Some(Clock::Timestamps) => return self.submit_with_timestamps(&work, &counting),
@@ -139,6 +141,15 @@ impl<'g> Recorder<'g> {
             last = Some(self.submit_commands(true, &[piece, &counting])?);
         }
         Ok(last.expect("there is at least one piece"))
+    }
+
+    /// Compiles what no earlier submission needed, side by side.
+    fn compile<'c>(&self, commands: impl Iterator<Item = &'c Command>) -> Result<(), GpuError> {
+        let pipelines = commands.filter_map(|command| match command {
+            Command::Dispatch { pipeline, .. } => Some(&**pipeline),
+            Command::Clear(_) | Command::Copy { .. } => None,
+        });
+        compile_side_by_side(self.gpu, pipelines)
     }
 
     fn submit_commands(&self, counted: bool, parts: &[&[Command]]) -> Result<Submission, GpuError> {
@@ -261,6 +272,7 @@ impl<'g> Recorder<'g> {
             let Command::Dispatch { pipeline, tensors, uniform_offset, uniform_bytes, grid, .. } = command else {
                 continue;
             };
+            let pipeline = pipeline.compiled();
             pass.set_pipeline(&pipeline.pipeline);
             pass.set_bind_group(0, &self.bind(device, arena, pipeline, tensors, *uniform_offset, *uniform_bytes), &[]);
             pass.dispatch_workgroups(grid.x, grid.y, grid.z);
@@ -290,7 +302,7 @@ impl<'g> Recorder<'g> {
             resource: window(&tensor.buffer, tensor.offset, self.gpu.binding_bytes(tensor)),
         });
         device.create_bind_group(&wgpu::BindGroupDescriptor {
-            label: Some(&pipeline.name),
+            label: Some(pipeline.name),
             layout: &pipeline.layout,
             entries: &uniforms.into_iter().chain(tensors).collect::<Vec<_>>(),
         })

@@ -99,7 +99,7 @@ impl ContextNet {
     /// none is dropped without.
     ///
     /// # Errors
-    /// Shapes that do not fit, a kernel that does not compile.
+    /// Shapes that do not fit.
     ///
     /// # Panics
     /// When the workspace belongs to another kind: a broken invariant of the caller.
@@ -124,7 +124,7 @@ impl ContextNet {
     /// Overwrites `gradient`.
     ///
     /// # Errors
-    /// Shapes that do not fit, a kernel that does not compile.
+    /// Shapes that do not fit.
     ///
     /// # Panics
     /// As [`ContextNet::forward`].

@@ -81,7 +81,7 @@ impl Head {
     /// Scores and slopes of `workspace.rows` into `workspace.result`, from contexts (B, D K).
     ///
     /// # Errors
-    /// Shapes that do not fit, a kernel that does not compile.
+    /// Shapes that do not fit.
     pub fn forward(
         &self,
         recorder: &mut Recorder<'_>,
@@ -99,7 +99,7 @@ impl Head {
     /// `gradient`. The loss is averaged over the batch and summed over dimensions.
     ///
     /// # Errors
-    /// Shapes that do not fit, a kernel that does not compile.
+    /// Shapes that do not fit.
     #[allow(clippy::too_many_arguments, reason = "the mathematics has this many quantities")]
     pub fn loss_and_gradient(
         &self,

@@ -116,7 +116,7 @@ impl MadeNet {
     /// Contexts of x (B, D), into `workspace.context` (B, D K).
     ///
     /// # Errors
-    /// Shapes that do not fit, a kernel that does not compile.
+    /// Shapes that do not fit.
     pub fn forward(
         &self,
         recorder: &mut Recorder<'_>,
@@ -157,7 +157,7 @@ impl MadeNet {
     /// Weight gradients from `workspace.dcontext`, after [`MadeNet::forward`] on the same x. Overwrites `gradient`.
     ///
     /// # Errors
-    /// Shapes that do not fit, a kernel that does not compile.
+    /// Shapes that do not fit.
     pub fn backward(
         &self,
         recorder: &mut Recorder<'_>,

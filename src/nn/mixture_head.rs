@@ -150,7 +150,7 @@ impl MixtureHead {
     /// `workspace.result`, from contexts (B, D K).
     ///
     /// # Errors
-    /// Shapes that do not fit, a kernel that does not compile.
+    /// Shapes that do not fit.
     pub fn forward(
         &self,
         recorder: &mut Recorder<'_>,
@@ -183,7 +183,7 @@ impl MixtureHead {
     /// batch and summed over dimensions.
     ///
     /// # Errors
-    /// Shapes that do not fit, a kernel that does not compile.
+    /// Shapes that do not fit.
     pub fn loss_and_gradient(
         &self,
         recorder: &mut Recorder<'_>,

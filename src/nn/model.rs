@@ -135,7 +135,7 @@ impl ArCsm {
     /// `gradient`. Both are overwritten.
     ///
     /// # Errors
-    /// Shapes that do not fit, a kernel that does not compile.
+    /// Shapes that do not fit.
     pub fn loss_and_gradient(
         &self,
         recorder: &mut Recorder<'_>,
@@ -151,7 +151,7 @@ impl ArCsm {
     /// The same for rows that are already in `workspace.score.rows`.
     ///
     /// # Errors
-    /// Shapes that do not fit, a kernel that does not compile.
+    /// Shapes that do not fit.
     pub fn loss_and_gradient_of_rows(
         &self,
         recorder: &mut Recorder<'_>,
@@ -197,7 +197,7 @@ impl ArCsm {
     /// `workspace.x`.
     ///
     /// # Errors
-    /// Shapes that do not fit, a kernel that does not compile.
+    /// Shapes that do not fit.
     pub fn scores_of_rows(
         &self,
         recorder: &mut Recorder<'_>,

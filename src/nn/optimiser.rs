@@ -53,7 +53,7 @@ impl Optimiser {
     /// Takes the gradient of one of `parts` equal parts of a batch into that of the whole; the `first` one overwrites it.
     ///
     /// # Errors
-    /// A kernel that does not compile.
+    /// A dispatch over the limits.
     pub fn add_part(
         &self,
         recorder: &mut Recorder<'_>,
@@ -71,7 +71,7 @@ impl Optimiser {
     /// changes nothing.
     ///
     /// # Errors
-    /// A kernel that does not compile.
+    /// A dispatch over the limits.
     pub fn step(
         &self,
         recorder: &mut Recorder<'_>,
@@ -126,7 +126,7 @@ impl Optimiser {
 /// sums = terms / parts, or added to what is there; both flat.
 ///
 /// # Errors
-/// A kernel that does not compile.
+/// A dispatch over the limits.
 pub(crate) fn add_scaled(
     recorder: &mut Recorder<'_>,
     terms: &Tensor,

@@ -171,7 +171,7 @@ impl ScoreField {
     /// parameter. Noise and directions belong to (seed, step).
     ///
     /// # Errors
-    /// Shapes that do not fit, a kernel that does not compile.
+    /// Shapes that do not fit.
     pub fn loss_and_gradient(
         &self,
         recorder: &mut Recorder<'_>,
@@ -217,7 +217,7 @@ impl ScoreField {
     /// Scores at `workspace.clean` (B, D), into [`FieldWorkspace::scores`].
     ///
     /// # Errors
-    /// Shapes that do not fit, a kernel that does not compile.
+    /// Shapes that do not fit.
     pub fn evaluate(
         &self,
         recorder: &mut Recorder<'_>,

@@ -160,7 +160,7 @@ impl ScoreNet {
     /// Scores and slopes of `workspace.rows` into `workspace.result`, from contexts (B, D K).
     ///
     /// # Errors
-    /// Shapes that do not fit, a kernel that does not compile.
+    /// Shapes that do not fit.
     pub fn forward(
         &self,
         recorder: &mut Recorder<'_>,
@@ -197,7 +197,7 @@ impl ScoreNet {
     /// `gradient`. The loss is averaged over the batch and summed over dimensions.
     ///
     /// # Errors
-    /// Shapes that do not fit, a kernel that does not compile.
+    /// Shapes that do not fit.
     #[allow(clippy::too_many_arguments, reason = "the mathematics has this many quantities")]
     pub fn loss_and_gradient(
         &self,
@@ -373,7 +373,7 @@ impl ScoreWorkspace {
     /// Draws noisy rows of x (B, D) into `rows`.
     ///
     /// # Errors
-    /// Shapes that do not fit, a kernel that does not compile.
+    /// Shapes that do not fit.
     pub fn perturb(&self, recorder: &mut Recorder<'_>, x: &Tensor, noise: &Noise) -> Result<(), GpuError> {
         recorder.run(&PerturbRows {
             n_rows: self.n_rows(),

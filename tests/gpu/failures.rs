@@ -57,8 +57,9 @@ fn a_fault_that_does_not_apply_is_refused() {
     let Some(gpu) = open(GpuOptions { fault: Some(fault), ..GpuOptions::default() }) else { return };
     let [values, sums] = ["values", "sums"].map(|label| gpu.tensor(label, &[1, 1]).expect("memory"));
     let values = values.reshaped(&[1, 1]);
-    let error = gpu.record("fault").run(&column_sum(1, 1, &values, &sums));
-    let error = error.expect_err("text that is not there").to_string();
+    let mut recorder = gpu.record("fault");
+    recorder.run(&column_sum(1, 1, &values, &sums)).expect("shapes fit");
+    let error = recorder.submit().expect_err("text that is not there").to_string();
     assert!(error.contains("column_sum") && error.contains("no such text"), "{error}");
 }
 

@@ -317,7 +317,7 @@ impl ImageNet {
     /// Contexts of x (B, D), into `workspace.context` (B, D K); `training` names the noise that dropout belongs to.
     ///
     /// # Errors
-    /// Shapes that do not fit, a kernel that does not compile.
+    /// Shapes that do not fit.
     pub fn forward(
         &self,
         recorder: &mut Recorder<'_>,
@@ -387,7 +387,7 @@ impl ImageNet {
     /// Weight gradients from `workspace.dcontext`, after [`ImageNet::forward`] on the same x. Overwrites `gradient`.
     ///
     /// # Errors
-    /// Shapes that do not fit, a kernel that does not compile.
+    /// Shapes that do not fit.
     pub fn backward(
         &self,
         recorder: &mut Recorder<'_>,
@@ -606,7 +606,7 @@ impl ImageNet {
     /// One pass of one convolution on whatever the workspace holds.
     ///
     /// # Errors
-    /// A kernel that does not compile.
+    /// A dispatch over the limits.
     ///
     /// # Panics
     /// When there is no such convolution, or the workspace is not one for training: broken invariants of the caller.
