@@ -14,7 +14,7 @@ struct Params {
 @group(0) @binding(2) var<storage, read> x: array<vec4<f32>>; // (batch, n_in)
 @group(0) @binding(3) var<storage, read_write> h: array<vec4<f32>>; // (batch, n_out)
 
-//#include activation
+//#include activation_quad
 @compute @workgroup_size(64)
 fn activation_forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
     let n_quads = (params.n_out + 3u) / 4u;
@@ -22,7 +22,7 @@ fn activation_forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_in
     if index >= params.batch * n_quads {
         return;
     }
-    var value = phi_4(ACTIVATION, z[index]);
+    var value = phi_quad(z[index]);
     if params.residual == 1u {
         value += x[index];
     }

@@ -49,7 +49,7 @@ struct Params {
 @group(0) @binding(7) var<storage, read_write> scratch: array<vec4<f32>>; // (n_groups, scratch_words)
 
 //#include broadcast
-//#include activation
+//#include activation_quad
 //#include parametrisation
 //#include score_net
 //#include likelihood

@@ -54,7 +54,7 @@ struct Params {
 var<workgroup> logs: array<f32, 2048>;
 
 //#include broadcast
-//#include activation
+//#include activation_quad
 //#include parametrisation
 //#include score_net
 //#include likelihood

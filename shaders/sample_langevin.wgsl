@@ -52,7 +52,7 @@ struct Params {
 
 //#include philox
 //#include broadcast
-//#include activation
+//#include activation_quad
 //#include parametrisation
 //#include score_net
 //#include quotient

@@ -61,7 +61,7 @@ var<workgroup> scores: array<f32, TILE_LINES>;
 
 //#include philox
 //#include broadcast
-//#include activation
+//#include activation_quad
 //#include parametrisation
 //#include score_net
 //#include quotient

@@ -60,7 +60,7 @@ var<workgroup> starts: array<f32, SAMPLES>;
 
 //#include philox
 //#include broadcast
-//#include activation
+//#include activation_quad
 //#include parametrisation
 //#include score_net
 //#include quotient

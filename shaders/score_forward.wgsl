@@ -28,7 +28,7 @@ struct Params {
 @group(0) @binding(6) var<storage, read_write> result: array<vec4<f32>>; // (n_rows, 4)
 
 //#include broadcast
-//#include activation
+//#include activation_quad
 //#include parametrisation
 //#include score_net
 //#include score_rows

@@ -44,7 +44,7 @@ var<workgroup> seeds: array<f32, TILE_LINES>;
 var<workgroup> losses: array<f32, THREADS>;
 
 //#include broadcast
-//#include activation
+//#include activation_quad
 //#include parametrisation
 //#include score_net
 //#include score_rows
@@ -150,12 +150,12 @@ fn add_gradient(
 // Turns dh, dh' of a thread's lines into dz, dt, in place of z, t.
 fn through_activation(base: u32, z: u32, quad: u32, line: u32, dh: Pair) {
     let at = load_pair(base, z, quad, line);
-    let first = phi_first_4(ACTIVATION, at.even);
+    let first = phi_first_quad(at.even);
     if TANGENT == 1u {
-        let even = dh.even * first + dh.odd * phi_second_4(ACTIVATION, at.even) * at.odd;
+        let even = dh.even * first + dh.odd * phi_second_quad(at.even) * at.odd;
         store_pair(base, z, quad, line, Pair(even, dh.odd * first));
     } else {
-        store_pair(base, z, quad, line, Pair(dh.even * first, dh.odd * phi_first_4(ACTIVATION, at.odd)));
+        store_pair(base, z, quad, line, Pair(dh.even * first, dh.odd * phi_first_quad(at.odd)));
     }
 }
 

@@ -48,7 +48,7 @@ var<private> dt_{i+1}: array<vec4<f32>, WIDTH_{i+1}>;
 //#end
 
 //#include broadcast
-//#include activation
+//#include activation_quad
 //#include parametrisation
 //#include score_net
 //#include score_rows
@@ -155,11 +155,11 @@ fn backward_{i+1}(lane: u32, first_row: u32, n_rows: u32) {
 // dh, dh' of hidden layer {i+1} to dz, dt.
 fn arrive_{i+1}(quad: u32, lane: u32, first_row: u32, n_rows: u32, dh: Pair) {
     let z = Pair(z_even_{i+1}[quad], z_odd_{i+1}[quad]);
-    let first = phi_first_4(ACTIVATION, z.even);
+    let first = phi_first_quad(z.even);
     var dz = dh.even * first;
-    var dt = dh.odd * phi_first_4(ACTIVATION, z.odd);
+    var dt = dh.odd * phi_first_quad(z.odd);
     if TANGENT == 1u {
-        dz += dh.odd * phi_second_4(ACTIVATION, z.even) * z.odd;
+        dz += dh.odd * phi_second_quad(z.even) * z.odd;
         dt = dh.odd * first;
     }
     // Vec4s past the last one were made from repeated weights.

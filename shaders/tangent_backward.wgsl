@@ -18,7 +18,7 @@ struct Params {
 @group(0) @binding(4) var<storage, read_write> dt: array<vec4<f32>>; // (n_directions * batch, n_out)
 @group(0) @binding(5) var<storage, read_write> dz: array<vec4<f32>>; // (batch, n_out)
 
-//#include activation
+//#include activation_quad
 @compute @workgroup_size(64)
 fn tangent_backward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
     let index = (group.y * 1024u + group.x) * 64u + local.x;
@@ -26,7 +26,7 @@ fn tangent_backward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invo
     if index >= quads {
         return;
     }
-    let slope = phi_first_4(ACTIVATION, z[index]);
+    let slope = phi_first_quad(z[index]);
     var sum = vec4(0.0);
     for (var p = 0u; p < params.n_directions; p++) {
         let adjoint = dh_tangent[p * quads + index];
@@ -37,5 +37,5 @@ fn tangent_backward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invo
     if params.accumulate == 1u {
         total = dz[index];
     }
-    dz[index] = total + sum * phi_second_4(ACTIVATION, z[index]);
+    dz[index] = total + sum * phi_second_quad(z[index]);
 }

@@ -13,7 +13,7 @@ struct Params {
 @group(0) @binding(2) var<storage, read> t: array<vec4<f32>>; // (n_directions * batch, n_out)
 @group(0) @binding(3) var<storage, read_write> h_tangent: array<vec4<f32>>; // (n_directions * batch, n_out)
 
-//#include activation
+//#include activation_quad
 @compute @workgroup_size(64)
 fn tangent_forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
     let index = (group.y * 1024u + group.x) * 64u + local.x;
@@ -21,7 +21,7 @@ fn tangent_forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invoc
     if index >= quads {
         return;
     }
-    let slope = phi_first_4(ACTIVATION, z[index]);
+    let slope = phi_first_quad(z[index]);
     for (var p = 0u; p < params.n_directions; p++) {
         h_tangent[p * quads + index] = slope * t[p * quads + index];
     }

@@ -1,5 +1,4 @@
-// Activations phi with first and second derivative, safe at any argument. Callers pass a constant of the pipeline, so the
-// switches vanish. Ids as in config::Activation.
+// Activations phi with first and second derivative, safe at any argument. Ids as in config::Activation.
 
 fn sigmoid(z: f32) -> f32 {
     let e = exp(-min(abs(z), 87.0));
@@ -28,46 +27,103 @@ fn tanh_safe(z: f32) -> f32 {
     return select(sign(z) * (1.0 - e) / (1.0 + e), series, abs(z) < 0.25);
 }
 
+// Identity.
+fn phi_0(z: f32) -> f32 {
+    return z;
+}
+
+fn phi_first_0(z: f32) -> f32 {
+    return 1.0;
+}
+
+fn phi_second_0(z: f32) -> f32 {
+    return 0.0;
+}
+
+// ReLU.
+fn phi_1(z: f32) -> f32 {
+    return max(z, 0.0);
+}
+
+fn phi_first_1(z: f32) -> f32 {
+    return select(0.0, 1.0, z > 0.0);
+}
+
+fn phi_second_1(z: f32) -> f32 {
+    return 0.0;
+}
+
+// SiLU.
+fn phi_2(z: f32) -> f32 {
+    return z * sigmoid(z);
+}
+
+fn phi_first_2(z: f32) -> f32 {
+    return sigmoid(z) * (1.0 + z * sigmoid(-z));
+}
+
+fn phi_second_2(z: f32) -> f32 {
+    return sigmoid(z) * sigmoid(-z) * (2.0 + z * (1.0 - 2.0 * sigmoid(z)));
+}
+
+// Softplus.
+fn phi_3(z: f32) -> f32 {
+    return max(z, 0.0) + log_1p(exp(-min(abs(z), 87.0)));
+}
+
+fn phi_first_3(z: f32) -> f32 {
+    return sigmoid(z);
+}
+
+fn phi_second_3(z: f32) -> f32 {
+    return sigmoid(z) * sigmoid(-z);
+}
+
+// Hyperbolic tangent.
+fn phi_4(z: f32) -> f32 {
+    return tanh_safe(z);
+}
+
+fn phi_first_4(z: f32) -> f32 {
+    return 4.0 * sigmoid(2.0 * z) * sigmoid(-2.0 * z);
+}
+
+fn phi_second_4(z: f32) -> f32 {
+    return -8.0 * tanh_safe(z) * sigmoid(2.0 * z) * sigmoid(-2.0 * z);
+}
+
+// ELU.
+fn phi_5(z: f32) -> f32 {
+    return select(exp_m1(min(z, 0.0)), z, z > 0.0);
+}
+
+fn phi_first_5(z: f32) -> f32 {
+    return exp(clamp(z, -87.0, 0.0));
+}
+
+fn phi_second_5(z: f32) -> f32 {
+    return select(exp(clamp(z, -87.0, 0.0)), 0.0, z > 0.0);
+}
+
+// Of an activation that is a constant of the pipeline, so that the switches vanish.
 fn phi(activation: u32, z: f32) -> f32 {
     switch activation {
-        case 1u: { return max(z, 0.0); }
-        case 2u: { return z * sigmoid(z); }
-        case 3u: { return max(z, 0.0) + log_1p(exp(-min(abs(z), 87.0))); }
-        case 4u: { return tanh_safe(z); }
-        case 5u: { return select(exp_m1(min(z, 0.0)), z, z > 0.0); }
-        default: { return z; }
+        case 1u: { return phi_1(z); }
+        case 2u: { return phi_2(z); }
+        case 3u: { return phi_3(z); }
+        case 4u: { return phi_4(z); }
+        case 5u: { return phi_5(z); }
+        default: { return phi_0(z); }
     }
 }
 
 fn phi_first(activation: u32, z: f32) -> f32 {
     switch activation {
-        case 1u: { return select(0.0, 1.0, z > 0.0); }
-        case 2u: { return sigmoid(z) * (1.0 + z * sigmoid(-z)); }
-        case 3u: { return sigmoid(z); }
-        case 4u: { return 4.0 * sigmoid(2.0 * z) * sigmoid(-2.0 * z); }
-        case 5u: { return exp(clamp(z, -87.0, 0.0)); }
-        default: { return 1.0; }
+        case 1u: { return phi_first_1(z); }
+        case 2u: { return phi_first_2(z); }
+        case 3u: { return phi_first_3(z); }
+        case 4u: { return phi_first_4(z); }
+        case 5u: { return phi_first_5(z); }
+        default: { return phi_first_0(z); }
     }
-}
-
-fn phi_second(activation: u32, z: f32) -> f32 {
-    switch activation {
-        case 2u: { return sigmoid(z) * sigmoid(-z) * (2.0 + z * (1.0 - 2.0 * sigmoid(z))); }
-        case 3u: { return sigmoid(z) * sigmoid(-z); }
-        case 4u: { return -8.0 * tanh_safe(z) * sigmoid(2.0 * z) * sigmoid(-2.0 * z); }
-        case 5u: { return select(exp(clamp(z, -87.0, 0.0)), 0.0, z > 0.0); }
-        default: { return 0.0; }
-    }
-}
-
-fn phi_4(activation: u32, z: vec4<f32>) -> vec4<f32> {
-    return vec4(phi(activation, z.x), phi(activation, z.y), phi(activation, z.z), phi(activation, z.w));
-}
-
-fn phi_first_4(activation: u32, z: vec4<f32>) -> vec4<f32> {
-    return vec4(phi_first(activation, z.x), phi_first(activation, z.y), phi_first(activation, z.z), phi_first(activation, z.w));
-}
-
-fn phi_second_4(activation: u32, z: vec4<f32>) -> vec4<f32> {
-    return vec4(phi_second(activation, z.x), phi_second(activation, z.y), phi_second(activation, z.z), phi_second(activation, z.w));
 }

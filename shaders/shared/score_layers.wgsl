@@ -42,6 +42,6 @@ fn keep_columns(v: vec4<f32>, first: u32, n: u32) -> vec4<f32> {
 }
 
 fn activate(z: Pair, column: u32, n: u32) -> Pair {
-    let odd = select(phi_4(ACTIVATION, z.odd), phi_first_4(ACTIVATION, z.even) * z.odd, TANGENT == 1u);
-    return Pair(keep_columns(phi_4(ACTIVATION, z.even), column, n), keep_columns(odd, column, n));
+    let odd = select(phi_quad(z.odd), phi_first_quad(z.even) * z.odd, TANGENT == 1u);
+    return Pair(keep_columns(phi_quad(z.even), column, n), keep_columns(odd, column, n));
 }

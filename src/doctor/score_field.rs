@@ -17,7 +17,7 @@ pub(super) const TANGENT_FORWARD: Check = Check {
     kernel: TangentForward::SPEC,
     run: tangent_forward,
     faults: &[
-        fault("tangent_forward", "phi_first_4(ACTIVATION, z[index])", "phi_second_4(ACTIVATION, z[index])"),
+        fault("tangent_forward", "phi_first_quad(z[index])", "phi_second_quad(z[index])"),
         fault("tangent_forward", "slope * t[p * quads + index]", "slope * t[index]"),
         fault("tangent_forward", "group.y * 1024u + group.x", "group.x"),
     ],
@@ -27,7 +27,7 @@ pub(super) const TANGENT_BACKWARD: Check = Check {
     kernel: TangentBackward::SPEC,
     run: tangent_backward,
     faults: &[
-        fault("tangent_backward", "sum * phi_second_4(ACTIVATION, z[index])", "sum * slope"),
+        fault("tangent_backward", "sum * phi_second_quad(z[index])", "sum * slope"),
         fault("tangent_backward", "adjoint * t[p * quads + index]", "t[p * quads + index]"),
         fault("tangent_backward", "sum += adjoint", "sum = adjoint"),
         fault("tangent_backward", "total = dz[index]", "total += vec4(0.0)"),
