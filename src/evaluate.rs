@@ -242,6 +242,14 @@ pub struct Truth {
     pub difference: Mean,
 }
 
+impl Truth {
+    /// From -log p of every sample, as the model and as the data's own density have it.
+    pub fn of(nats: &[f64], truth: &[f64]) -> Self {
+        let differences: Vec<f64> = nats.iter().zip(truth).map(|(nats, truth)| nats - truth).collect();
+        Self { nats: Mean::of(truth), difference: Mean::of(&differences) }
+    }
+}
+
 /// Nats of one sample.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct OfSample {
@@ -473,10 +481,7 @@ impl Task<'_> {
             }),
             _ => None,
         };
-        let truth = match (mean(&|s| s.truth), mean(&|s| s.truth.map(|truth| s.nats - truth))) {
-            (Some(nats), Some(difference)) => Some(Truth { nats, difference }),
-            _ => None,
-        };
+        let truth = truth.map(|truth| Truth::of(&nats, &truth));
         let variance = f64::from(sigma).powi(2);
         Ok(AtLevel {
             sigma,
@@ -524,7 +529,7 @@ impl Task<'_> {
         let double = |values: &[f32]| values.iter().map(|&value| f64::from(value)).collect::<Vec<_>>();
         let samples = self.x.chunks_exact(dimensions).zip(y.chunks_exact(dimensions));
         match self.density? {
-            density if sigma == 0.0 => Some(samples.map(|(x, _)| -density.log_density(&double(x))).collect()),
+            density if sigma == 0.0 => Some(density.nats(self.x)),
             Density::Gaussian(gaussian) if self.trained.config.model.order == Order::Natural => {
                 let nats = |(x, y)| -gaussian.noisy_log_density(&double(x), &double(y), f64::from(sigma));
                 Some(samples.map(nats).collect())

@@ -156,6 +156,23 @@ fn heads_are_trained_and_drawn_from_and_useless_flags_are_refused() {
     assert!(nats.len() == 4 && (mean - reported).abs() <= 1e-5 * (1.0 + reported.abs()), "{report}");
     let lines = fs::read_to_string(here.path().join("nats.csv")).expect("written");
     assert!(lines.lines().count() == 5 && lines.starts_with("sample,sigma,nats,bits_per_dimension"), "{lines}");
+    assert!(report["truth"][0].is_null(), "digits have no known density: {report}");
+}
+
+#[test]
+fn a_head_in_closed_form_is_held_against_the_known_density() {
+    if !has_adapter() {
+        return;
+    }
+    let here = folder();
+    let words = "train --data gaussian:3 --hidden 8 --context 2 --head gaussian --objective ml --sigma-min 0 --batch 16 --steps 2 --out g";
+    json_of(&mut arcsm(here.path(), words));
+    let report = json_of(&mut arcsm(here.path(), "evaluate --checkpoint g/checkpoints/last.safetensors --count 50"));
+    let nats = report["closed_form"][0]["mean_nats"].as_f64().expect("a number");
+    let [truth, difference] =
+        ["nats", "difference"].map(|key| report["truth"][0][key]["mean"].as_f64().expect("known"));
+    // A model of two steps is worse than the truth.
+    assert!((nats - truth - difference).abs() <= 1e-9 * nats.abs() && difference > 0.1, "{report}");
 }
 
 #[test]

@@ -11,7 +11,9 @@ use crate::closed_form::{ClosedForm, log_likelihood, natural_sigma};
 use crate::config::DataConfig;
 use crate::data::{self, Dataset, SampleShape};
 use crate::error::{Error, Result};
-use crate::evaluate::{AtLevel, CutOff, EvaluateRequest, Evaluation, Mean, OfSample, evaluate, outside_trained_range};
+use crate::evaluate::{
+    AtLevel, CutOff, EvaluateRequest, Evaluation, Mean, OfSample, Truth, evaluate, outside_trained_range,
+};
 use crate::files::{check_writable, write_atomically};
 use crate::gpu::Gpu;
 use crate::likelihood;
@@ -161,15 +163,25 @@ impl Evaluate {
                 [sigma, nats, format!("{:.4}", level.bits_per_dimension)]
             })
             .collect();
+        // Of noisy values, the data's own conditionals given clean ones are not known.
+        let truth = |level: &ClosedForm| {
+            let density = dataset.density.as_ref().filter(|_| level.sigma == 0.0)?;
+            Some(Truth::of(&level.nats, &density.nats(&x)))
+        };
+        let truths: Vec<Option<Truth>> = levels.iter().map(truth).collect();
         self.write_closed_form(&levels, trained.model.dimensions())?;
         let files: Vec<_> = [&self.csv, &self.npz].into_iter().flatten().collect();
         let samples = levels[0].nats.len();
-        let text = format!(
+        let mut text = format!(
             "{samples} samples of {}, D = {}, -log p in closed form\n{}",
             dataset.name,
             trained.model.dimensions(),
             table(["sigma", "nats", "bits per value"], &rows),
         );
+        for Truth { nats, difference } in truths.iter().flatten() {
+            let (mean, error) = (difference.mean, difference.standard_error);
+            text += &format!("the data's own density has {:.3} nats; the model {mean:+.4} +- {error:.4}\n", nats.mean);
+        }
         let object = json!({
             "checkpoint": self.checkpoint,
             "fingerprint": trained.fingerprint,
@@ -178,6 +190,7 @@ impl Evaluate {
             "seed": self.seed,
             "samples": samples,
             "closed_form": levels,
+            "truth": truths,
             "files": files,
             "adapter": gpu.adapter(),
         });

@@ -105,6 +105,12 @@ impl Density {
         out.copy_from_slice(&point.map(|v| v as f32));
     }
 
+    /// -log p of every one of the points x (N, D).
+    pub fn nats(&self, x: &[f32]) -> Vec<f64> {
+        let double = |x: &[f32]| x.iter().map(|&value| f64::from(value)).collect::<Vec<_>>();
+        x.chunks_exact(self.dimensions()).map(|x| -self.log_density(&double(x))).collect()
+    }
+
     /// Natural logarithm of the density at `x` (D); minus infinity where there is none.
     ///
     /// # Panics
