@@ -240,6 +240,7 @@ fn experiments_leave_reports_and_refuse_useless_flags() {
     let report = json_of(&mut reproduce(&toys));
     let row = &report["tables"][1]["rows"][0];
     assert!(row["KL, nats"].as_f64().is_some_and(|kl| kl > 0.0) && row["head"] == "gaussian", "{report}");
+    assert!(row["integral off"].as_f64().is_some_and(|off| off <= 1e-3), "{report}");
     assert_eq!(
         names_in(&here.path().join("toys")),
         ["experiment.json", "models", "moons.png", "parts", "report.json", "report.md"]
