@@ -2,11 +2,13 @@
 //   g = clip * gradient,  m = beta1 m + (1 - beta1) g,  v = beta2 v + (1 - beta2) g^2
 //   w = w - rate (m / c1 / (sqrt(v / c2) + epsilon) + decay w),  ema = e ema + (1 - e) w,  c_k = 1 - beta_k^step
 //
+// Words come in blocks of 64; only those in the list are touched: blocks of nothing but masked-out weights are zero and stay so.
 // A thread owns four words. The squared gradient norm comes first in squared_norms; where it is not finite, nothing is touched,
 // so that a bad step leaves good weights. The bits are tested: comparisons with NaN are not reliable in shaders.
 
 struct Params {
     n_values: u32,
+    n_blocks: u32,
     rate: f32,
     beta1: f32,
     beta2: f32,
@@ -21,15 +23,17 @@ struct Params {
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> gradient: array<vec4<f32>>; // (n_values)
 @group(0) @binding(2) var<storage, read> squared_norms: array<f32>; // (4)
-@group(0) @binding(3) var<storage, read_write> value: array<vec4<f32>>; // (n_values)
-@group(0) @binding(4) var<storage, read_write> first_moment: array<vec4<f32>>; // (n_values)
-@group(0) @binding(5) var<storage, read_write> second_moment: array<vec4<f32>>; // (n_values)
-@group(0) @binding(6) var<storage, read_write> average: array<vec4<f32>>; // (n_values)
+@group(0) @binding(3) var<storage, read> blocks: array<u32>; // (n_blocks)
+@group(0) @binding(4) var<storage, read_write> value: array<vec4<f32>>; // (n_values)
+@group(0) @binding(5) var<storage, read_write> first_moment: array<vec4<f32>>; // (n_values)
+@group(0) @binding(6) var<storage, read_write> second_moment: array<vec4<f32>>; // (n_values)
+@group(0) @binding(7) var<storage, read_write> average: array<vec4<f32>>; // (n_values)
 
 @compute @workgroup_size(64)
 fn adam(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
-    let k = (group.y * 1024u + group.x) * 64u + local.x;
-    if k >= (params.n_values + 3u) / 4u {
+    let place = (group.y * 1024u + group.x) * 64u + local.x;
+    let k = 16u * blocks[min(place / 16u, params.n_blocks - 1u)] + place % 16u;
+    if place >= 16u * params.n_blocks || k >= (params.n_values + 3u) / 4u {
         return;
     }
     let squared_norm = squared_norms[0];

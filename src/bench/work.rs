@@ -2,6 +2,7 @@
 
 use crate::error::Result;
 use crate::gpu::{Access, Gpu, Launch};
+use crate::kernels::Adam;
 use crate::nn::ArCsm;
 use crate::sample::MALA_LINES;
 
@@ -123,7 +124,7 @@ fn flop(launch: &Launch, model: ModelWork, visible: u64) -> u64 {
         "sum_partials" => product(&["n_groups", "n_sums"]),
         "square_sum" | "add_scaled" => 2 * value("n_values"),
         "count_non_finite" => value("n_values"),
-        "adam" => 18 * value("n_values"),
+        "adam" => 18 * value("n_blocks") * Adam::BLOCK_WORDS as u64,
         // Logarithm, root, cosine and exponential with their arguments.
         "perturb_rows" => 10 * rows,
         "corrupt_context" => 10 * product(&["batch", "dimensions"]),

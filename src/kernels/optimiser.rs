@@ -4,12 +4,14 @@ use super::linear_grid;
 use crate::kernel;
 
 kernel! {
-    /// One Adam step over flat buffers; see `shaders/adam.wgsl`.
+    /// One Adam step on some blocks of flat buffers; see `shaders/adam.wgsl`.
     pub struct Adam;
     variants { "adam": Baseline, workgroup [64, 1, 1], tile [1, 256]; }
     params {
         /// Words of every buffer.
         n_values: u32,
+        /// Blocks that take part.
+        n_blocks: u32,
         /// Learning rate of this step.
         rate: f32,
         /// Decay of the first moment.
@@ -33,10 +35,17 @@ kernel! {
         gradient: (n_values),
         /// Squared norm of the whole gradient in the first word.
         squared_norms: (4),
+        /// Their numbers: block b is the words 64 b .. 64 b + 64.
+        blocks: (n_blocks),
     }
     write { value: (n_values), first_moment: (n_values), second_moment: (n_values), average: (n_values) }
-    grid |tile| linear_grid(n_values.div_ceil(4));
+    grid |tile| linear_grid(n_blocks * (Adam::BLOCK_WORDS as u32 / 4));
     iterations 0;
+}
+
+impl Adam<'_> {
+    /// Words of a block.
+    pub const BLOCK_WORDS: usize = 64;
 }
 
 kernel! {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::config::TrainConfig;
 use crate::gpu::{Gpu, GpuError, Recorder, Tensor};
 use crate::kernels::{Adam, AddScaled, SquareSum, SumPartials};
-use crate::nn::{ParamBuffer, ParamTable};
+use crate::nn::{ParamBuffer, ParamTable, Slot};
 use crate::schedule::{ema_decay, learning_rate};
 
 /// Partial sums that each parameter adds to the squared gradient norm.
@@ -22,6 +22,8 @@ pub struct Optimiser {
     pub second_moment: ParamBuffer,
     /// Moving average of the weights: what samples and held-out losses are taken with.
     pub average: ParamBuffer,
+    /// Of every parameter the blocks that Adam has to look at; none where all of its weights are masked out.
+    blocks: Vec<Option<Tensor>>,
     /// Partial sums of the squared gradient norm, in the first column.
     norms: Tensor,
     /// Their sum, in the first word.
@@ -34,7 +36,14 @@ impl Optimiser {
     /// # Errors
     /// Sizes over the adapter's limits, with the numbers; no memory.
     pub fn new(gpu: &Gpu, table: &Arc<ParamTable>, weights: &ParamBuffer) -> Result<Self, GpuError> {
+        let upload = |slot: &Slot| {
+            let blocks = slot.live_blocks(Adam::BLOCK_WORDS);
+            (!blocks.is_empty())
+                .then(|| gpu.upload(&format!("{}.blocks", slot.name), &[blocks.len()], &blocks))
+                .transpose()
+        };
         let optimiser = Self {
+            blocks: table.slots().map(|(_, slot)| upload(slot)).collect::<Result<_, _>>()?,
             gradient: ParamBuffer::zeros(gpu, "gradient", table)?,
             first_moment: ParamBuffer::zeros(gpu, "first_moment", table)?,
             second_moment: ParamBuffer::zeros(gpu, "second_moment", table)?,
@@ -99,9 +108,11 @@ impl Optimiser {
         let (beta1, beta2) = (f64::from(config.beta1), f64::from(config.beta2));
         let peak = f64::from(config.learning_rate);
         let rate = learning_rate(step, config.steps, peak, config.warmup, f64::from(config.final_rate));
-        for (id, slot) in table.slots() {
+        for ((id, slot), blocks) in table.slots().zip(&self.blocks) {
+            let Some(blocks) = blocks else { continue };
             recorder.run(&Adam {
                 n_values: slot.words() as u32,
+                n_blocks: blocks.elements() as u32,
                 rate: rate as f32,
                 beta1: config.beta1,
                 beta2: config.beta2,
@@ -113,6 +124,7 @@ impl Optimiser {
                 ema_decay: ema_decay(step, f64::from(config.ema)) as f32,
                 gradient: &self.gradient.words(id),
                 squared_norms: &self.squared_norm,
+                blocks,
                 value: &weights.words(id),
                 first_moment: &self.first_moment.words(id),
                 second_moment: &self.second_moment.words(id),

@@ -88,6 +88,18 @@ impl Slot {
         }
     }
 
+    /// Which blocks of so many words, counted from the slot's first one, hold more than masked-out weights and padding.
+    pub fn live_blocks(&self, block_words: usize) -> Vec<u32> {
+        let mut is_live = vec![self.visible.is_none(); self.words().div_ceil(block_words)];
+        let row_words = pitch(*self.shape.last().expect("a parameter has a shape"));
+        for (row, &visible) in self.visible.iter().flatten().enumerate().filter(|(_, visible)| **visible > 0) {
+            let first = row * row_words;
+            let last = first + visible as usize - 1;
+            is_live[first / block_words..=last / block_words].fill(true);
+        }
+        (0..).zip(is_live).filter(|(_, is_live)| *is_live).map(|(block, _)| block).collect()
+    }
+
     /// Inputs that a row sees.
     fn visible_in(&self, row: usize) -> usize {
         self.visible.as_ref().map_or(self.shape[1], |visible| visible[row] as usize)
@@ -281,5 +293,24 @@ impl ParamBuffer {
     /// All words from one offset to another, as a flat vector.
     pub(super) fn range(&self, label: &str, range: std::ops::Range<usize>) -> Tensor {
         self.arena.window(label, range.start, &[range.len()])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_of_masked_out_weights_are_left_out() {
+        let mut table = ParamTable::default();
+        // Rows of 6 words take 8; the first sees nothing, the third the most.
+        let masked = table.add("masked".into(), &[4, 6], Some(vec![0, 3, 5, 6]));
+        let free = table.add("free".into(), &[3, 6], None);
+        let blocks = |id, words| table.slot(id).live_blocks(words);
+        assert_eq!(blocks(masked, 4), [2, 4, 5, 6, 7]);
+        assert_eq!(blocks(masked, 16), [0, 1]);
+        assert_eq!(blocks(free, 4), [0, 1, 2, 3, 4, 5]);
+        let blind = table.add("blind".into(), &[2, 6], Some(vec![0, 0]));
+        assert!(table.slot(blind).live_blocks(4).is_empty());
     }
 }

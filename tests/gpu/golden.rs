@@ -218,8 +218,10 @@ fn adam_step(bench: &Bench<'_>, [first, second, average]: &[ParamBuffer; 3], squ
     let mut recorder = bench.gpu.record("adam");
     let table = Arc::clone(&bench.model.table);
     for (id, slot) in table.slots() {
+        let blocks = slot.live_blocks(Adam::BLOCK_WORDS);
         let adam = Adam {
             n_values: slot.words() as u32,
+            n_blocks: blocks.len() as u32,
             rate: 0.01,
             beta1: 0.9,
             beta2: 0.999,
@@ -231,6 +233,7 @@ fn adam_step(bench: &Bench<'_>, [first, second, average]: &[ParamBuffer; 3], squ
             ema_decay: 0.0,
             gradient: &bench.gradient.words(id),
             squared_norms,
+            blocks: &bench.gpu.upload("blocks", &[blocks.len()], &blocks).expect("memory"),
             value: &bench.weights.words(id),
             first_moment: &first.words(id),
             second_moment: &second.words(id),
