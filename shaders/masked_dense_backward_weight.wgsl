@@ -1,7 +1,7 @@
-// dweight[o, i] = sum over b of dy[b, o] x[b, i] where i < visible[o], and 0 elsewhere
+// dweight[o, i] = sum over b of dy[b, o] x[b, i] where i < visible[o]; elsewhere it is 0 before and after
 //
-// A workgroup owns 8 ROWS outputs x 64 inputs, a thread ROWS outputs x (4 + 4) inputs. Tiles above the staircase only
-// store zeros. The batch is summed in order, so the same inputs give the same bits.
+// A workgroup owns 8 ROWS outputs x 64 inputs, a thread ROWS outputs x (4 + 4) inputs. Tiles above the staircase have
+// nothing to do. The batch is summed in order, so the same inputs give the same bits.
 
 struct Params {
     batch: u32,
@@ -22,10 +22,11 @@ fn masked_dense_backward_weight(@builtin(workgroup_id) group: vec3<u32>, @builti
     let in_quads = (params.n_in + 3u) / 4u;
     let out_quads = (params.n_out + 3u) / 4u;
     let row = (group.x * GROUP_ROWS + local.y) * ROWS;
-    if row >= params.n_out {
+    let tile = paired(group.y, (params.n_in + 63u) / 64u);
+    let last = min((group.x + 1u) * GROUP_ROWS * ROWS, params.n_out) - 1u;
+    if row >= params.n_out || visible[last] <= tile * 64u {
         return;
     }
-    let tile = paired(group.y, (params.n_in + 63u) / 64u);
     let column = tile * 64u + local.x * 4u;
     let quad_0 = min(column / 4u, in_quads - 1u);
     let quad_1 = min(column / 4u + 8u, in_quads - 1u);
@@ -36,14 +37,12 @@ fn masked_dense_backward_weight(@builtin(workgroup_id) group: vec3<u32>, @builti
     //#for q in 0..ROWS/4
     let row{q} = min(row / 4u + {q}u, out_quads - 1u);
     //#end
-    let last = min((group.x + 1u) * GROUP_ROWS * ROWS, params.n_out) - 1u;
-    let batch = select(0u, params.batch, visible[last] > tile * 64u);
-    for (var first = 0u; first < batch; first += LANES) {
+    for (var first = 0u; first < params.batch; first += LANES) {
         let own = min(first + local.x % LANES, params.batch - 1u) * out_quads;
         //#for q in 0..ROWS/4
         let own{q} = dy[own + row{q}];
         //#end
-        for (var b = first; b < min(first + LANES, batch); b++) {
+        for (var b = first; b < min(first + LANES, params.batch); b++) {
             let x_0 = x[b * in_quads + quad_0];
             let x_1 = x[b * in_quads + quad_1];
             //#for r in 0..ROWS

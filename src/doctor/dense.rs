@@ -38,6 +38,7 @@ pub(super) const BACKWARD_WEIGHT: Check = Check {
         fault("masked_dense_backward_weight", "columns < vec4(visible[row])", "columns <= vec4(visible[row])"),
         fault("masked_dense_backward_weight", "min(column / 4u + 8u, in_quads - 1u)", "quad_0"),
         fault("masked_dense_backward_weight", "var first = 0u", "var first = 1u"),
+        fault("masked_dense_backward_weight", "visible[last] <= tile", "visible[row] <= tile"),
     ],
 };
 
@@ -128,7 +129,10 @@ fn backward_weight(gpu: &Gpu) -> Result<f64, Failure> {
         let dy = trial.data("dy", &[batch, n_out])?;
         let x = trial.data("x", &[batch, n_in])?;
         let visible = trial.staircase(n_out, n_in);
-        let dweight = gpu.tensor("dweight", &[n_out, n_in])?;
+        // Zero where the mask removes it, and nowhere else.
+        let seen = |at: usize| at % n_in < visible[at / n_in] as usize;
+        let before: Vec<f64> = (0..n_out * n_in).map(|at| if seen(at) { f64::NAN } else { 0.0 }).collect();
+        let dweight = trial.floats("dweight", &[n_out, n_in], &before)?;
         trial.run(&MaskedDenseBackwardWeight {
             batch: batch as u32,
             n_in: n_in as u32,

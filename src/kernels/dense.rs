@@ -61,7 +61,8 @@ kernel! {
 }
 
 kernel! {
-    /// dweight = mask * (dy^T x), summed over the batch; see `shaders/masked_dense_backward_weight.wgsl`.
+    /// dweight = mask * (dy^T x), summed over the batch; see `shaders/masked_dense_backward_weight.wgsl`. What the mask removes
+    /// must be zero before, as in a gradient that began as zeros: most of it is not written.
     pub struct MaskedDenseBackwardWeight;
     variants {
         "masked_dense_backward_weight": CpuSubgroups, workgroup [8, 4, 1], tile [128, 64];
