@@ -2,9 +2,6 @@
 //
 // visible never falls, so the outputs that see input i are those from first_output[i] on: a tile of inputs starts its
 // sum where its first input starts. A workgroup owns 8 ROWS samples x 64 inputs, a thread ROWS samples x (4 + 4) inputs.
-// A barrier now and then keeps its threads at the same weights, so that these are fetched into the cache once.
-
-const STEPS_TOGETHER = 64u;
 
 struct Params {
     batch: u32,
@@ -27,6 +24,9 @@ fn masked_dense_backward_input(@builtin(workgroup_id) group: vec3<u32>, @builtin
     let in_quads = (params.n_in + 3u) / 4u;
     let out_quads = (params.n_out + 3u) / 4u;
     let row = (group.x * GROUP_ROWS + local.y) * ROWS;
+    if row >= params.batch {
+        return;
+    }
     let tile = paired(group.y, (params.n_in + 63u) / 64u);
     let column = tile * 64u + local.x * 4u;
     let columns_0 = vec4(column, column + 1u, column + 2u, column + 3u);
@@ -38,28 +38,25 @@ fn masked_dense_backward_input(@builtin(workgroup_id) group: vec3<u32>, @builtin
     var acc{r}_0 = vec4(0.0);
     var acc{r}_1 = vec4(0.0);
     //#end
-    for (var start = first_output[tile * 64u] / 4u; start < out_quads; start += STEPS_TOGETHER) {
-        let end = select(start, min(start + STEPS_TOGETHER, out_quads), row < params.batch);
-        for (var first = start; first < end; first += LANES) {
-            let own = min(first + local.x % LANES, out_quads - 1u);
-            //#for r in 0..ROWS
-            let own{r} = dy[dy{r} + own];
+    for (var first = first_output[tile * 64u] / 4u; first < out_quads; first += LANES) {
+        let own = min(first + local.x % LANES, out_quads - 1u);
+        let own_seen = visible[own];
+        //#for r in 0..ROWS
+        let own{r} = dy[dy{r} + own];
+        //#end
+        for (var k = first; k < min(first + LANES, out_quads); k++) {
+            let seen = broadcast_words(own_seen, k - first);
+            //#for j in 0..4
+            let weight{j} = min(4u * k + {j}u, params.n_out - 1u) * in_quads;
+            let w{j}_0 = select(vec4(0.0), weight[weight{j} + quad_0], columns_0 < vec4(seen[{j}]));
+            let w{j}_1 = select(vec4(0.0), weight[weight{j} + quad_1], columns_1 < vec4(seen[{j}]));
             //#end
-            for (var k = first; k < min(first + LANES, end); k++) {
-                let seen = visible[k];
-                //#for j in 0..4
-                let weight{j} = min(4u * k + {j}u, params.n_out - 1u) * in_quads;
-                let w{j}_0 = select(vec4(0.0), weight[weight{j} + quad_0], columns_0 < vec4(seen[{j}]));
-                let w{j}_1 = select(vec4(0.0), weight[weight{j} + quad_1], columns_1 < vec4(seen[{j}]));
-                //#end
-                //#for r in 0..ROWS
-                let a{r} = broadcast(own{r}, k - first);
-                acc{r}_0 += a{r}.x * w0_0 + a{r}.y * w1_0 + a{r}.z * w2_0 + a{r}.w * w3_0;
-                acc{r}_1 += a{r}.x * w0_1 + a{r}.y * w1_1 + a{r}.z * w2_1 + a{r}.w * w3_1;
-                //#end
-            }
+            //#for r in 0..ROWS
+            let a{r} = broadcast(own{r}, k - first);
+            acc{r}_0 += a{r}.x * w0_0 + a{r}.y * w1_0 + a{r}.z * w2_0 + a{r}.w * w3_0;
+            acc{r}_1 += a{r}.x * w0_1 + a{r}.y * w1_1 + a{r}.z * w2_1 + a{r}.w * w3_1;
+            //#end
         }
-        workgroupBarrier();
     }
     //#for r in 0..ROWS
     store(row + {r}u, columns_0, acc{r}_0);

@@ -6,3 +6,7 @@ const LANES = 8u;
 fn broadcast(v: vec4<f32>, lane: u32) -> vec4<f32> {
     return subgroupShuffle(v, lane);
 }
+
+fn broadcast_words(v: vec4<u32>, lane: u32) -> vec4<u32> {
+    return subgroupShuffle(v, lane);
+}
