@@ -13,6 +13,7 @@ struct Params {
 @group(0) @binding(1) var<storage, read> values: array<vec4<f32>>; // (rows, columns)
 @group(0) @binding(2) var<storage, read_write> sums: array<vec4<f32>>; // (n_chunks, columns)
 
+//#loads values
 @compute @workgroup_size(64)
 fn column_sum(@builtin(global_invocation_id) id: vec3<u32>) {
     let n_quads = (params.columns + 3u) / 4u;
@@ -22,7 +23,7 @@ fn column_sum(@builtin(global_invocation_id) id: vec3<u32>) {
     var sum = vec4(0.0);
     let start = id.y * params.chunk_rows;
     for (var row = start; row < min(start + params.chunk_rows, params.rows); row++) {
-        sum += values[row * n_quads + id.x];
+        sum += values_at(row * n_quads + id.x);
     }
     sums[id.y * n_quads + id.x] = sum;
 }

@@ -31,6 +31,7 @@ struct Params {
 
 //#include broadcast
 //#include conv_taps
+//#loads dy weight
 // What an input position needs to find the outputs that look at it: the first row of their image, and its own place on
 // the grid of repeated positions, moved so that taps count from the corner.
 struct Place {
@@ -53,7 +54,7 @@ fn output_quad(place: Place, step: vec2<i32>, quad: u32, n_quads: u32) -> vec4<f
     if between || any(at < vec2(0)) || any(at >= vec2(i32(params.out_height), i32(params.out_width))) {
         return vec4(0.0);
     }
-    return dy[(place.image + u32(at.x) * params.out_width + u32(at.y)) * n_quads + quad];
+    return dy_at((place.image + u32(at.x) * params.out_width + u32(at.y)) * n_quads + quad);
 }
 
 @compute @workgroup_size(8, 8)
@@ -97,7 +98,7 @@ fn masked_conv_backward_input(@builtin(workgroup_id) group: vec3<u32>, @builtin(
             let visible{j} = select(params.n_in, visible_at_last_tap(o{j}), is_last);
             let weight{j} = (o{j} * params.n_taps + tap) * in_quads;
             //#for q in 0..QUADS
-            let w{j}_{q} = select(vec4(0.0), weight[weight{j} + quad{q}], columns{q} < vec4(visible{j}));
+            let w{j}_{q} = select(vec4(0.0), weight_at(weight{j} + quad{q}), columns{q} < vec4(visible{j}));
             //#end
             //#end
             //#for r in 0..ROWS

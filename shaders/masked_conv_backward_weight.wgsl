@@ -33,6 +33,7 @@ struct Params {
 
 //#include broadcast
 //#include conv_taps
+//#loads dy x
 // A position: the first row of its image in x, and the place that its taps count from.
 struct Place {
     image: u32,
@@ -61,7 +62,7 @@ fn input_quad(place: Place, step: vec2<i32>, quad: u32, n_quads: u32) -> vec4<f3
         return vec4(0.0);
     }
     let row = place.image + u32(at.x >> params.up) * params.in_width + u32(at.y >> params.up);
-    return x[row * n_quads + quad];
+    return x_at(row * n_quads + quad);
 }
 
 @compute @workgroup_size(8, 8)
@@ -97,7 +98,7 @@ fn masked_conv_backward_weight(@builtin(workgroup_id) group: vec3<u32>, @builtin
         //#for s in 0..4
         let own{s} = first + 4u * (local.x % LANES) + {s}u;
         //#for o in 0..ROWS/4
-        let own{o}_{s} = select(vec4(0.0), dy[min(own{s}, n_rows - 1u) * out_quads + output{o}], own{s} < end);
+        let own{o}_{s} = select(vec4(0.0), dy_at(min(own{s}, n_rows - 1u) * out_quads + output{o}), own{s} < end);
         //#end
         //#end
         for (var lane = 0u; lane < LANES && first + 4u * lane < end; lane++) {

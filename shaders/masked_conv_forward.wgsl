@@ -32,6 +32,7 @@ struct Params {
 
 //#include broadcast
 //#include conv_taps
+//#loads x weight
 // What an output position needs to find its inputs: the first row of its image, and the corner of its taps.
 struct Place {
     image: u32,
@@ -52,7 +53,7 @@ fn input_quad(place: Place, step: vec2<i32>, quad: u32, n_quads: u32) -> vec4<f3
         return vec4(0.0);
     }
     let row = place.image + u32(at.x >> params.up) * params.in_width + u32(at.y >> params.up);
-    return x[row * n_quads + quad];
+    return x_at(row * n_quads + quad);
 }
 
 @compute @workgroup_size(8, 8)
@@ -94,7 +95,7 @@ fn masked_conv_forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_i
             let channels = vec4(channel, channel + 1, channel + 2, channel + 3);
             //#for q in 0..QUADS
             //#for j in 0..4
-            let w{q}_{j} = select(vec4(0.0), weight[weight{q}_{j} + k], channels < vec4(visible{q}_{j}));
+            let w{q}_{j} = select(vec4(0.0), weight_at(weight{q}_{j} + k), channels < vec4(visible{q}_{j}));
             //#end
             //#end
             //#for r in 0..ROWS

@@ -19,6 +19,7 @@ struct Params {
 
 //#include broadcast
 //#include paired
+//#loads dy weight
 @compute @workgroup_size(8, GROUP_ROWS)
 fn masked_dense_backward_input(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
     let in_quads = (params.n_in + 3u) / 4u;
@@ -42,14 +43,14 @@ fn masked_dense_backward_input(@builtin(workgroup_id) group: vec3<u32>, @builtin
         let own = min(first + local.x % LANES, out_quads - 1u);
         let own_seen = visible[own];
         //#for r in 0..ROWS
-        let own{r} = dy[dy{r} + own];
+        let own{r} = dy_at(dy{r} + own);
         //#end
         for (var k = first; k < min(first + LANES, out_quads); k++) {
             let seen = broadcast_words(own_seen, k - first);
             //#for j in 0..4
             let weight{j} = min(4u * k + {j}u, params.n_out - 1u) * in_quads;
-            let w{j}_0 = select(vec4(0.0), weight[weight{j} + quad_0], columns_0 < vec4(seen[{j}]));
-            let w{j}_1 = select(vec4(0.0), weight[weight{j} + quad_1], columns_1 < vec4(seen[{j}]));
+            let w{j}_0 = select(vec4(0.0), weight_at(weight{j} + quad_0), columns_0 < vec4(seen[{j}]));
+            let w{j}_1 = select(vec4(0.0), weight_at(weight{j} + quad_1), columns_1 < vec4(seen[{j}]));
             //#end
             //#for r in 0..ROWS
             let a{r} = broadcast(own{r}, k - first);

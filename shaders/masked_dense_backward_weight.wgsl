@@ -17,6 +17,7 @@ struct Params {
 
 //#include broadcast
 //#include paired
+//#loads dy x
 @compute @workgroup_size(8, GROUP_ROWS)
 fn masked_dense_backward_weight(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
     let in_quads = (params.n_in + 3u) / 4u;
@@ -40,11 +41,11 @@ fn masked_dense_backward_weight(@builtin(workgroup_id) group: vec3<u32>, @builti
     for (var first = 0u; first < params.batch; first += LANES) {
         let own = min(first + local.x % LANES, params.batch - 1u) * out_quads;
         //#for q in 0..ROWS/4
-        let own{q} = dy[own + row{q}];
+        let own{q} = dy_at(own + row{q});
         //#end
         for (var b = first; b < min(first + LANES, params.batch); b++) {
-            let x_0 = x[b * in_quads + quad_0];
-            let x_1 = x[b * in_quads + quad_1];
+            let x_0 = x_at(b * in_quads + quad_0);
+            let x_1 = x_at(b * in_quads + quad_1);
             //#for r in 0..ROWS
             let dy{r} = broadcast(own{r/4}, b - first)[{r%4}];
             acc{r}_0 += dy{r} * x_0;

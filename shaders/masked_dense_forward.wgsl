@@ -19,6 +19,7 @@ struct Params {
 
 //#include broadcast
 //#include paired
+//#loads x weight
 @compute @workgroup_size(8, GROUP_ROWS)
 fn masked_dense_forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
     let n_quads = (params.n_in + 3u) / 4u;
@@ -43,12 +44,12 @@ fn masked_dense_forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_
     for (var first = 0u; first < end; first += LANES) {
         let own = min(first + local.x % LANES, n_quads - 1u);
         //#for r in 0..ROWS
-        let own{r} = x[x{r} + own];
+        let own{r} = x_at(x{r} + own);
         //#end
         for (var k = first; k < min(first + LANES, end); k++) {
             let inputs = vec4(4u * k, 4u * k + 1u, 4u * k + 2u, 4u * k + 3u);
             //#for j in 0..8
-            let w{j} = select(vec4(0.0), weight[weight{j} + k], inputs < vec4(visible{j}));
+            let w{j} = select(vec4(0.0), weight_at(weight{j} + k), inputs < vec4(visible{j}));
             //#end
             //#for r in 0..ROWS
             let a{r} = broadcast(own{r}, k - first);

@@ -22,6 +22,8 @@ mod model;
 mod profile;
 #[path = "gpu/samplers.rs"]
 mod samplers;
+#[path = "gpu/textures.rs"]
+mod textures;
 #[path = "gpu/training.rs"]
 mod training;
 

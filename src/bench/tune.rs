@@ -43,7 +43,7 @@ pub fn tune(
     protocol: Protocol,
 ) -> Result<(Tuning, Vec<Candidate>)> {
     let mut times: BTreeMap<&'static str, Vec<(Needs, f64)>> = BTreeMap::new();
-    for needs in [Needs::CpuPrivate, Needs::CpuSubgroups, Needs::Baseline] {
+    for needs in Needs::ALL {
         let gpu = open(Some(needs), Tuning::default())?;
         if !gpu.offers(needs) {
             continue;

@@ -124,6 +124,8 @@ enum VariantKind {
     Baseline,
     /// A software adapter with subgroups of eight
     CpuSubgroups,
+    /// The same, and matrices that are read as textures
+    CpuTextures,
     /// The same, for networks that fit private memory
     #[value(alias = "cpu")]
     CpuPrivate,
@@ -134,6 +136,7 @@ impl VariantKind {
         match self {
             Self::Baseline => Needs::Baseline,
             Self::CpuSubgroups => Needs::CpuSubgroups,
+            Self::CpuTextures => Needs::CpuTextures,
             Self::CpuPrivate => Needs::CpuPrivate,
         }
     }

@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use super::GpuError;
 use super::adapter::{self, AdapterChoice, AdapterSummary};
-use super::kernel::{Access, KernelSpec, Needs, Tuning, Variant};
+use super::kernel::{Access, Argument, Form, KernelSpec, Needs, Tuning, Variant};
 use super::pipeline::{LazyPipeline, Pipeline};
 use super::profiler::Profiler;
 use super::recorder::{Recorder, Submission};
 use super::tensor::{Tensor, Word, pad, padded_words, unpad};
+use super::texture::{self, Textures, Window};
 
 /// Default minimum alignment of uniform and storage windows in WebGPU.
 pub(super) const UNIFORM_ALIGNMENT: u64 = 256;
@@ -82,8 +83,17 @@ struct Faults {
 
 struct QueueState {
     uniform_arena: wgpu::Buffer,
+    textures: Textures,
     in_flight: VecDeque<wgpu::SubmissionIndex>,
     submitted: u32,
+}
+
+/// What a submission is encoded with, one at a time.
+pub(super) struct Scene<'a> {
+    pub(super) device: &'a wgpu::Device,
+    /// Uniforms of all its kernels.
+    pub(super) uniforms: &'a wgpu::Buffer,
+    pub(super) textures: &'a mut Textures,
 }
 
 /// A copy to the host that is under way.
@@ -160,7 +170,12 @@ impl Gpu {
         let uniform_arena = storage("uniform_arena", 64 * UNIFORM_ALIGNMENT, UNIFORM);
         Self {
             limits: device.limits(),
-            queue_state: Mutex::new(QueueState { uniform_arena, in_flight: VecDeque::new(), submitted: 0 }),
+            queue_state: Mutex::new(QueueState {
+                uniform_arena,
+                textures: Textures::default(),
+                in_flight: VecDeque::new(),
+                submitted: 0,
+            }),
             pipelines: Mutex::default(),
             timeout: Duration::from_secs(seconds),
             device,
@@ -371,10 +386,11 @@ impl Gpu {
         Ok(padding_is_zero && content[words..].iter().all(|&word| word == FENCE))
     }
 
-    /// Bytes that a kernel sees of a tensor: in poisoned mode the fence too, so that overruns show.
-    pub(super) fn binding_bytes(&self, tensor: &Tensor) -> u64 {
+    /// What a kernel sees of a tensor: in poisoned mode the fence too, so that overruns show.
+    pub(super) fn window(&self, tensor: &Tensor) -> Window {
         let fence = if self.options.poison { FENCE_WORDS as u64 * 4 } else { 0 };
-        (tensor.bytes() + fence).min(tensor.buffer.size() - tensor.offset)
+        let bytes = (tensor.bytes() + fence).min(tensor.buffer.size() - tensor.offset);
+        Window { buffer: tensor.buffer.clone(), offset: tensor.offset, bytes }
     }
 
     /// A clock of the adapter: what to write into it, and how to read it.
@@ -407,7 +423,7 @@ impl Gpu {
     pub fn offers(&self, needs: Needs) -> bool {
         match needs {
             Needs::Baseline => true,
-            Needs::CpuSubgroups | Needs::CpuPrivate => {
+            Needs::CpuSubgroups | Needs::CpuTextures | Needs::CpuPrivate => {
                 let has_subgroups = self.device.features().contains(wgpu::Features::SUBGROUP);
                 has_subgroups && self.summary.software && self.summary.subgroup == [8, 8]
             }
@@ -416,30 +432,37 @@ impl Gpu {
 
     /// The variant of a kernel that this adapter runs whatever the values of the constants.
     pub fn variant(&self, spec: &'static KernelSpec) -> &'static Variant {
-        self.variant_for(spec, &[])
+        self.choose(spec, |variant| variant.needs != Needs::CpuPrivate)
     }
 
     /// The variants that this adapter runs, each for some values of the constants.
     pub fn variants(&self, spec: &'static KernelSpec) -> &'static [Variant] {
         let place = |chosen: &Variant| spec.variants.iter().position(|variant| variant.needs == chosen.needs);
-        let of = |is_small| place(self.choose(spec, is_small)).expect("it is one of them");
-        &spec.variants[of(true)..=of(false)]
+        let place = |chosen| place(chosen).expect("it is one of them");
+        &spec.variants[place(self.choose(spec, |_| true))..=place(self.variant(spec))]
     }
 
-    /// The variant of a kernel that this adapter runs with these values of the constants.
-    pub fn variant_for(&self, spec: &'static KernelSpec, constants: &[u32]) -> &'static Variant {
-        self.choose(spec, spec.constant_names().zip(constants).any(|(name, &value)| name == "NET_QUADS" && value > 0))
+    /// The variant of a kernel that this adapter runs with these values of the constants and these tensors: networks that are
+    /// not small have no use for private memory, and the largest tensors do not fit textures.
+    pub(super) fn variant_for(
+        &self,
+        spec: &'static KernelSpec,
+        constants: &[u32],
+        arguments: &[Argument<'_>],
+    ) -> &'static Variant {
+        let is_small = spec.constant_names().zip(constants).any(|(name, &value)| name == "NET_QUADS" && value > 0);
+        self.choose(spec, |variant| {
+            let mut in_textures = arguments.iter().filter(|argument| variant.form(argument.name) == Form::Texture);
+            let fit = in_textures.all(|argument| self.window(argument.tensor).fits_texture());
+            (is_small || variant.needs != Needs::CpuPrivate) && fit
+        })
     }
 
-    /// The rule: of the variants that need no more than the pinned one, the one that was measured to be the fastest, else the
-    /// first of the list. What the adapter does not offer is passed over, and networks that are not small have no use for
-    /// private memory.
-    fn choose(&self, spec: &'static KernelSpec, is_small: bool) -> &'static Variant {
-        let most = self.options.variant.unwrap_or(Needs::CpuPrivate);
-        let is_usable = |variant: &&Variant| {
-            let fits = is_small || variant.needs != Needs::CpuPrivate;
-            fits && variant.needs <= most && self.offers(variant.needs)
-        };
+    /// The rule: of the variants that serve, that the adapter offers and that need no more than the pinned one, the one that was
+    /// measured to be the fastest, else the first of the list.
+    fn choose(&self, spec: &'static KernelSpec, serves: impl Fn(&Variant) -> bool) -> &'static Variant {
+        let most = self.options.variant.unwrap_or(Needs::ALL[0]);
+        let is_usable = |variant: &&Variant| serves(variant) && variant.needs <= most && self.offers(variant.needs);
         let usable = || spec.variants.iter().filter(is_usable);
         let measured = self.options.tuning.variants.get(spec.name);
         let measured = measured.and_then(|&needs| usable().find(|variant| variant.needs == needs));
@@ -480,7 +503,7 @@ impl Gpu {
 
     pub(super) fn compile(
         &self,
-        spec: &KernelSpec,
+        spec: &'static KernelSpec,
         variant: &Variant,
         constants: &[u32],
     ) -> Result<Pipeline, GpuError> {
@@ -503,13 +526,21 @@ impl Gpu {
         let entry = |binding: u32, ty| wgpu::BindGroupLayoutEntry {
             binding,
             visibility: wgpu::ShaderStages::COMPUTE,
-            ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset: false, min_binding_size: None },
+            ty,
             count: None,
         };
-        let uniforms = (!spec.params.is_empty()).then(|| entry(0, wgpu::BufferBindingType::Uniform));
-        let tensors = spec.bindings.iter().zip(1..).map(|(binding, index)| {
-            let storage = wgpu::BufferBindingType::Storage { read_only: binding.access == Access::Read };
-            entry(index, if variant.needs.is_uniform(binding) { wgpu::BufferBindingType::Uniform } else { storage })
+        let buffer = |ty| wgpu::BindingType::Buffer { ty, has_dynamic_offset: false, min_binding_size: None };
+        let uniform = buffer(wgpu::BufferBindingType::Uniform);
+        let uniforms = (!spec.params.is_empty()).then(|| entry(0, uniform));
+        let bindings: Vec<_> = spec.bindings.iter().map(|binding| (binding, variant.form(binding.name))).collect();
+        let tensors = bindings.iter().zip(1..).map(|((binding, form), index)| {
+            let read_only = binding.access == Access::Read;
+            let ty = match form {
+                Form::Storage => buffer(wgpu::BufferBindingType::Storage { read_only }),
+                Form::Uniform => uniform,
+                Form::Texture => texture::BINDING,
+            };
+            entry(index, ty)
         });
         let layout = self.device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
             label: Some(variant.name),
@@ -535,7 +566,7 @@ impl Gpu {
         let complaint = pollster::block_on(internal.pop()).or(pollster::block_on(validation.pop()));
         match complaint {
             Some(error) => Err(refused(error.to_string())),
-            None => Ok(Pipeline { name: variant.name, pipeline, layout }),
+            None => Ok(Pipeline { name: variant.name, pipeline, layout, bindings }),
         }
     }
 
@@ -552,7 +583,7 @@ impl Gpu {
         &self,
         uniforms: &[u8],
         counted: bool,
-        encode: impl FnOnce(&wgpu::Device, &wgpu::Buffer) -> wgpu::CommandBuffer,
+        encode: impl FnOnce(Scene<'_>) -> wgpu::CommandBuffer,
     ) -> Result<Submission, GpuError> {
         let span = self.span("encode and submit");
         let mut state = lock(&self.queue_state);
@@ -565,7 +596,9 @@ impl Gpu {
             });
         }
         self.queue.write_buffer(&state.uniform_arena, 0, uniforms);
-        let commands = encode(&self.device, &state.uniform_arena);
+        let QueueState { uniform_arena, textures, .. } = &mut *state;
+        let commands = encode(Scene { device: &self.device, uniforms: uniform_arena, textures });
+        textures.forget();
         let index = self.queue.submit([commands]);
         state.submitted = state.submitted.wrapping_add(u32::from(counted));
         state.in_flight.push_back(index.clone());

@@ -28,6 +28,18 @@ pub struct Binding {
     pub shape: &'static str,
 }
 
+/// How a variant binds a tensor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// As a storage buffer.
+    Storage,
+    /// As a uniform buffer, of as many vec4s as the kernel's constant `NAME_QUADS` says.
+    Uniform,
+    /// As a read-only storage texture of RGBA floats, into which the recorder copies it: vec4 i becomes texel
+    /// (i % 1024, i / 1024).
+    Texture,
+}
+
 /// What an adapter must offer for a variant; the least first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -36,16 +48,16 @@ pub enum Needs {
     Baseline,
     /// A software adapter with subgroups of exactly eight lanes: lanes share what they load by shuffles.
     CpuSubgroups,
+    /// The same, and tensors that fit textures: a software adapter loads a texel four times as fast as a vec4 of a buffer.
+    CpuTextures,
     /// The same, and a network that is small enough: its constant NET_QUADS is not 0. The weights, the tensor `net`, come in a
     /// uniform buffer, and activations stay in private memory.
     CpuPrivate,
 }
 
 impl Needs {
-    /// Whether a variant binds a tensor as a uniform buffer.
-    pub(super) fn is_uniform(self, binding: &Binding) -> bool {
-        self == Self::CpuPrivate && binding.name == "net"
-    }
+    /// All of them, the most first.
+    pub const ALL: [Self; 4] = [Self::CpuPrivate, Self::CpuTextures, Self::CpuSubgroups, Self::Baseline];
 }
 
 impl std::fmt::Display for Needs {
@@ -53,6 +65,7 @@ impl std::fmt::Display for Needs {
         f.write_str(match self {
             Self::Baseline => "baseline",
             Self::CpuSubgroups => "cpu-subgroups",
+            Self::CpuTextures => "cpu-textures",
             Self::CpuPrivate => "cpu-private",
         })
     }
@@ -80,9 +93,16 @@ pub struct Variant {
     pub workgroup: [u32; 3],
     /// Rows and columns that one workgroup computes; what it means is the kernel's affair.
     pub tile: [u32; 2],
+    /// Tensors that are bound in another form than a storage buffer.
+    pub forms: &'static [(&'static str, Form)],
 }
 
 impl Variant {
+    /// How it binds a tensor.
+    pub fn form(&self, tensor: &str) -> Form {
+        self.forms.iter().find(|(name, _)| *name == tensor).map_or(Form::Storage, |(_, form)| *form)
+    }
+
     /// The WGSL that the compiler sees, for values of the kernel's constants. More constants say what the tile is: its rows,
     /// `TILE_LINES`, and what one thread owns of it: `ROWS`, and `UNITS` columns or `QUADS` vec4s of columns, where eight
     /// threads stand side by side.
@@ -98,16 +118,10 @@ impl Variant {
         named.push(("QUADS", self.tile[1].div_ceil(32)));
         let renamed: &[(&str, &str)] = match self.needs {
             Needs::Baseline => &[],
-            Needs::CpuSubgroups => &[("broadcast", "broadcast_shuffle")],
+            Needs::CpuSubgroups | Needs::CpuTextures => &[("broadcast", "broadcast_shuffle")],
             Needs::CpuPrivate => &[("broadcast", "broadcast_shuffle"), ("score_net", "score_net_private")],
         };
-        let source = match self.needs {
-            Needs::Baseline | Needs::CpuSubgroups => self.source.to_owned(),
-            Needs::CpuPrivate => self
-                .source
-                .replace("var<storage, read> net: array<vec4<f32>>;", "var<uniform> net: array<vec4<f32>, NET_QUADS>;"),
-        };
-        super::compose(&source, &named, renamed)
+        super::compose(self.source, &named, renamed, self.forms)
     }
 }
 
@@ -200,15 +214,18 @@ impl Uniform for f32 {
 
 /// Declares a kernel.
 ///
-/// `variants` lists WGSL files (stems, which are entry points too), fastest first and the baseline last. Shapes are
-/// written in the uniforms' names. `constants` are compiled in; `host` values
+/// `variants` lists WGSL files (stems, which are entry points too), fastest first and the baseline last; `uniforms` and
+/// `textures` name the tensors that one binds as such. Shapes are written in the uniforms' names. `constants` are compiled in; `host` values
 /// only serve the bound of the loop iterations. Bindings: 0 is the uniform block, then `read`, then `write` in order.
 #[macro_export]
 macro_rules! kernel {
     (
         $(#[$doc:meta])*
         pub struct $Name:ident;
-        variants { $($file:literal: $needs:ident, workgroup $workgroup:expr, tile $tile:expr;)+ }
+        variants { $(
+            $file:literal: $needs:ident, workgroup $workgroup:expr, tile $tile:expr
+            $(, uniforms [$($uniform:ident),+])? $(, textures [$($texture:ident),+])?;
+        )+ }
         $(constants { $($(#[$cdoc:meta])* $constant:ident as $CONSTANT:literal),* $(,)? })?
         $(shared $group:ident: $Group:ty;)?
         $(host { $($(#[$hdoc:meta])* $host:ident),* $(,)? })?
@@ -241,6 +258,10 @@ macro_rules! kernel {
                     needs: $crate::gpu::Needs::$needs,
                     workgroup: $workgroup,
                     tile: $tile,
+                    forms: &[
+                        $($((stringify!($uniform), $crate::gpu::Form::Uniform),)+)?
+                        $($((stringify!($texture), $crate::gpu::Form::Texture),)+)?
+                    ],
                 }),+],
                 constants: &[&[$($($CONSTANT),*)?], $(<$Group as $crate::gpu::ConstantGroup>::NAMES)?],
                 params: &[$((stringify!($param), <$kind as $crate::gpu::Uniform>::KIND)),*],

@@ -6,6 +6,7 @@
 
 mod adapter;
 mod device;
+mod encoding;
 mod error;
 mod kernel;
 mod pipeline;
@@ -14,6 +15,7 @@ mod recorder;
 pub mod reflect;
 mod source;
 mod tensor;
+mod texture;
 
 #[doc(hidden)]
 pub use glam::UVec3;
@@ -24,7 +26,7 @@ pub use device::{Fault, Gpu, GpuOptions, PendingRead};
 pub use error::GpuError;
 #[doc(hidden)]
 pub use kernel::Uniform;
-pub use kernel::{Access, Argument, Binding, ConstantGroup, Kernel, KernelSpec, Needs, Scalar, Tuning, Variant};
+pub use kernel::{Access, Argument, Binding, ConstantGroup, Form, Kernel, KernelSpec, Needs, Scalar, Tuning, Variant};
 pub use profiler::{Clock, HostSpan, Launch, Profile, Span, Track};
 pub use recorder::{MAX_ITERATIONS, Recorder, Submission};
 pub use source::compose;

@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::{Gpu, GpuError, KernelSpec, Variant};
+use super::{Binding, Form, Gpu, GpuError, KernelSpec, Variant};
 
 /// A variant for some values of the constants, compiled once.
 pub(super) struct LazyPipeline {
@@ -18,6 +18,8 @@ pub(super) struct Pipeline {
     pub(super) name: &'static str,
     pub(super) pipeline: wgpu::ComputePipeline,
     pub(super) layout: wgpu::BindGroupLayout,
+    /// Tensors in order, each with the form in which it is bound.
+    pub(super) bindings: Vec<(&'static Binding, Form)>,
 }
 
 impl LazyPipeline {

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use glam::UVec3;
 
 use super::device::UNIFORM_ALIGNMENT;
+use super::encoding::Encoding;
 use super::kernel::Kernel;
-use super::pipeline::{LazyPipeline, Pipeline, compile_side_by_side};
+use super::pipeline::{LazyPipeline, compile_side_by_side};
 use super::profiler::{Clock, Launch, Span, Track};
 use super::{Gpu, GpuError, Tensor};
 
@@ -30,7 +31,8 @@ const MAX_TIMESTAMPS: usize = 4096;
 #[derive(Debug, Clone)]
 pub struct Submission(pub(super) wgpu::SubmissionIndex);
 
-enum Command {
+/// A step of a submission.
+pub(super) enum Command {
     Dispatch {
         pipeline: Arc<LazyPipeline>,
         tensors: Vec<Tensor>,
@@ -58,8 +60,8 @@ impl<'g> Recorder<'g> {
     /// A tensor of another shape than declared, a grid or loop bound over the limits.
     pub fn run<K: Kernel>(&mut self, kernel: &K) -> Result<(), GpuError> {
         let constants = kernel.constants();
-        let variant = self.gpu.variant_for(K::SPEC, &constants);
         let arguments = kernel.arguments();
+        let variant = self.gpu.variant_for(K::SPEC, &constants, &arguments);
         for argument in &arguments {
             if argument.tensor.shape != argument.expected {
                 return Err(GpuError::Shape {
@@ -153,11 +155,10 @@ impl<'g> Recorder<'g> {
     }
 
     fn submit_commands(&self, counted: bool, parts: &[&[Command]]) -> Result<Submission, GpuError> {
-        self.gpu.submit_with_uniforms(&self.uniforms, counted, |device, arena| {
-            let descriptor = wgpu::CommandEncoderDescriptor { label: Some(self.label) };
-            let mut encoder = device.create_command_encoder(&descriptor);
-            parts.iter().for_each(|part| self.encode(device, arena, &mut encoder, part));
-            encoder.finish()
+        self.gpu.submit_with_uniforms(&self.uniforms, counted, |scene| {
+            let mut encoding = Encoding::new(self.gpu, self.label, scene);
+            parts.iter().for_each(|part| encoding.commands(part));
+            encoding.encoder.finish()
         })
     }
 
@@ -182,9 +183,8 @@ impl<'g> Recorder<'g> {
             let kernels = piece.iter().filter(is_kernel).count() as u32;
             let stamps = self.gpu.timestamps(2 * kernels.max(1));
             let start = profiler.now();
-            let submission = self.gpu.submit_with_uniforms(&self.uniforms, false, |device, arena| {
-                let descriptor = wgpu::CommandEncoderDescriptor { label: Some(self.label) };
-                let mut encoder = device.create_command_encoder(&descriptor);
+            let submission = self.gpu.submit_with_uniforms(&self.uniforms, false, |scene| {
+                let mut encoding = Encoding::new(self.gpu, self.label, scene);
                 let mut next = (0..).step_by(2);
                 for command in piece {
                     let first = if is_kernel(&command) { next.next() } else { None };
@@ -193,12 +193,12 @@ impl<'g> Recorder<'g> {
                         beginning_of_pass_write_index: Some(first),
                         end_of_pass_write_index: Some(first + 1),
                     });
-                    self.encode_command(device, arena, &mut encoder, command, writes);
+                    encoding.command(command, writes);
                 }
                 if kernels > 0 {
-                    stamps.resolve(&mut encoder);
+                    stamps.resolve(&mut encoding.encoder);
                 }
-                encoder.finish()
+                encoding.encoder.finish()
             })?;
             let times = stamps.read(&submission)?;
             for (command, times) in piece.iter().filter(is_kernel).zip(times.chunks_exact(2)) {
@@ -218,93 +218,5 @@ impl<'g> Recorder<'g> {
         };
         let span = Span { track: Track::Adapter, name, within: self.label, start, seconds, launch };
         self.gpu.profiler().note(span);
-    }
-
-    /// One command, dispatches in a pass of their own.
-    fn encode_command(
-        &self,
-        device: &wgpu::Device,
-        arena: &wgpu::Buffer,
-        encoder: &mut wgpu::CommandEncoder,
-        command: &Command,
-        timestamp_writes: Option<wgpu::ComputePassTimestampWrites<'_>>,
-    ) {
-        match command {
-            Command::Clear(tensor) => encoder.clear_buffer(&tensor.buffer, tensor.offset, Some(tensor.bytes())),
-            Command::Copy { source: from, destination: to } => {
-                encoder.copy_buffer_to_buffer(&from.buffer, from.offset, &to.buffer, to.offset, from.bytes());
-            }
-            Command::Dispatch { .. } => {
-                self.encode_pass(device, arena, encoder, std::slice::from_ref(command), timestamp_writes);
-            }
-        }
-    }
-
-    fn encode(
-        &self,
-        device: &wgpu::Device,
-        arena: &wgpu::Buffer,
-        encoder: &mut wgpu::CommandEncoder,
-        commands: &[Command],
-    ) {
-        let mut rest = commands;
-        while let Some(command) = rest.first() {
-            let dispatches = rest.iter().take_while(|c| matches!(c, Command::Dispatch { .. })).count();
-            match dispatches {
-                0 => self.encode_command(device, arena, encoder, command, None),
-                _ => self.encode_pass(device, arena, encoder, &rest[..dispatches], None),
-            }
-            rest = &rest[dispatches.max(1)..];
-        }
-    }
-
-    fn encode_pass(
-        &self,
-        device: &wgpu::Device,
-        arena: &wgpu::Buffer,
-        encoder: &mut wgpu::CommandEncoder,
-        dispatches: &[Command],
-        timestamp_writes: Option<wgpu::ComputePassTimestampWrites<'_>>,
-    ) {
-        let descriptor = wgpu::ComputePassDescriptor { label: Some(self.label), timestamp_writes };
-        let mut pass = encoder.begin_compute_pass(&descriptor);
-        for command in dispatches {
-            let Command::Dispatch { pipeline, tensors, uniform_offset, uniform_bytes, grid, .. } = command else {
-                continue;
-            };
-            let pipeline = pipeline.compiled();
-            pass.set_pipeline(&pipeline.pipeline);
-            pass.set_bind_group(0, &self.bind(device, arena, pipeline, tensors, *uniform_offset, *uniform_bytes), &[]);
-            pass.dispatch_workgroups(grid.x, grid.y, grid.z);
-        }
-    }
-
-    fn bind(
-        &self,
-        device: &wgpu::Device,
-        arena: &wgpu::Buffer,
-        pipeline: &Pipeline,
-        tensors: &[Tensor],
-        uniform_offset: u64,
-        uniform_bytes: u64,
-    ) -> wgpu::BindGroup {
-        let window = |buffer, offset, bytes| {
-            wgpu::BindingResource::Buffer(wgpu::BufferBinding {
-                buffer,
-                offset,
-                size: std::num::NonZeroU64::new(bytes),
-            })
-        };
-        let uniforms = (uniform_bytes > 0)
-            .then(|| wgpu::BindGroupEntry { binding: 0, resource: window(arena, uniform_offset, uniform_bytes) });
-        let tensors = tensors.iter().zip(1..).map(|(tensor, binding)| wgpu::BindGroupEntry {
-            binding,
-            resource: window(&tensor.buffer, tensor.offset, self.gpu.binding_bytes(tensor)),
-        });
-        device.create_bind_group(&wgpu::BindGroupDescriptor {
-            label: Some(pipeline.name),
-            layout: &pipeline.layout,
-            entries: &uniforms.into_iter().chain(tensors).collect::<Vec<_>>(),
-        })
     }
 }

@@ -3,12 +3,17 @@
 use naga::back::{hlsl, msl, spv};
 use naga::proc::Layouter;
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
-use naga::{AddressSpace, GlobalVariable, Module, ScalarKind, StorageAccess, TypeInner};
+use naga::{
+    AddressSpace, GlobalVariable, ImageClass, ImageDimension, Module, ScalarKind, StorageAccess, StorageFormat,
+    TypeInner,
+};
 
-use super::kernel::{Access, KernelSpec, Needs, Scalar, Variant};
+use super::kernel::{Access, Form, KernelSpec, Needs, Scalar, Variant};
 
 /// Storage buffers of a kernel: WebGPU allows eight, and wgpu takes one of them on Metal for the lengths of arrays.
 const MAX_STORAGE_BUFFERS: usize = 7;
+/// WebGPU's default.
+const MAX_STORAGE_TEXTURES: usize = 4;
 /// WebGPU's defaults, which wgpu does not check for workgroup memory.
 const MAX_WORKGROUP_BYTES: u32 = 16 << 10;
 const MAX_WORKGROUP_SIZE: [u32; 3] = [256, 256, 64];
@@ -43,7 +48,7 @@ fn parse(spec: &KernelSpec, variant: &Variant, constants: &[u32]) -> Result<(Mod
     let module = naga::front::wgsl::parse_str(&source).map_err(|error| error.emit_to_string(&source))?;
     let capabilities = match variant.needs {
         Needs::Baseline => Capabilities::empty(),
-        Needs::CpuSubgroups | Needs::CpuPrivate => Capabilities::SUBGROUP,
+        Needs::CpuSubgroups | Needs::CpuTextures | Needs::CpuPrivate => Capabilities::SUBGROUP,
     };
     let validated = Validator::new(ValidationFlags::all(), capabilities).validate(&module);
     let info = validated.map_err(|error| error.emit_to_string(&source))?;
@@ -110,6 +115,10 @@ fn bindings(module: &Module, spec: &KernelSpec, variant: &Variant, found: &mut V
     if spec.bindings.len() > MAX_STORAGE_BUFFERS {
         found.push(format!("{} storage buffers, at most {MAX_STORAGE_BUFFERS}", spec.bindings.len()));
     }
+    let textures = variant.forms.iter().filter(|(_, form)| *form == Form::Texture).count();
+    if textures > MAX_STORAGE_TEXTURES {
+        found.push(format!("{textures} storage textures, at most {MAX_STORAGE_TEXTURES}"));
+    }
     for (declared, binding) in spec.bindings.iter().zip(1..) {
         let Some(variable) = bound(module, binding) else {
             found.push(format!("binding {binding} ({}) is absent", declared.name));
@@ -120,8 +129,14 @@ fn bindings(module: &Module, spec: &KernelSpec, variant: &Variant, found: &mut V
             Access::ReadWrite => StorageAccess::LOAD | StorageAccess::STORE,
         };
         expect(&format!("name of binding {binding}"), variable.name.as_deref(), Some(declared.name), found);
-        let is_uniform = variant.needs.is_uniform(declared);
-        let space = if is_uniform { AddressSpace::Uniform } else { AddressSpace::Storage { access } };
+        let space = match variant.form(declared.name) {
+            Form::Storage => AddressSpace::Storage { access },
+            Form::Uniform => AddressSpace::Uniform,
+            Form::Texture => {
+                expect(&format!("type of binding {binding}"), &module.types[variable.ty].inner, &READ_TEXTURE, found);
+                AddressSpace::Handle
+            }
+        };
         expect(&format!("binding {binding}"), variable.space, space, found);
         let shape = shape_comment(variant.source, binding);
         let of_words = |text: &str| text.split_whitespace().collect::<String>();
@@ -133,6 +148,13 @@ fn bindings(module: &Module, spec: &KernelSpec, variant: &Variant, found: &mut V
         );
     }
 }
+
+/// `texture_storage_2d<rgba32float, read>`
+const READ_TEXTURE: TypeInner = TypeInner::Image {
+    dim: ImageDimension::D2,
+    arrayed: false,
+    class: ImageClass::Storage { format: StorageFormat::Rgba32Float, access: StorageAccess::LOAD },
+};
 
 /// What stands in `// (...)` behind a binding.
 fn shape_comment(source: &str, binding: u32) -> Option<&str> {
@@ -168,7 +190,7 @@ fn translations(module: &Module, info: &ModuleInfo, variant: &Variant, found: &m
     }
     let shader_model = match variant.needs {
         Needs::Baseline => hlsl::ShaderModel::V5_1,
-        Needs::CpuSubgroups | Needs::CpuPrivate => hlsl::ShaderModel::V6_0,
+        Needs::CpuSubgroups | Needs::CpuTextures | Needs::CpuPrivate => hlsl::ShaderModel::V6_0,
     };
     let options = hlsl::Options { shader_model, ..hlsl::Options::default() };
     let pipeline = hlsl::PipelineOptions { entry_point: Some(entry) };

@@ -4,8 +4,14 @@
 //! and `//#end` every `{r}` becomes the number, and `{2r}`, `{4r+3}`, `{r/4}`, `{r%4}` what they say; `{ROWS}` becomes the
 //! value of a constant everywhere. Loops nest; their end may be a constant (`QUADS_{r}` too), or a part of one (`ROWS/4`).
 //! Includes come from `shaders/shared/`.
+//!
+//! Tensors are declared as storage buffers, `var<storage, read> NAME: array<vec4<f32>>;`, and a variant that binds one in
+//! another form gets another declaration. `//#loads NAME ...` defines `NAME_at(i)`, vec4 i of a tensor in whatever form.
 
 use std::ops::Range;
+
+use super::kernel::Form;
+use super::texture;
 
 const SHARED: &[(&str, &str)] = &[
     ("activation", include_str!("../../shaders/shared/activation.wgsl")),
@@ -35,12 +41,17 @@ const SHARED: &[(&str, &str)] = &[
 ];
 
 /// The WGSL that the compiler sees: the constants, then the source with its includes and loops expanded. `renamed` swaps
-/// an include for another of the same functions.
+/// an include for another of the same functions; `forms` has the tensors that are no storage buffers.
 ///
 /// # Errors
-/// An unknown include, an unbalanced loop or a malformed range, with its line.
-pub fn compose(source: &str, constants: &[(&str, u32)], renamed: &[(&str, &str)]) -> Result<String, String> {
-    let included = include(source, renamed)?;
+/// An unknown include, an unbalanced loop or a malformed range, with its line; a tensor that is not declared.
+pub fn compose(
+    source: &str,
+    constants: &[(&str, u32)],
+    renamed: &[(&str, &str)],
+    forms: &[(&str, Form)],
+) -> Result<String, String> {
+    let included = load(&declare(&include(source, renamed)?, forms)?, forms);
     let lines: Vec<&str> = included.lines().collect();
     let mut out: String = constants.iter().map(|(name, value)| format!("const {name} = {value}u;\n")).collect();
     let mut variables = constants.iter().map(|&(name, value)| (name.to_owned(), value)).collect();
@@ -63,6 +74,40 @@ fn include(source: &str, renamed: &[(&str, &str)]) -> Result<String, String> {
         out.push('\n');
     }
     Ok(out)
+}
+
+/// The source with other declarations of the tensors that are no storage buffers.
+fn declare(source: &str, forms: &[(&str, Form)]) -> Result<String, String> {
+    forms.iter().try_fold(source.to_owned(), |source, (name, form)| {
+        let buffer = format!("var<storage, read> {name}: array<vec4<f32>>;");
+        let declared = match form {
+            Form::Storage => buffer.clone(),
+            Form::Uniform => format!("var<uniform> {name}: array<vec4<f32>, {}_QUADS>;", name.to_uppercase()),
+            Form::Texture => format!("var {name}: texture_storage_2d<rgba32float, read>;"),
+        };
+        let is_declared = source.contains(&buffer);
+        is_declared.then(|| source.replace(&buffer, &declared)).ok_or(format!("there is no `{buffer}`"))
+    })
+}
+
+/// The source with a function in place of each name behind a `//#loads`.
+fn load(source: &str, forms: &[(&str, Form)]) -> String {
+    let mut out = String::new();
+    for line in source.lines() {
+        let Some(names) = line.trim().strip_prefix("//#loads ") else {
+            out.push_str(line);
+            out.push('\n');
+            continue;
+        };
+        for name in names.split_whitespace() {
+            let vec4 = match forms.iter().find(|(tensor, _)| *tensor == name) {
+                Some((_, Form::Texture)) => texture::load(name, "i"),
+                _ => format!("{name}[i]"),
+            };
+            out.push_str(&format!("fn {name}_at(i: u32) -> vec4<f32> {{\n    return {vec4};\n}}\n\n"));
+        }
+    }
+    out
 }
 
 fn expand(
@@ -163,12 +208,12 @@ fn matching_end(lines: &[&str]) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
-    use super::compose;
+    use super::{Form, compose};
 
     #[test]
     fn loops_nest_and_substitute() {
         let text =
-            compose("//#for r in 0..2\n//#for c in 1..3\nlet a{r}_{c} = {c};\n//#end\n//#end\n", &[("N", 3)], &[])
+            compose("//#for r in 0..2\n//#for c in 1..3\nlet a{r}_{c} = {c};\n//#end\n//#end\n", &[("N", 3)], &[], &[])
                 .expect("valid");
         assert_eq!(text, "const N = 3u;\nlet a0_1 = 1;\nlet a0_2 = 2;\nlet a1_1 = 1;\nlet a1_2 = 2;\n");
     }
@@ -176,28 +221,44 @@ mod tests {
     #[test]
     fn bounds_may_be_constants_and_indices_are_split() {
         let text =
-            compose("//#for r in 2..N/2\nlet a{r} = b{r/4}[{r%4}];\n//#end\n", &[("N", 12)], &[]).expect("valid");
+            compose("//#for r in 2..N/2\nlet a{r} = b{r/4}[{r%4}];\n//#end\n", &[("N", 12)], &[], &[]).expect("valid");
         assert_eq!(text.lines().skip(1).collect::<Vec<_>>()[2..], ["let a4 = b1[0];", "let a5 = b1[1];"]);
     }
 
     #[test]
     fn terms_are_evaluated_and_other_braces_stay() {
         let source = "//#for s in 0..2\nfn f{s}() { return {4s+3}; }\n//#for k in 0..N_{s}\n{s}{2k}\n//#end\n//#end\n";
-        let text = compose(source, &[("N_0", 1), ("N_1", 2)], &[]).expect("valid");
+        let text = compose(source, &[("N_0", 1), ("N_1", 2)], &[], &[]).expect("valid");
         let lines: Vec<_> = text.lines().skip(2).collect();
         assert_eq!(lines, ["fn f0() { return 3; }", "00", "fn f1() { return 7; }", "10", "12"]);
     }
 
     #[test]
     fn an_include_can_be_swapped() {
-        let text = compose("//#include broadcast\n", &[], &[("broadcast", "broadcast_shuffle")]).expect("valid");
+        let text = compose("//#include broadcast\n", &[], &[("broadcast", "broadcast_shuffle")], &[]).expect("valid");
         assert!(text.contains("subgroupShuffle"));
     }
 
     #[test]
+    fn tensors_are_declared_and_loaded_in_their_form() {
+        let source = "var<storage, read> a: array<vec4<f32>>; // (n)\n//#loads a\n";
+        let text = |form: &[(&str, Form)]| compose(source, &[], &[], form).expect("valid");
+        let load = |vec4: &str| format!("fn a_at(i: u32) -> vec4<f32> {{\n    return {vec4};\n}}\n\n");
+        assert_eq!(text(&[]), format!("var<storage, read> a: array<vec4<f32>>; // (n)\n{}", load("a[i]")));
+        assert_eq!(text(&[("a", Form::Storage)]), text(&[]));
+        let uniform = format!("var<uniform> a: array<vec4<f32>, A_QUADS>; // (n)\n{}", load("a[i]"));
+        assert_eq!(text(&[("a", Form::Uniform)]), uniform);
+        let texel = "textureLoad(a, vec2(i % 1024u, i / 1024u))";
+        let texture = format!("var a: texture_storage_2d<rgba32float, read>; // (n)\n{}", load(texel));
+        assert_eq!(text(&[("a", Form::Texture)]), texture);
+        let error = compose(source, &[], &[], &[("b", Form::Texture)]).expect_err("not declared");
+        assert!(error.contains("read> b: array"), "{error}");
+    }
+
+    #[test]
     fn mistakes_are_named() {
-        assert!(compose("//#include nothing", &[], &[]).expect_err("unknown").contains("nothing"));
-        assert!(compose("//#for r in 0..2\n", &[], &[]).expect_err("open").contains("no //#end"));
-        assert!(compose("//#for r = 2\n//#end", &[], &[]).expect_err("malformed").contains("NAME in A..B"));
+        assert!(compose("//#include nothing", &[], &[], &[]).expect_err("unknown").contains("nothing"));
+        assert!(compose("//#for r in 0..2\n", &[], &[], &[]).expect_err("open").contains("no //#end"));
+        assert!(compose("//#for r = 2\n//#end", &[], &[], &[]).expect_err("malformed").contains("NAME in A..B"));
     }
 }

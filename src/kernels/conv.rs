@@ -8,6 +8,7 @@ kernel! {
     /// y = bias + (weight * mask) applied to the taps of every position; see `shaders/masked_conv_forward.wgsl`.
     pub struct MaskedConvForward;
     variants {
+        "masked_conv_forward": CpuTextures, workgroup [8, 8, 1], tile [256, 32], textures [x, weight];
         "masked_conv_forward": CpuSubgroups, workgroup [8, 8, 1], tile [256, 32];
         "masked_conv_forward": Baseline, workgroup [8, 8, 1], tile [64, 64];
     }
@@ -57,6 +58,7 @@ kernel! {
     /// dx: the adjoint of [`MaskedConvForward`] by x; see `shaders/masked_conv_backward_input.wgsl`.
     pub struct MaskedConvBackwardInput;
     variants {
+        "masked_conv_backward_input": CpuTextures, workgroup [8, 8, 1], tile [256, 32], textures [dy, weight];
         "masked_conv_backward_input": CpuSubgroups, workgroup [8, 8, 1], tile [256, 32];
         "masked_conv_backward_input": Baseline, workgroup [8, 8, 1], tile [64, 64];
     }
@@ -107,6 +109,7 @@ kernel! {
     /// see `shaders/masked_conv_backward_weight.wgsl`.
     pub struct MaskedConvBackwardWeight;
     variants {
+        "masked_conv_backward_weight": CpuTextures, workgroup [8, 8, 1], tile [256, 32], textures [dy, x];
         "masked_conv_backward_weight": CpuSubgroups, workgroup [8, 8, 1], tile [256, 32];
         "masked_conv_backward_weight": Baseline, workgroup [8, 8, 1], tile [64, 64];
     }

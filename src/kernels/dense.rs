@@ -7,6 +7,7 @@ kernel! {
     /// y = bias + (weight * mask) x for every sample; see `shaders/masked_dense_forward.wgsl`.
     pub struct MaskedDenseForward;
     variants {
+        "masked_dense_forward": CpuTextures, workgroup [8, 4, 1], tile [128, 64], textures [x, weight];
         "masked_dense_forward": CpuSubgroups, workgroup [8, 4, 1], tile [128, 64];
         "masked_dense_forward": Baseline, workgroup [8, 8, 1], tile [64, 64];
     }
@@ -34,6 +35,7 @@ kernel! {
     /// dx = (weight * mask)^T dy for every sample; see `shaders/masked_dense_backward_input.wgsl`.
     pub struct MaskedDenseBackwardInput;
     variants {
+        "masked_dense_backward_input": CpuTextures, workgroup [8, 4, 1], tile [128, 64], textures [dy, weight];
         "masked_dense_backward_input": CpuSubgroups, workgroup [8, 4, 1], tile [128, 64];
         "masked_dense_backward_input": Baseline, workgroup [8, 8, 1], tile [64, 64];
     }
@@ -65,6 +67,7 @@ kernel! {
     /// must be zero before, as in a gradient that began as zeros: most of it is not written.
     pub struct MaskedDenseBackwardWeight;
     variants {
+        "masked_dense_backward_weight": CpuTextures, workgroup [8, 4, 1], tile [128, 64], textures [dy, x];
         "masked_dense_backward_weight": CpuSubgroups, workgroup [8, 4, 1], tile [128, 64];
         "masked_dense_backward_weight": Baseline, workgroup [8, 8, 1], tile [64, 64];
     }

@@ -6,7 +6,10 @@ use crate::kernel;
 kernel! {
     /// Sum over the rows of every column, in chunks of rows; see `shaders/column_sum.wgsl`.
     pub struct ColumnSum;
-    variants { "column_sum": Baseline, workgroup [64, 1, 1], tile [1, 256]; }
+    variants {
+        "column_sum": CpuTextures, workgroup [64, 1, 1], tile [1, 256], textures [values];
+        "column_sum": Baseline, workgroup [64, 1, 1], tile [1, 256];
+    }
     params {
         /// Rows to add up.
         rows: u32,

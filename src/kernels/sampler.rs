@@ -7,7 +7,7 @@ kernel! {
     /// Multi-level quadrature; see `shaders/sample_multilevel.wgsl`.
     pub struct SampleMultilevel;
     variants {
-        "sample_multilevel": CpuPrivate, workgroup [8, 1, 1], tile [16, 32];
+        "sample_multilevel": CpuPrivate, workgroup [8, 1, 1], tile [16, 32], uniforms [net];
         "sample_multilevel": CpuSubgroups, workgroup [8, 1, 1], tile [16, 32];
         "sample_multilevel": Baseline, workgroup [8, 4, 1], tile [64, 8];
     }
@@ -113,7 +113,7 @@ kernel! {
     /// Annealed Langevin dynamics; see `shaders/sample_langevin.wgsl`.
     pub struct SampleLangevin;
     variants {
-        "sample_langevin": CpuPrivate, workgroup [8, 1, 1], tile [16, 32];
+        "sample_langevin": CpuPrivate, workgroup [8, 1, 1], tile [16, 32], uniforms [net];
         "sample_langevin": CpuSubgroups, workgroup [8, 1, 1], tile [16, 32];
         "sample_langevin": Baseline, workgroup [8, 4, 1], tile [64, 8];
     }
@@ -214,7 +214,7 @@ kernel! {
     /// Probability flow, or ancestral steps; see `shaders/sample_ode.wgsl`.
     pub struct SampleOde;
     variants {
-        "sample_ode": CpuPrivate, workgroup [8, 1, 1], tile [16, 32];
+        "sample_ode": CpuPrivate, workgroup [8, 1, 1], tile [16, 32], uniforms [net];
         "sample_ode": CpuSubgroups, workgroup [8, 1, 1], tile [16, 32];
         "sample_ode": Baseline, workgroup [8, 4, 1], tile [64, 8];
     }
@@ -317,7 +317,7 @@ kernel! {
     /// Metropolis-adjusted Langevin; see `shaders/sample_mala.wgsl`.
     pub struct SampleMala;
     variants {
-        "sample_mala": CpuPrivate, workgroup [8, 1, 1], tile [16, 32];
+        "sample_mala": CpuPrivate, workgroup [8, 1, 1], tile [16, 32], uniforms [net];
         "sample_mala": CpuSubgroups, workgroup [8, 1, 1], tile [16, 32];
         "sample_mala": Baseline, workgroup [8, 4, 1], tile [64, 8];
     }

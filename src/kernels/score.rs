@@ -50,7 +50,7 @@ kernel! {
     /// Scores and slopes of rows; see `shaders/score_forward.wgsl`.
     pub struct ScoreForward;
     variants {
-        "score_forward": CpuPrivate, workgroup [8, 1, 1], tile [16, 1];
+        "score_forward": CpuPrivate, workgroup [8, 1, 1], tile [16, 1], uniforms [net];
         "score_forward": CpuSubgroups, workgroup [8, 4, 1], tile [64, 1];
         "score_forward": Baseline, workgroup [8, 4, 1], tile [64, 1];
     }
@@ -102,7 +102,7 @@ kernel! {
     /// Loss, context gradient and weight gradient of rows; see `shaders/score_train.wgsl`.
     pub struct ScoreTrain;
     variants {
-        "score_train_private": CpuPrivate, workgroup [8, 1, 1], tile [16, 1];
+        "score_train_private": CpuPrivate, workgroup [8, 1, 1], tile [16, 1], uniforms [net];
         "score_train": CpuSubgroups, workgroup [8, 4, 1], tile [64, 1];
         "score_train": Baseline, workgroup [8, 4, 1], tile [64, 1];
     }
