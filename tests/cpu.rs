@@ -8,7 +8,7 @@ use arcsm::config::{Activation, Config};
 use arcsm::data::SampleShape;
 use arcsm::doctor::CHECKS;
 use arcsm::gpu::reflect::mismatches;
-use arcsm::gpu::{Access, Binding, Gpu, Kernel, KernelSpec, Needs, Scalar, Variant};
+use arcsm::gpu::{Access, Binding, Form, Gpu, Kernel, KernelSpec, Needs, Scalar, Variant};
 use arcsm::kernels::{ALL, CountSubmission, MaskedDenseForward};
 use serde_json::Value;
 
@@ -71,7 +71,8 @@ fn a_pipeline_that_contradicts_its_declaration_is_refused() {
     let right = MaskedDenseForward::SPEC;
     let bindings = right.bindings.iter().map(|binding| Binding { access: Access::Read, ..*binding });
     let wrong = Box::leak(Box::new(KernelSpec { bindings: bindings.collect::<Vec<_>>().leak(), ..*right }));
-    let error = Gpu::noop().compiles(wrong, &wrong.variants[1], &[]).expect_err("y is written").to_string();
+    let baseline = right.variants.last().expect("every kernel has one");
+    let error = Gpu::noop().compiles(wrong, baseline, &[]).expect_err("y is written").to_string();
     assert!(error.contains("masked_dense_forward"), "{error}");
 }
 
@@ -173,6 +174,7 @@ fn wrong_declarations_are_noticed() {
         (broken("8, GROUP_ROWS)", "32, 32)"), "exceeds WebGPU's default limits"),
         (broken("@compute", "var<workgroup> a: array<f32, 4097>;\n@compute"), "16388 bytes of workgroup memory"),
         (broken("row >= params.batch", "row >= 1.5"), "masked_dense_forward: "),
+        (complaints_of(|_, v| v.forms = &[("bias", Form::Texture)]), "there is no `var<storage, read> bias"),
     ] {
         assert!(complaint.contains(expected), "`{complaint}` does not name {expected}");
     }

@@ -1,6 +1,6 @@
 //! The self-test passes, and sees every fault that is planted.
 
-use arcsm::doctor::{self, CHECKS, Failure};
+use arcsm::doctor::{self, CHECKS, Check, Failure};
 use arcsm::gpu::{GpuError, GpuOptions, Needs};
 
 use crate::{open, shared};
@@ -22,12 +22,17 @@ fn every_kernel_agrees_with_its_twin() {
 }
 
 #[test]
-fn every_baseline_kernel_agrees_with_its_twin() {
-    let Some(gpu) = open(GpuOptions { variant: Some(Needs::Baseline), ..GpuOptions::default() }) else { return };
-    for check in CHECKS.iter().filter(|check| check.kernel.variants.len() > 1) {
-        let outcome = check.outcome(&gpu);
-        assert_eq!(outcome.variant, "Baseline");
-        assert!(outcome.passed, "{outcome:#?}");
+fn every_variant_agrees_with_its_twin() {
+    for needs in Needs::ALL {
+        let Some(gpu) = open(GpuOptions { variant: Some(needs), ..GpuOptions::default() }) else { return };
+        let has_it = |check: &&Check| check.kernel.variants.iter().any(|variant| variant.needs == needs);
+        // Where it is the fastest, every_kernel_agrees_with_its_twin runs it.
+        let is_slower = |check: &&Check| check.kernel.variants[0].needs != needs;
+        for check in CHECKS.iter().filter(has_it).filter(is_slower).filter(|_| gpu.offers(needs)) {
+            let outcome = check.outcome(&gpu);
+            assert!(outcome.variant.contains(&format!("{needs:?}")), "{outcome:#?}");
+            assert!(outcome.passed, "{outcome:#?}");
+        }
     }
 }
 

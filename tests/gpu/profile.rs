@@ -90,7 +90,7 @@ fn one_rule_chooses_variants() {
     assert_eq!((plain.variant(spec).needs, plain.parallel_groups()), (Needs::Baseline, 3));
     let Some(gpu) = open(GpuOptions::default()) else { return };
     let fastest = gpu.variant(spec).needs;
-    assert_eq!(fastest == Needs::CpuSubgroups, gpu.offers(Needs::CpuSubgroups));
+    assert_eq!(fastest == Needs::CpuTextures, gpu.offers(Needs::CpuTextures));
     let gpu = gpu.tuned(tuned(Needs::Baseline));
     assert_eq!(gpu.variant(spec).needs, Needs::Baseline, "what was measured comes before the order of the list");
     let pinned = open(GpuOptions { variant: Some(Needs::Baseline), tuning: tuned(fastest), ..GpuOptions::default() });
