@@ -10,6 +10,7 @@ mod likelihood;
 mod mixture;
 mod model;
 mod optimiser;
+mod order;
 mod random;
 mod reduction;
 mod sampler;
@@ -89,6 +90,10 @@ pub const CHECKS: &[Check] = &[
     score::TRAIN,
     mixture::FORWARD,
     mixture::TRAIN,
+    order::PERMUTE_COLUMNS,
+    order::PERMUTE_ROWS,
+    order::SEEN_BIAS,
+    order::SEEN_BIAS_BACKWARD,
     optimiser::ADAM,
     optimiser::COUNT_NON_FINITE,
     optimiser::COUNT_SUBMISSION,

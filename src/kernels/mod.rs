@@ -5,6 +5,7 @@ mod dense;
 mod likelihood;
 mod mixture;
 mod optimiser;
+mod order;
 mod random;
 mod reduction;
 mod sampler;
@@ -20,6 +21,7 @@ pub use dense::{
 pub use likelihood::{LikelihoodFlow, LikelihoodLevel};
 pub use mixture::{MixtureForward, MixtureTrain, SampleMixture};
 pub use optimiser::{Adam, CountNonFinite, CountSubmission};
+pub use order::{PermuteColumns, PermuteRows, SeenBias, SeenBiasBackward};
 pub use random::{CorruptContext, PerturbRows, RandomWords};
 pub use reduction::{AddScaled, ColumnSum, CopyColumns, GatherRows, RepackRows, SquareSum, SumPartials};
 pub use sampler::{SampleLangevin, SampleMala, SampleMultilevel, SampleOde};
@@ -57,6 +59,10 @@ pub const ALL: &[&KernelSpec] = &[
     ScoreTrain::SPEC,
     MixtureForward::SPEC,
     MixtureTrain::SPEC,
+    PermuteColumns::SPEC,
+    PermuteRows::SPEC,
+    SeenBias::SPEC,
+    SeenBiasBackward::SPEC,
     Adam::SPEC,
     CountNonFinite::SPEC,
     CountSubmission::SPEC,

@@ -15,6 +15,7 @@
 //!            degrees, dense, activation
 //!            |                                     mixture: score, slope and density of a conditional in closed form
 //! model   J and its gradient by every weight          adam     one step of the optimiser, and its schedules
+//! order   one set of weights for every order of the dimensions
 //! score_field   scores of whole vectors, their slopes along directions, and the losses of score matching
 //! sampler one dimension drawn from its conditional score   likelihood  its density   (random numbers: crate::random)
 //! ```
@@ -34,6 +35,7 @@ pub mod likelihood;
 pub mod made;
 pub mod mixture;
 pub mod model;
+pub mod order;
 pub mod sampler;
 pub mod score_field;
 pub mod score_net;
