@@ -60,7 +60,7 @@ pub enum Broken {
 pub struct ModelConfig {
     /// Order in which the dimensions are modelled.
     pub order: Order,
-    /// Seed of `order = "random"`.
+    /// Seed of `order = "random"` and of the orders of `order = "any"`.
     pub order_seed: u64,
     /// Kind of the context network.
     pub network: Network,
@@ -238,6 +238,9 @@ pub enum Order {
     Reversed,
     /// A seeded permutation.
     Random,
+    /// Another one at every training step, so that the model can be asked in any (`made`): `arcsm inpaint` draws what is
+    /// missing given everything known, whatever the mask. Other commands take the natural order.
+    Any,
 }
 
 /// Activation functions phi, all safe at any argument.
@@ -431,7 +434,7 @@ impl ModelConfig {
         require(conv.downsamplings <= 6, "model.conv.downsamplings", "must be at most 6")?;
         require((0.0..1.0).contains(&conv.dropout), "model.conv.dropout", "must lie in [0, 1)")?;
         require(
-            self.network == Network::Made || self.order != Order::Random,
+            self.network == Network::Made || !matches!(self.order, Order::Random | Order::Any),
             "model.order",
             "must be \"natural\" or \"reversed\" for the convolutional networks, which need neighbours",
         )

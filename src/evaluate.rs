@@ -16,7 +16,6 @@ use std::f64::consts::{LN_2, TAU};
 
 use serde::Serialize;
 
-use crate::config::Order;
 use crate::data::{Density, SampleShape};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
@@ -530,7 +529,7 @@ impl Task<'_> {
         let samples = self.x.chunks_exact(dimensions).zip(y.chunks_exact(dimensions));
         match self.density? {
             density if sigma == 0.0 => Some(density.nats(self.x)),
-            Density::Gaussian(gaussian) if self.trained.config.model.order == Order::Natural => {
+            Density::Gaussian(gaussian) if self.trained.model.order.is_natural() => {
                 let nats = |(x, y)| -gaussian.noisy_log_density(&double(x), &double(y), f64::from(sigma));
                 Some(samples.map(nats).collect())
             }

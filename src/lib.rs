@@ -30,6 +30,9 @@
 //! unit of degree m is final once x_1 .. x_m are known; a convolution is computed at each position as soon as the pixels
 //! before it are. All dimensions together cost one pass of the context network.
 //!
+//! A masked dense network can be trained over orders of the dimensions: one set of weights, from which the ordinary network
+//! of any order is gathered. What is known then comes first, and what is missing is drawn given all of it ([`mod@inpaint`]).
+//!
 //! # The layers
 //!
 //! ```text

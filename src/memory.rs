@@ -54,7 +54,10 @@ impl MemoryPlan {
         let micro_batch = config.train.batch / parts;
         let training = model.plan(gpu, micro_batch, config.train.row_stride, true);
         let validation = model.plan(gpu, micro_batch, 1, false);
-        let weight_bytes = (WEIGHT_COPIES + u64::from(parts > 1)) * 4 * model.table.words() as u64;
+        let stored = (WEIGHT_COPIES + u64::from(parts > 1)) * model.stored_table().words() as u64;
+        // In every order: weights and gradient of the step's order, and the average in the natural one.
+        let working = if model.any_order.is_some() { 3 * model.table.words() as u64 } else { 0 };
+        let weight_bytes = 4 * (stored + working);
         let activations: u64 = training.iter().chain(&validation).map(Planned::bytes).sum();
         Self {
             micro_batch,

@@ -35,6 +35,8 @@ pub mod stream {
     pub const FLOW: u32 = 11;
     /// Start, proposals and decisions of the Metropolis-adjusted Langevin sampler.
     pub const MALA: u32 = 12;
+    /// Orders of the dimensions in training.
+    pub const ORDERS: u32 = 13;
     /// Draws from the conditionals of mixture heads.
     pub const MIXTURE: u32 = 16;
     /// Directions in which the slope of a score is taken.

@@ -19,7 +19,7 @@ use crate::files;
 use crate::gpu::{Gpu, PendingRead, Recorder, Tensor};
 use crate::memory::MemoryPlan;
 use crate::metrics::Metrics;
-use crate::nn::{ArCsm, Batch, MixtureHead, Noise, Optimiser, ParamBuffer, Workspace, add_scaled};
+use crate::nn::{ArCsm, Batch, MixtureHead, Noise, Optimiser, Orders, ParamBuffer, Workspace, add_scaled};
 use crate::picture::{self, Picture};
 use crate::sample::SampleRequest;
 use crate::trained::Trained;
@@ -203,6 +203,8 @@ pub struct Trainer<'g> {
     pub trained: Trained,
     weights: ParamBuffer,
     optimiser: Optimiser,
+    /// Of models for every order.
+    orders: Option<StepOrders>,
     /// For as many samples as are worked on together, as the validation's.
     workspace: Workspace,
     validation: Workspace,
@@ -212,6 +214,24 @@ pub struct Trainer<'g> {
     pending: VecDeque<(u64, PendingRead)>,
     batch: Vec<f32>,
     pace: Pace,
+}
+
+/// What a step needs that has an order of its own.
+struct StepOrders {
+    orders: Orders,
+    /// In the step's order.
+    weights: ParamBuffer,
+    gradient: ParamBuffer,
+}
+
+impl StepOrders {
+    fn new(gpu: &Gpu, model: &ArCsm, config: &Config, shape: SampleShape) -> Result<Self> {
+        Ok(Self {
+            orders: Orders::new(&config.model, shape),
+            weights: ParamBuffer::zeros(gpu, "step_weights", &model.table)?,
+            gradient: ParamBuffer::zeros(gpu, "step_gradient", &model.table)?,
+        })
+    }
 }
 
 /// What a batch needs that is worked on in parts.
@@ -265,17 +285,17 @@ impl<'g> Trainer<'g> {
         let model = ArCsm::new(gpu, &config.model, data.shape)?;
         let MemoryPlan { micro_batch, parts, .. } = MemoryPlan::of(gpu, &model, &config)?;
         let new_parts = || -> Result<Parts> {
-            let gradient = ParamBuffer::zeros(gpu, "part_gradient", &model.table)?;
+            let gradient = ParamBuffer::zeros(gpu, "part_gradient", model.stored_table())?;
             Ok(Parts { count: parts, gradient, loss: gpu.tensor("batch_loss", &[4])? })
         };
         let load = |label: &str, prefix: &str, from: &Checkpoint| {
-            ParamBuffer::from_tensors(gpu, label, &model.table, &from.tensors, prefix)
+            ParamBuffer::from_tensors(gpu, label, model.stored_table(), &from.tensors, prefix)
         };
         let weights = match checkpoint {
             Some(checkpoint) => load("weights", "", checkpoint)?,
-            None => ParamBuffer::initial(gpu, "weights", &model.table, seed)?,
+            None => ParamBuffer::initial(gpu, "weights", model.stored_table(), seed)?,
         };
-        let mut optimiser = Optimiser::new(gpu, &model.table, &weights)?;
+        let mut optimiser = Optimiser::new(gpu, model.stored_table(), &weights)?;
         if let Some(checkpoint) = checkpoint {
             optimiser.first_moment = load("first_moment", "adam.m.", checkpoint)?;
             optimiser.second_moment = load("second_moment", "adam.v.", checkpoint)?;
@@ -287,13 +307,18 @@ impl<'g> Trainer<'g> {
             workspace: model.workspace(gpu, micro_batch, config.train.row_stride, true)?,
             validation: model.workspace(gpu, micro_batch, 1, false)?,
             parts: if parts > 1 { Some(new_parts()?) } else { None },
-            loader: Loader::start(Batches::at(data, &config, model.order.clone(), drawn))?,
+            loader: Loader::start(Batches::at(data, &config, drawn))?,
+            orders: match &model.any_order {
+                Some(_) => Some(StepOrders::new(gpu, &model, &config, data.shape)?),
+                None => None,
+            },
             best_loss: checkpoint.and_then(|checkpoint| checkpoint.best_loss),
             pending: VecDeque::new(),
             batch: vec![0.0; micro_batch * data.shape.dimensions()],
             pace: Pace::default(),
             trained: Trained {
-                weights: optimiser.average.clone(),
+                weights: model.working_weights(gpu, &optimiser.average)?,
+                stored: model.any_order.is_some().then(|| optimiser.average.clone()),
                 shape: data.shape,
                 step: checkpoint.map_or(0, |checkpoint| checkpoint.step),
                 fingerprint: String::new(),
@@ -335,7 +360,15 @@ impl<'g> Trainer<'g> {
         let batch = Batch::of_step(&self.trained.config, step, first_sample);
         let mut recorder = self.gpu.record("training_step");
         let model = &self.trained.model;
-        model.loss_and_gradient(&mut recorder, &batch, &self.weights, gradient, &self.workspace)?;
+        match (&model.any_order, &self.orders) {
+            (Some(any_order), Some(StepOrders { orders, weights, gradient: of_order })) => {
+                any_order.set(self.gpu, &orders.of_step(step))?;
+                any_order.gather(&mut recorder, &self.weights, weights)?;
+                model.loss_and_gradient(&mut recorder, &batch, weights, of_order, &self.workspace)?;
+                any_order.scatter(&mut recorder, of_order, gradient)?;
+            }
+            _ => model.loss_and_gradient(&mut recorder, &batch, &self.weights, gradient, &self.workspace)?,
+        }
         Ok(recorder)
     }
 
@@ -380,11 +413,22 @@ impl<'g> Trainer<'g> {
         })
     }
 
-    /// Loss of held-out samples under noise that is always the same: dsm for csm and dsm, else the objective itself.
+    /// Takes the averaged weights as they are by now into [`Trainer::trained`]. Only models for every order need it: the
+    /// others share them.
+    ///
+    /// # Errors
+    /// A failed adapter.
+    pub fn refresh(&self) -> Result<()> {
+        Ok(self.trained.model.gather_weights(self.gpu, &self.optimiser.average, &self.trained.weights)?)
+    }
+
+    /// Loss of held-out samples under noise that is always the same: dsm for csm and dsm, else the objective itself. Models
+    /// for every order are asked in the natural one.
     ///
     /// # Errors
     /// A failed adapter, or a loss that is not finite.
     pub fn held_out_loss(&mut self, samples: &Samples) -> Result<f64> {
+        self.refresh()?;
         let config = &self.trained.config;
         let count = match config.train.validate_samples {
             0 => samples.len(),
@@ -591,7 +635,7 @@ impl Session<'_> {
     ) -> Result<TrainReport> {
         let train = trainer.trained.config.train.clone();
         observe(Event::Started {
-            parameters: trainer.trained.model.table.count(),
+            parameters: trainer.weights.table().count(),
             train_samples: self.data.train.len(),
             held_out_samples: self.data.held_out.len(),
             step: trainer.trained.step,
@@ -699,6 +743,7 @@ impl Session<'_> {
         let curve = self.folder.root.join("loss.png");
         let text = [("arcsm:command", self.plan.command.clone()), ("arcsm:step", step.to_string())];
         let (data, gpu) = (self.data, trainer.gpu);
+        trainer.refresh()?;
         let mut written = Vec::new();
         let started = Instant::now();
         if picture::can_draw(data.shape) {

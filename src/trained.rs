@@ -8,7 +8,7 @@ use crate::config::{Config, Parametrisation};
 use crate::data::SampleShape;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
-use crate::nn::{ArCsm, ParamBuffer};
+use crate::nn::{ArCsm, ParamBuffer, Permutation};
 
 /// Samples worked on together where the caller does not say.
 const BATCH: usize = 64;
@@ -18,8 +18,10 @@ const BATCH: usize = 64;
 pub struct Trained {
     /// The networks.
     pub model: ArCsm,
-    /// The moving average of the weights where the checkpoint has one, else the weights.
+    /// The moving average of the weights where the checkpoint has one, else the weights; in the model's order.
     pub weights: ParamBuffer,
+    /// Of models for every order: the same in the data's order, which [`Trained::in_order`] needs.
+    pub stored: Option<ParamBuffer>,
     /// Settings of the run that made it.
     pub config: Config,
     /// What one sample is.
@@ -70,15 +72,66 @@ impl Trained {
         let model = ArCsm::new(gpu, &checkpoint.config.model, checkpoint.shape)?;
         let averaged = checkpoint.tensors.keys().any(|name| name.starts_with("ema."));
         let prefix = if averaged { "ema." } else { "" };
-        let weights = ParamBuffer::from_tensors(gpu, "weights", &model.table, &checkpoint.tensors, prefix)?;
+        let stored = ParamBuffer::from_tensors(gpu, "weights", model.stored_table(), &checkpoint.tensors, prefix)?;
         Ok(Self {
+            weights: model.working_weights(gpu, &stored)?,
+            stored: model.any_order.is_some().then_some(stored),
             model,
-            weights,
             config: checkpoint.config,
             shape: checkpoint.shape,
             step: checkpoint.step,
             fingerprint: checkpoint::fingerprint(path)?,
         })
+    }
+
+    /// Whether the model was trained over orders, so that [`Trained::in_order`] has it in any.
+    pub fn has_any_order(&self) -> bool {
+        self.stored.is_some()
+    }
+
+    /// The same model in another order of the dimensions, as an ordinary model of its own.
+    ///
+    /// # Errors
+    /// A model that was trained in one order; an order of another number of dimensions; no memory, a failed adapter.
+    pub fn in_order(&self, gpu: &Gpu, order: Permutation) -> Result<Self> {
+        let stored = self.stored_for(&order)?;
+        let model = ArCsm { order, ..ArCsm::new(gpu, &self.config.model, self.shape)? };
+        Ok(Self {
+            weights: model.working_weights(gpu, &stored)?,
+            stored: Some(stored),
+            model,
+            config: self.config.clone(),
+            shape: self.shape,
+            step: self.step,
+            fingerprint: self.fingerprint.clone(),
+        })
+    }
+
+    /// Takes a model that was trained over orders into another one, in the memory of this.
+    ///
+    /// # Errors
+    /// As [`Trained::in_order`].
+    pub fn set_order(&mut self, gpu: &Gpu, order: Permutation) -> Result<()> {
+        let stored = self.stored_for(&order)?;
+        let before = std::mem::replace(&mut self.model.order, order);
+        let outcome = self.model.gather_weights(gpu, &stored, &self.weights);
+        if outcome.is_err() {
+            self.model.order = before;
+        }
+        Ok(outcome?)
+    }
+
+    /// The weights for every order, where the model has them and this is one.
+    fn stored_for(&self, order: &Permutation) -> Result<ParamBuffer> {
+        let remedy = "Use a model trained with --order any";
+        let one_order = || Error::input("order", "cannot be changed: the model was trained in one order", remedy);
+        let stored = self.stored.as_ref().ok_or_else(one_order)?;
+        let (found, expected) = (order.dimensions().len(), self.model.dimensions());
+        if found != expected {
+            let problem = format!("has {found} dimensions, the model {expected}");
+            return Err(Error::input("order", problem, "Give an order of all dimensions"));
+        }
+        Ok(stored.clone())
     }
 
     /// Contexts of clean x (N, D), and scores and slopes at x~ = x + sigma eps; `at` is (N, D) too.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::config::{Activation, Config, HeadKind, Objective};
+use crate::config::{Activation, Config, HeadKind, Objective, Order};
 use crate::data::SampleShape;
 use crate::error::Result;
 use crate::evaluate::{EvaluateRequest, evaluate};
@@ -165,6 +165,8 @@ impl Tour {
         let mut mixture = dense.clone();
         mixture.0.model.head = HeadKind::Mog;
         mixture.0.train.objective = Objective::Ml;
+        let mut any_order = dense.clone();
+        any_order.0.model.order = Order::Any;
         let mut dropping = image.clone();
         dropping.0.model.conv.dropout = 0.5;
         let noise = &dense.0.noise;
@@ -178,6 +180,7 @@ impl Tour {
             stop("dense: sample-ode", dense, drawn(Sampler::ode_default(noise))),
             stop("dense: sample-mala", dense, drawn(Sampler::mala_default(noise))),
             stop("dense: densities", dense, Task::Densities { count: *count }),
+            stop("any order: train", &any_order, Task::Train),
             stop("mixture: train", &mixture, Task::Train),
             stop("mixture: held-out loss", &mixture, Task::HeldOut),
             stop("mixture: sample-direct", &mixture, drawn(Sampler::Direct { sigma: 0.0 })),

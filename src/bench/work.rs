@@ -121,6 +121,7 @@ fn flop(launch: &Launch, model: ModelWork, visible: u64) -> u64 {
         "gate_backward" => 20 * product(&["rows", "width"]),
         "dropout" => product(&["rows", "width"]),
         "column_sum" => product(&["rows", "columns"]),
+        "seen_bias" => visible,
         "sum_partials" => product(&["n_groups", "n_sums"]),
         "square_sum" | "add_scaled" => 2 * value("n_values"),
         "count_non_finite" => value("n_values"),

@@ -22,7 +22,7 @@ const FIRST_WEIGHT: &str = "ctx.layers.0.weight";
 /// The safetensors file holds float32 or float64 tensors `ctx.layers.N.weight` (out, in), `ctx.layers.N.bias`,
 /// `net.lin.N.weight` and `net.lin.N.bias`. Hidden unit k of a context layer of H units must have the degree
 /// floor(k max(1, D-1) / H) + 1. The gated network has `ctx.first`, `ctx.blk.N` and `ctx.out`, weights (out, in, rows,
-/// columns); with it, --shape is needed. Weights that the masks forbid become zero. The config file's [model] says the rest.
+/// columns); with it, --shape is needed. A model with order = "any" has `ctx.seen.weight` (D, units) too. Weights that the masks forbid become zero. The config file's [model] says the rest.
 #[derive(Debug, clap::Args)]
 #[command(after_help = after_help!(
     "  arcsm import --weights model.safetensors --config model.toml --out model.ckpt\n  \
@@ -57,12 +57,12 @@ impl Task for Import {
         let shape = self.shape(&config, &tensors)?;
         let gpu = session.open_gpu()?;
         let model = ArCsm::new(&gpu, &config.model, shape)?;
-        let weights = ParamBuffer::from_tensors(&gpu, "weights", &model.table, &tensors, &self.prefix)?;
+        let weights = ParamBuffer::from_tensors(&gpu, "weights", model.stored_table(), &tensors, &self.prefix)?;
         let mut checkpoint =
             Checkpoint { config, step: 0, samples_drawn: 0, shape, best_loss: None, tensors: BTreeMap::new() };
         weights.save_into(&gpu, "", &mut checkpoint.tensors)?;
         checkpoint.save(&self.out)?;
-        let (count, parameters) = (checkpoint.tensors.len(), model.table.count());
+        let (count, parameters) = (checkpoint.tensors.len(), weights.table().count());
         let text = format!("{count} tensors, {parameters} parameters, samples of {shape}: {}", self.out.display());
         let object = json!({
             "out": self.out,

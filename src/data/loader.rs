@@ -7,7 +7,7 @@ use std::thread::{Builder, JoinHandle};
 use super::{Dataset, SampleShape, Samples, Shuffle, is_mirrored};
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::nn::Permutation;
+use crate::nn::Orders;
 
 /// Batches that wait to be taken; one more is in the thread's hands.
 const WAITING: usize = 1;
@@ -17,7 +17,7 @@ const WAITING: usize = 1;
 pub struct Batches {
     samples: Samples,
     shape: SampleShape,
-    order: Permutation,
+    orders: Orders,
     batch: usize,
     /// Seed of mirroring, where it is asked for.
     mirror: Option<u64>,
@@ -30,12 +30,12 @@ impl Batches {
     ///
     /// # Panics
     /// When there are no training samples.
-    pub fn at(data: &Dataset, config: &Config, order: Permutation, drawn: u64) -> Self {
+    pub fn at(data: &Dataset, config: &Config, drawn: u64) -> Self {
         let seed = config.train.seed;
         Self {
             samples: data.train.clone(),
             shape: data.shape,
-            order,
+            orders: Orders::new(&config.model, data.shape),
             batch: config.train.batch,
             mirror: config.data.flip.then_some(seed),
             shuffle: Shuffle::at(data.train.len(), seed, drawn),
@@ -48,7 +48,7 @@ impl Batches {
         self.shuffle.position()
     }
 
-    /// The next batch (B, D), in the model's order of dimensions.
+    /// The next batch (B, D), in the order of dimensions of its step.
     ///
     /// # Errors
     /// As [`Samples::gather`].
@@ -62,7 +62,8 @@ impl Batches {
             let mirrored = drawn.filter(|(position, _)| is_mirrored(seed, *position));
             mirrored.for_each(|(_, sample)| self.shape.mirror(sample));
         }
-        Ok(self.order.to_model(&values, 1))
+        let step = first / self.batch as u64 + 1;
+        Ok(self.orders.of_step(step).to_model(&values, 1))
     }
 }
 
@@ -103,7 +104,7 @@ impl Loader {
         self.position
     }
 
-    /// Takes the next batch (B, D), in the model's order of dimensions; waits for it if need be.
+    /// Takes the next batch (B, D), in the order of dimensions of its step; waits for it if need be.
     ///
     /// # Errors
     /// As [`Batches::next_batch`], when the batch's turn has come; after that there are no more.
@@ -145,6 +146,7 @@ mod tests {
     use super::*;
     use crate::config::{DataConfig, ModelConfig, Order};
     use crate::data;
+    use crate::nn::Permutation;
 
     fn config(batch: usize) -> Config {
         let mut config = Config::default();
@@ -156,7 +158,7 @@ mod tests {
 
     fn batches(data: &Dataset, drawn: u64) -> Batches {
         let config = config(100);
-        Batches::at(data, &config, Permutation::new(&config.model, 64), drawn)
+        Batches::at(data, &config, drawn)
     }
 
     fn digits() -> Dataset {
@@ -207,7 +209,7 @@ mod tests {
         let spec = format!("npy:{}", file.display());
         let data = data::load(&DataConfig { spec, memory: 0, ..Default::default() }, 0).expect("fine");
         let config = config(4);
-        let start = || Loader::start(Batches::at(&data, &config, Permutation::new(&config.model, 2), 0));
+        let start = || Loader::start(Batches::at(&data, &config, 0));
         let mut loader = start().expect("a thread");
         loader.next_batch().expect("still there");
         let waiting = start().expect("a thread");

@@ -7,7 +7,7 @@ use crate::kernels::{
     MaskedDenseForward,
 };
 use crate::nn::memory::{Planned, allocate};
-use crate::nn::{Degrees, ParamBuffer, ParamTable, SlotId, StepTile};
+use crate::nn::{Degrees, Ends, ParamBuffer, ParamTable, SlotId, StepTile};
 
 /// h_0 = x, h_l = phi(W_l h_(l-1) + b_l) (+ h_(l-1) where widths agree and residual is on), context = W h_L + b.
 #[derive(Debug)]
@@ -252,6 +252,19 @@ impl MadeNet {
     /// Those of the first layer: no gradient is taken through it.
     pub fn first_multiply_adds(&self) -> u64 {
         self.degrees[1].visible(&self.degrees[0]).into_iter().map(u64::from).sum()
+    }
+
+    /// First and last layer, which depend on the order of the dimensions.
+    pub(crate) fn ends(&self) -> Ends {
+        let (first, last) = (&self.layers[0], &self.layers[self.layers.len() - 1]);
+        Ends {
+            first_weight: first.weight,
+            first_bias: first.bias,
+            last_weight: last.weight,
+            last_bias: last.bias,
+            first_visible: self.degrees[1].visible(&self.degrees[0]),
+            visible: first.visible.clone(),
+        }
     }
 
     /// All its weights as one flat vector, for the samplers.

@@ -1,5 +1,6 @@
 //! The model as the mathematics has it: parameters, context network, score network, and both together.
 
+mod any_order;
 mod context;
 mod degrees;
 mod gradient_noise;
@@ -15,6 +16,8 @@ mod params;
 mod score_field;
 mod score_net;
 
+pub use any_order::AnyOrder;
+pub(crate) use any_order::Ends;
 pub(crate) use context::StepTile;
 pub use context::{ContextNet, ContextWorkspace};
 pub use degrees::Degrees;
@@ -27,7 +30,7 @@ pub use mixture_head::{Bins, MixtureHead};
 pub use model::{ArCsm, Batch, Workspace};
 pub use optimiser::Optimiser;
 pub(crate) use optimiser::add_scaled;
-pub use order::Permutation;
+pub use order::{Orders, Permutation};
 pub use params::{KernelShape, ParamBuffer, ParamTable, Slot, SlotId};
 pub use score_field::{FieldWorkspace, Probes, ScoreField};
 pub use score_net::{Noise, ScoreNet, ScoreWorkspace};

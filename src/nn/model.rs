@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use crate::config::{Config, ModelConfig, Objective};
+use crate::config::{Config, ModelConfig, Objective, Order};
 use crate::data::SampleShape;
 use crate::error::Result;
 use crate::gpu::{Gpu, GpuError, Recorder, Tensor};
 use crate::kernels::CorruptContext;
 use crate::nn::memory::Planned;
 use crate::nn::{
-    ContextNet, ContextWorkspace, Head, Noise, ParamBuffer, ParamTable, Permutation, ScoreNet, ScoreWorkspace,
+    AnyOrder, ContextNet, ContextWorkspace, Head, Noise, ParamBuffer, ParamTable, Permutation, ScoreNet, ScoreWorkspace,
 };
 
 /// An autoregressive conditional score model: s_d = g(c_d, x~_d, sigma), c_d = f(x_<d).
@@ -23,6 +23,8 @@ pub struct ArCsm {
     pub table: Arc<ParamTable>,
     /// Order of the dimensions.
     pub order: Permutation,
+    /// Of models for every order: where these parameters come from, in whatever order.
+    pub any_order: Option<AnyOrder>,
 }
 
 /// All activations for one batch size.
@@ -81,7 +83,43 @@ impl ArCsm {
         let config = &ModelConfig { context: config.context_width(), ..config.clone() };
         let context_net = ContextNet::new(gpu, config, shape, &mut table)?;
         let head = Head::new(gpu, config, &mut table)?;
-        Ok(Self { context_net, head, table: Arc::new(table), order: Permutation::new(config, shape.dimensions()) })
+        let any_order = match (&context_net, config.order) {
+            (ContextNet::Made(net), Order::Any) => Some(AnyOrder::new(gpu, net, &table)?),
+            _ => None,
+        };
+        let order = Permutation::new(config, shape.dimensions());
+        Ok(Self { context_net, head, table: Arc::new(table), order, any_order })
+    }
+
+    /// The parameters that are learned and kept: those of [`ArCsm::table`], or those that serve every order.
+    pub fn stored_table(&self) -> &Arc<ParamTable> {
+        self.any_order.as_ref().map_or(&self.table, |any_order| &any_order.stored)
+    }
+
+    /// The weights that the networks work with in [`ArCsm::order`], from those that are kept: the very same where the
+    /// model has one order only.
+    ///
+    /// # Errors
+    /// No memory; a failed adapter.
+    pub fn working_weights(&self, gpu: &Gpu, stored: &ParamBuffer) -> Result<ParamBuffer, GpuError> {
+        if self.any_order.is_none() {
+            return Ok(stored.clone());
+        }
+        let working = ParamBuffer::zeros(gpu, "working_weights", &self.table)?;
+        self.gather_weights(gpu, stored, &working)?;
+        Ok(working)
+    }
+
+    /// The same into weights that are there already.
+    ///
+    /// # Errors
+    /// A failed adapter.
+    pub fn gather_weights(&self, gpu: &Gpu, stored: &ParamBuffer, working: &ParamBuffer) -> Result<(), GpuError> {
+        let Some(any_order) = &self.any_order else { return Ok(()) };
+        any_order.set(gpu, &self.order)?;
+        let mut recorder = gpu.record("weights_of_order");
+        any_order.gather(&mut recorder, stored, working)?;
+        recorder.submit().map(drop)
     }
 
     /// The score network.

@@ -1,8 +1,11 @@
 //! The order in which dimensions are modelled. Networks and samplers work in model positions 0, 1, 2, ...; only data on
 //! its way in and out is permuted.
 
+use std::borrow::Cow;
+
 use crate::config::{ModelConfig, Order};
-use crate::random::{random_bits, stream};
+use crate::data::SampleShape;
+use crate::random::{random_bits, stream, uniform};
 
 /// Which dimension of the data stands at which position of the model.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,12 +14,79 @@ pub struct Permutation {
     dimension_at: Vec<usize>,
 }
 
+/// The order of every training step: always the same one, or with [`Order::Any`] another one each time.
+///
+/// A quarter of the steps have the natural order. The others have a random part of the dimensions first and the rest
+/// after it, both in their natural order: what filling in is asked for. Half of these parts are boxes of an image or what is
+/// outside of them (halves, strips, corners, middles), the other half of them, and all of those of points, are random
+/// choices of a random share. The channels of a pixel stay together.
+#[derive(Debug, Clone)]
+pub struct Orders {
+    seed: u64,
+    shape: SampleShape,
+    fixed: Option<Permutation>,
+}
+
+/// Share of the steps of [`Order::Any`] that have the natural order.
+const NATURAL_SHARE: f64 = 0.25;
+
+impl Orders {
+    /// As the settings ask for.
+    pub fn new(config: &ModelConfig, shape: SampleShape) -> Self {
+        let fixed = (config.order != Order::Any).then(|| Permutation::new(config, shape.dimensions()));
+        Self { seed: config.order_seed, shape, fixed }
+    }
+
+    /// That of a step, from 1: a pure function of the settings and the step.
+    pub fn of_step(&self, step: u64) -> Cow<'_, Permutation> {
+        match &self.fixed {
+            Some(fixed) => Cow::Borrowed(fixed),
+            None => Cow::Owned(self.drawn(step)),
+        }
+    }
+
+    fn drawn(&self, step: u64) -> Permutation {
+        let bits = |index: usize| {
+            let of_index = random_bits(self.seed, stream::ORDERS, step as u32, index as u32, (step >> 32) as u32);
+            of_index.map(uniform)
+        };
+        let (height, width, channels) = match self.shape {
+            SampleShape::Image { height, width, channels } => (height, width, channels),
+            SampleShape::Vector { dimensions } => (1, dimensions, 1),
+        };
+        let [natural, kind, share, inverted] = bits(0);
+        if natural < NATURAL_SHARE {
+            return Permutation::natural(self.shape.dimensions());
+        }
+        let missing: Vec<bool> = if kind < 0.5 && matches!(self.shape, SampleShape::Image { .. }) {
+            let (rows, columns) = (span(height, bits(1)), span(width, bits(2)));
+            let pixels = (0..height * width).map(|at| rows.contains(&(at / width)) && columns.contains(&(at % width)));
+            pixels.map(|is_inside| is_inside == (inverted < 0.5)).collect()
+        } else {
+            (0..height * width).map(|at| bits(3 + at)[0] < share).collect()
+        };
+        Permutation::known_first(&missing.iter().flat_map(|&pixel| vec![pixel; channels]).collect::<Vec<_>>())
+    }
+}
+
+/// All of an axis, a part at its beginning or at its end, or one in between; never nothing.
+fn span(length: usize, [kind, a, b, _]: [f64; 4]) -> std::ops::Range<usize> {
+    let place = |u: f64| ((u * length as f64) as usize).min(length - 1);
+    let (low, high) = (place(a).min(place(b)), place(a).max(place(b)));
+    match (4.0 * kind) as usize {
+        0 => 0..length,
+        1 => 0..place(a) + 1,
+        2 => place(a)..length,
+        _ => low..high + 1,
+    }
+}
+
 impl Permutation {
-    /// The order that the settings ask for.
+    /// The order that the settings ask for; the natural one for [`Order::Any`].
     pub fn new(config: &ModelConfig, dimensions: usize) -> Self {
         let mut dimension_at: Vec<usize> = (0..dimensions).collect();
         match config.order {
-            Order::Natural => {}
+            Order::Natural | Order::Any => {}
             Order::Reversed => dimension_at.reverse(),
             Order::Random => {
                 // Fisher and Yates, from the project's own generator, so that a stored seed means the same for ever.
@@ -30,9 +100,33 @@ impl Permutation {
         Self { dimension_at }
     }
 
+    /// That of the data.
+    pub fn natural(dimensions: usize) -> Self {
+        Self { dimension_at: (0..dimensions).collect() }
+    }
+
+    /// What is known first, what is missing after it, both in the data's order.
+    pub fn known_first(missing: &[bool]) -> Self {
+        let mut dimension_at: Vec<usize> = (0..missing.len()).collect();
+        dimension_at.sort_by_key(|&dimension| missing[dimension]);
+        Self { dimension_at }
+    }
+
+    /// Whether it is that of the data.
+    pub fn is_natural(&self) -> bool {
+        self.dimension_at.is_sorted()
+    }
+
     /// Which dimension of the data stands at each position.
     pub fn dimensions(&self) -> &[usize] {
         &self.dimension_at
+    }
+
+    /// At which position each dimension of the data stands.
+    pub fn positions(&self) -> Vec<usize> {
+        let mut positions = vec![0; self.dimension_at.len()];
+        self.dimension_at.iter().enumerate().for_each(|(position, &dimension)| positions[dimension] = position);
+        positions
     }
 
     /// Rows of `width` values for each dimension, from the data's order into the model's. `values` is (B, D, width).
@@ -75,6 +169,47 @@ mod tests {
             let values: Vec<f32> = (0..2 * 7 * 3).map(|v| v as f32).collect();
             assert_eq!(permutation.to_data(&permutation.to_model(&values, 3), 3), values);
         }
+    }
+
+    #[test]
+    fn what_is_known_comes_first_and_positions_are_the_inverse() {
+        let order = Permutation::known_first(&[true, false, true, false, false]);
+        assert_eq!(order.dimensions(), [1, 3, 4, 0, 2]);
+        assert_eq!(order.positions(), [3, 0, 4, 1, 2]);
+        assert!(!order.is_natural() && Permutation::known_first(&[false, true]).is_natural());
+    }
+
+    #[test]
+    fn a_step_has_its_own_order_of_two_rising_parts_with_pixels_whole() {
+        let shape = SampleShape::Image { height: 4, width: 5, channels: 3 };
+        let config = ModelConfig { order: Order::Any, order_seed: 3, ..Default::default() };
+        let orders = Orders::new(&config, shape);
+        let (mut natural, mut first_shares, mut different) = (0, Vec::new(), std::collections::BTreeSet::new());
+        for step in 1..=1000 {
+            let order = orders.of_step(step);
+            assert_eq!(order, Orders::new(&config, shape).of_step(step), "a pure function");
+            let dimensions = order.dimensions();
+            let falls: Vec<usize> = (1..60).filter(|&at| dimensions[at] < dimensions[at - 1]).collect();
+            assert!(falls.len() <= 1, "{dimensions:?}");
+            assert!(dimensions.chunks(3).all(|pixel| pixel[0] % 3 == 0 && pixel[2] == pixel[0] + 2), "{dimensions:?}");
+            natural += usize::from(order.is_natural());
+            first_shares.extend(falls.first().map(|&at| at as f64 / 60.0));
+            different.insert(dimensions.to_vec());
+        }
+        // A quarter by choice, and parts that are all, none or a beginning.
+        assert!((250..500).contains(&natural), "{natural}");
+        assert!(different.len() > 400, "{}", different.len());
+        assert!(first_shares.iter().any(|&share| share < 0.15) && first_shares.iter().any(|&share| share > 0.85));
+        let other = Orders::new(&ModelConfig { order_seed: 4, ..config }, shape);
+        assert!((1..100).any(|step| other.of_step(step) != orders.of_step(step)));
+    }
+
+    #[test]
+    fn a_fixed_order_is_that_of_every_step() {
+        let config = ModelConfig { order: Order::Reversed, ..Default::default() };
+        let orders = Orders::new(&config, SampleShape::Vector { dimensions: 4 });
+        assert_eq!(orders.of_step(1), orders.of_step(2));
+        assert_eq!(orders.of_step(7).dimensions(), [3, 2, 1, 0]);
     }
 
     #[test]

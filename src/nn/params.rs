@@ -23,6 +23,8 @@ pub struct Slot {
     pub offset: usize,
     /// Inputs that each row sees, in masked weights; weights beyond are zero and stay zero.
     visible: Option<Vec<u32>>,
+    /// Inputs that each row counts for its initialisation, where another number than it sees; 0 leaves it zero.
+    fan_in: Option<Vec<u32>>,
     /// Of a convolution's weight.
     kernel: Option<KernelShape>,
 }
@@ -116,7 +118,11 @@ impl Slot {
         let n_taps = self.kernel.map_or(1, |kernel| kernel.n_taps);
         for (row, values) in values.chunks_exact_mut(columns).enumerate() {
             let first_tap = row / n_taps * n_taps;
-            let fan_in: usize = (first_tap..first_tap + n_taps).map(|row| self.visible_in(row)).sum();
+            let fan_in: usize = match &self.fan_in {
+                Some(fan_in) if fan_in[row] == 0 => continue,
+                Some(fan_in) => fan_in[row] as usize,
+                None => (first_tap..first_tap + n_taps).map(|row| self.visible_in(row)).sum(),
+            };
             let bound = (3.0 / fan_in.max(1) as f64).sqrt();
             for (column, value) in values[..self.visible_in(row)].iter_mut().enumerate() {
                 let bits = random_bits(seed, stream::INITIALISATION, row as u32, column as u32, index);
@@ -146,13 +152,30 @@ pub struct ParamTable {
 impl ParamTable {
     /// Appends a parameter; `visible` is given for masked weights.
     pub fn add(&mut self, name: String, shape: &[usize], visible: Option<Vec<u32>>) -> SlotId {
-        self.push(Slot { name, shape: shape.to_vec(), offset: self.words, visible, kernel: None })
+        self.push(Slot { name, shape: shape.to_vec(), offset: self.words, visible, fan_in: None, kernel: None })
     }
 
     /// Appends a convolution's weight; `visible` has a number for each row of (out * taps, in).
     pub fn add_kernel(&mut self, name: String, n_in: usize, kernel: KernelShape, visible: Vec<u32>) -> SlotId {
         let shape = vec![visible.len(), n_in];
-        self.push(Slot { name, shape, offset: self.words, visible: Some(visible), kernel: Some(kernel) })
+        let (visible, kernel) = (Some(visible), Some(kernel));
+        self.push(Slot { name, shape, offset: self.words, visible, fan_in: None, kernel })
+    }
+
+    /// Appends a weight without a mask, whose rows start as if they had `fan_in` inputs, or at zero for 0.
+    pub(super) fn add_free(&mut self, name: String, shape: &[usize], fan_in: Vec<u32>) -> SlotId {
+        let (shape, fan_in) = (shape.to_vec(), Some(fan_in));
+        self.push(Slot { name, shape, offset: self.words, visible: None, fan_in, kernel: None })
+    }
+
+    /// The same parameters, of which some have no masks: `free` has them with the inputs that their rows count for their
+    /// initialisation.
+    pub(super) fn without_masks(&self, free: Vec<(SlotId, Vec<u32>)>) -> Self {
+        let mut table = self.clone();
+        for (id, fan_in) in free {
+            (table.slots[id.0].visible, table.slots[id.0].fan_in) = (None, Some(fan_in));
+        }
+        table
     }
 
     fn push(&mut self, slot: Slot) -> SlotId {

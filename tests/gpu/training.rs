@@ -120,7 +120,9 @@ fn a_gaussian_is_learned_to_its_known_optimum() {
 fn the_same_seed_gives_the_same_bits() {
     let Some(gpu) = shared() else { return };
     let image_net = small_image_net("digits", 20, Network::PixelCnn);
-    for config in [small("digits", 200), image_net] {
+    let mut any_order = small("digits", 40);
+    any_order.model.order = Order::Any;
+    for config in [small("digits", 200), image_net, any_order] {
         let data = data::load(&config.data, config.train.seed).expect("embedded");
         let run = || {
             let mut trainer = Trainer::new(gpu, config.clone(), &data, None).expect("a small model");
@@ -139,8 +141,12 @@ fn the_same_seed_gives_the_same_bits() {
 #[test]
 fn parts_of_a_batch_give_the_gradient_of_the_whole() {
     let Some(gpu) = shared() else { return };
-    for network in [Network::Made, Network::Gated, Network::PixelCnn] {
+    let networks = [Network::Made, Network::Gated, Network::PixelCnn];
+    for (network, order) in
+        networks.map(|network| (network, Order::Natural)).into_iter().chain([(Network::Made, Order::Any)])
+    {
         let mut config = small_image_net("digits", 1, network);
+        config.model.order = order;
         // Clipping and a row choice that does not divide a part would tell the parts from the whole.
         (config.train.clip_norm, config.train.row_stride) = (0.0, 4);
         let data = data::load(&config.data, config.train.seed).expect("embedded");
@@ -166,10 +172,16 @@ fn parts_of_a_batch_give_the_gradient_of_the_whole() {
 #[test]
 fn a_run_that_was_stopped_goes_on_bit_for_bit() {
     let Some(gpu) = shared() else { return };
-    for network in [Network::Made, Network::Gated, Network::PixelCnn] {
+    let of_network = |network| {
         let mut config = small_image_net("digits", 24, network);
         config.data.flip = true;
         config.train.micro_batch = Some(if network == Network::Made { 16 } else { 8 });
+        config
+    };
+    let mut any_order = of_network(Network::Made);
+    (any_order.model.order, any_order.train.micro_batch) = (Order::Any, Some(8));
+    for config in [of_network(Network::Made), of_network(Network::Gated), of_network(Network::PixelCnn), any_order] {
+        let name = format!("{:?}, {:?} order", config.model.network, config.model.order);
         let folder = tempfile::tempdir().expect("a temporary folder");
         let (whole, parts) = (folder.path().join("whole"), folder.path().join("parts"));
         train(gpu, &plan(&config, &whole, false), &AtomicBool::new(false), &mut |_| {}).expect("uninterrupted");
@@ -185,7 +197,7 @@ fn a_run_that_was_stopped_goes_on_bit_for_bit() {
         }
         train(gpu, &plan(&config, &parts, true), &AtomicBool::new(false), &mut |_| {}).expect("resumed");
         let bytes = |run: &Path| std::fs::read(run.join("checkpoints/last.safetensors")).expect("a checkpoint");
-        assert!(bytes(&whole) == bytes(&parts), "{network:?}: resuming changed the weights");
+        assert!(bytes(&whole) == bytes(&parts), "{name}: resuming changed the weights");
         let lines = |run: &Path| std::fs::read_to_string(run.join("metrics.jsonl")).expect("metrics");
         assert_eq!(lines(&whole), lines(&parts));
     }
