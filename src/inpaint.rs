@@ -1,5 +1,6 @@
 //! Filling in what is missing of samples, given the rest.
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use crate::data::SampleShape;
@@ -43,8 +44,10 @@ pub struct InpaintRequest {
 pub struct Inpainted {
     /// (N, R, D); known values are as they were, to the bit.
     pub values: Vec<f32>,
-    /// Whether everything missing comes last in the model's order, so that every completion is exact.
+    /// Whether everything missing came last in the order that it was drawn in, so that every completion is exact.
     pub is_direct: bool,
+    /// Orders that the model was taken in: one for each different mask where it has any, else 1.
+    pub orders: usize,
     /// How it was drawn.
     pub drawn: Drawn,
 }
@@ -111,6 +114,21 @@ impl Mask {
         &self.missing[sample % self.count() * self.dimensions..][..self.dimensions]
     }
 
+    /// The different masks, each with the samples that have it, of `count`.
+    fn groups(&self, count: usize) -> Vec<(&[bool], Vec<usize>)> {
+        let mut groups: Vec<(&[bool], Vec<usize>)> = Vec::new();
+        let mut group_of = HashMap::new();
+        for sample in 0..count {
+            let missing = self.of_sample(sample);
+            let group = *group_of.entry(missing).or_insert(groups.len());
+            if group == groups.len() {
+                groups.push((missing, Vec::new()));
+            }
+            groups[group].1.push(sample);
+        }
+        groups
+    }
+
     /// Whether nothing known comes after something missing, in any sample.
     pub fn is_suffix(&self, order: &Permutation) -> bool {
         let of_sample = |missing: &[bool]| order.dimensions().iter().map(|&d| missing[d]).is_sorted();
@@ -126,9 +144,10 @@ impl Mask {
 /// Fills in what the mask names of samples x (N, D); values there are not looked at. `progress` is told the share that is
 /// done.
 ///
-/// Where everything missing comes last in the model's order, it is drawn given the rest directly. Else particles are drawn
-/// side by side, weighed by the density of every known value that they come to, and one of them is taken: the more
-/// particles, the nearer to the posterior.
+/// Where everything missing comes last in the model's order, it is drawn given the rest directly; a model that was trained
+/// over orders is taken in an order for which this holds, whatever the mask. Else particles are drawn side by side, weighed
+/// by the density of every known value that they come to, and one of them is taken: the more particles, the nearer to the
+/// posterior.
 ///
 /// # Errors
 /// Values or a mask that do not fit the model, no completions; a failed adapter.
@@ -151,11 +170,33 @@ pub fn inpaint(
             format!("is of {} samples of D = {}, there are {count} of {dimensions}", mask.count(), mask.dimensions);
         return Err(Error::input("mask", problem, "Give one mask for all samples, or one for each"));
     }
+    if trained.has_any_order() {
+        return inpaint_in_orders(gpu, trained, x, mask, request, progress);
+    }
     let is_direct = mask.is_suffix(&trained.model.order);
+    let samples: Vec<usize> = (0..count).collect();
+    let mut drawn = fill(gpu, trained, x, mask, &samples, request, is_direct, progress)?;
+    Ok(Inpainted { values: std::mem::take(&mut drawn.values), is_direct, orders: 1, drawn })
+}
+
+/// Fills in some samples by a model in one order: (n, R, D).
+#[allow(clippy::too_many_arguments, reason = "what inpaint was asked, and how")]
+fn fill(
+    gpu: &Gpu,
+    trained: &Trained,
+    x: &[f32],
+    mask: &Mask,
+    samples: &[usize],
+    request: &InpaintRequest,
+    is_direct: bool,
+    progress: &mut dyn FnMut(f64),
+) -> Result<Drawn> {
+    let dimensions = trained.model.dimensions();
     let of_value = |(&x, &missing): (&f32, &bool)| if missing { Knowledge::Unknown } else { Knowledge::Value(x) };
-    let mut knowledge = Vec::with_capacity(x.len() * request.completions);
-    for (n, sample) in x.chunks_exact(dimensions).enumerate() {
-        let of_sample: Vec<Knowledge> = sample.iter().zip(mask.of_sample(n)).map(of_value).collect();
+    let mut knowledge = Vec::with_capacity(samples.len() * request.completions * dimensions);
+    for &n in samples {
+        let values = &x[n * dimensions..][..dimensions];
+        let of_sample: Vec<Knowledge> = values.iter().zip(mask.of_sample(n)).map(of_value).collect();
         (0..request.completions).for_each(|_| knowledge.extend_from_slice(&of_sample));
     }
     let (particles, weigh) = match is_direct {
@@ -164,10 +205,69 @@ pub fn inpaint(
     };
     let sampling = SampleRequest {
         given: Some(Given { knowledge, particles, weigh }),
-        ..SampleRequest::new(trained, count * request.completions, request.seed)
+        ..SampleRequest::new(trained, samples.len() * request.completions, request.seed)
     };
-    let mut drawn = sample(gpu, trained, &sampling, progress)?;
-    Ok(Inpainted { values: std::mem::take(&mut drawn.values), is_direct, drawn })
+    sample(gpu, trained, &sampling, progress)
+}
+
+/// The same by a model that was trained over orders: for each different mask it is taken in the order that has everything
+/// known first. Every one of them has a seed of its own, as the samplers number samples from 0.
+fn inpaint_in_orders(
+    gpu: &Gpu,
+    trained: &Trained,
+    x: &[f32],
+    mask: &Mask,
+    request: &InpaintRequest,
+    progress: &mut dyn FnMut(f64),
+) -> Result<Inpainted> {
+    let count = x.len() / mask.dimensions;
+    let of_sample = request.completions * mask.dimensions;
+    let groups = mask.groups(count);
+    let mut values = vec![0.0; count * of_sample];
+    let (mut whole, mut done, mut ordered) = (None::<Drawn>, 0, None::<Trained>);
+    for (number, (missing, samples)) in groups.iter().enumerate() {
+        let order = Permutation::known_first(missing);
+        match &mut ordered {
+            Some(ordered) => ordered.set_order(gpu, order)?,
+            None => ordered = Some(trained.in_order(gpu, order)?),
+        }
+        let ordered = ordered.as_ref().expect("made above");
+        let request = InpaintRequest { seed: seed_of_group(request.seed, number as u32), ..request.clone() };
+        let share = |share: f64| (done as f64 + share * samples.len() as f64) / count as f64;
+        let drawn = fill(gpu, ordered, x, mask, samples, &request, true, &mut |part| progress(share(part)))?;
+        for (&sample, drawn) in samples.iter().zip(drawn.values.chunks_exact(of_sample)) {
+            values[sample * of_sample..][..of_sample].copy_from_slice(drawn);
+        }
+        done += samples.len();
+        let seconds = drawn.seconds + whole.as_ref().map_or(0.0, |whole| whole.seconds);
+        // Nothing is weighed, so there are no densities to keep.
+        whole = Some(Drawn { values: Vec::new(), log_densities: Vec::new(), seconds, ..drawn });
+    }
+    let drawn = whole.expect("there is a sample, and so a mask");
+    Ok(Inpainted { values, is_direct: true, orders: groups.len(), drawn })
+}
+
+/// The seed itself for the first mask, and unrelated ones for the others.
+fn seed_of_group(seed: u64, group: u32) -> u64 {
+    let bits = random_bits(seed, stream::ORDERS, group, 0, 0);
+    if group == 0 { seed } else { u64::from(bits[0]) << 32 | u64::from(bits[1]) }
+}
+
+/// How far the mean of a sample's completions is from the sample itself: mean square over everything that was missing.
+/// x (N, D) must be whole; NaN where nothing is missing.
+pub fn mean_squared_error(x: &[f32], mask: &Mask, inpainted: &Inpainted) -> f64 {
+    let dimensions = mask.dimensions;
+    let completions = inpainted.values.len() / x.len();
+    let (mut sum, mut missing) = (0.0, 0.0);
+    let samples = x.chunks_exact(dimensions).zip(inpainted.values.chunks_exact(completions * dimensions));
+    for (n, (x, filled)) in samples.enumerate() {
+        for d in (0..dimensions).filter(|&d| mask.of_sample(n)[d]) {
+            let total: f64 = filled.iter().skip(d).step_by(dimensions).map(|&value| f64::from(value)).sum();
+            sum += (total / completions as f64 - f64::from(x[d])).powi(2);
+            missing += 1.0;
+        }
+    }
+    sum / missing
 }
 
 /// Writes a row for each sample: as it was, what is given of it with the missing part in blue, and its completions with a
@@ -259,6 +359,19 @@ mod tests {
         assert_eq!(is_suffix("bottom"), [true, false]);
         assert_eq!(is_suffix("top"), [false, true]);
         assert_eq!(is_suffix("left"), [false, false]);
+    }
+
+    #[test]
+    fn samples_are_grouped_by_their_masks() {
+        let mask = Mask::new(&[0.0, 1.0, 1.0, 0.0, 0.0, 1.0, 1.0, 1.0], 2).expect("four");
+        let groups = mask.groups(4);
+        let samples: Vec<&[usize]> = groups.iter().map(|(_, samples)| samples.as_slice()).collect();
+        assert_eq!(samples, [&[0, 2][..], &[1], &[3]]);
+        assert_eq!(groups[0].0, [false, true]);
+        let one = Mask::new(&[0.0, 1.0], 2).expect("one");
+        assert_eq!(one.groups(3).len(), 1);
+        let seeds: Vec<u64> = (0..3).map(|group| seed_of_group(7, group)).collect();
+        assert!(seeds[0] == 7 && seeds[1] != 7 && seeds[1] != seeds[2], "{seeds:?}");
     }
 
     #[test]

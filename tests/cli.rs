@@ -1135,6 +1135,43 @@ fn missing_parts_are_filled_in_and_the_rest_stays() {
 }
 
 #[test]
+fn a_model_for_every_order_fills_in_directly_whatever_the_mask() {
+    let here = folder();
+    let train = |words: &str| arcsm(here.path(), &format!("train {words}"));
+    refuses(
+        &mut train("--data digits --network gated --order any --out run"),
+        2,
+        &["model.order", "convolutional", "neighbours"],
+    );
+    if !has_adapter() {
+        return;
+    }
+    let report = json_of(&mut train(&format!("{TINY} --order any --steps 3 --out run")));
+    assert_eq!(report["steps"], 3);
+    let x = put_samples(&here.path().join("x.npy"), 2);
+    let inpaint = |words: &str| {
+        let words = format!("inpaint --checkpoint run/checkpoints/last.safetensors --completions 2 --seed 4 {words}");
+        arcsm(here.path(), &words)
+    };
+    let report = json_of(&mut inpaint("--input x.npy --mask left --npy f.npy --out f.png"));
+    assert_eq!((&report["direct"], &report["particles"], &report["orders"]), (&true.into(), &1.into(), &1.into()));
+    assert!(report["mean_squared_error_of_their_mean"].is_null(), "nobody knows what was missing");
+    let values = arcsm::arrays::read_npy(&here.path().join("f.npy")).expect("written").values;
+    for (i, value) in values.iter().enumerate() {
+        let same = value.to_bits() == x.values[64 * (i / 128) + i % 64].to_bits();
+        assert_eq!(same, i % 8 >= 4, "value {i}");
+    }
+    assert_ne!(values[..64], values[64..128], "completions differ");
+    let report = json_of(&mut inpaint("--count 3 --mask random:0.5 --npy f.npy"));
+    assert_eq!((&report["direct"], &report["orders"]), (&true.into(), &3.into()));
+    assert!(report["mean_squared_error_of_their_mean"].as_f64().expect("a number") > 0.0);
+    // Other commands take the natural order.
+    succeeds(&mut arcsm(here.path(), "sample --checkpoint run/checkpoints/last.safetensors --count 2 --out s.png"));
+    succeeds(&mut arcsm(here.path(), "evaluate --checkpoint run/checkpoints/best.safetensors --count 2"));
+    succeeds(&mut train("--resume run --steps 5"));
+}
+
+#[test]
 fn outliers_are_told_with_every_statistic() {
     if !has_adapter() {
         return;

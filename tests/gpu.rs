@@ -18,6 +18,8 @@ mod likelihood;
 mod losses;
 #[path = "gpu/model.rs"]
 mod model;
+#[path = "gpu/orders.rs"]
+mod orders;
 #[path = "gpu/profile.rs"]
 mod profile;
 #[path = "gpu/samplers.rs"]

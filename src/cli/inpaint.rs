@@ -12,14 +12,15 @@ use crate::data::SampleShape;
 use crate::error::{Error, Result};
 use crate::files::check_writable;
 use crate::given::Given;
-use crate::inpaint::{InpaintRequest, Mask, inpaint, write_picture};
+use crate::inpaint::{InpaintRequest, Mask, inpaint, mean_squared_error, write_picture};
 use crate::trained::Trained;
 
 /// Fill in missing parts of samples, several times each
 ///
 /// Where everything missing comes last in the model's order (the lower part of an image, usually), it is drawn given the
-/// rest directly. For any other mask, particles are drawn side by side and weighed by the density of the known values that
-/// they come to: the more --particles, the better a completion fits what comes after it. The picture has a row for each
+/// rest directly. A model trained with --order any is taken in an order for which this holds, whatever the mask. With other
+/// models and masks, particles are drawn side by side and weighed by the density of the known values that they come to: the
+/// more --particles, the better a completion fits what comes after it. The picture has a row for each
 /// sample: as it was, what is given of it (the missing part in blue), and the completions.
 #[derive(Debug, clap::Args)]
 #[command(after_help = after_help!(
@@ -101,11 +102,17 @@ impl Task for Inpaint {
             [&self.out, &self.npy].into_iter().flatten().map(|p| p.display().to_string()).collect();
         let used = if inpainted.is_direct { 1 } else { particles };
         let how = match inpainted.is_direct {
+            true if trained.has_any_order() => {
+                format!("directly, in {} that {} what is known first", orders(inpainted.orders), has(inpainted.orders))
+            }
             true => "directly, as everything missing comes last".to_owned(),
             false => format!("by {used} particles each, resampled {} times", inpainted.drawn.resamplings),
         };
+        // What is missing of somebody's own samples is not known, and so is no measure.
+        let error = self.input.is_none().then(|| mean_squared_error(&x, &mask, &inpainted)).filter(|e| e.is_finite());
+        let of_mean = error.map_or(String::new(), |error| format!(", mean squared error of their mean {error:.4}"));
         let text = format!(
-            "{completions} completions of {count} samples, {:.0} % missing, {how}, in {}: {}",
+            "{completions} completions of {count} samples, {:.0} % missing, {how}, in {}{of_mean}: {}",
             100.0 * mask.share(),
             duration(inpainted.drawn.seconds),
             paths.join(", "),
@@ -116,6 +123,8 @@ impl Task for Inpaint {
             "completions": completions,
             "missing": mask.share(),
             "direct": inpainted.is_direct,
+            "orders": inpainted.orders,
+            "mean_squared_error_of_their_mean": error,
             "particles": used,
             "resamplings": inpainted.drawn.resamplings,
             "log_densities_of_what_comes_after": inpainted.drawn.log_densities,
@@ -127,6 +136,14 @@ impl Task for Inpaint {
         });
         session.console.result(&text, &object)
     }
+}
+
+fn orders(count: usize) -> String {
+    if count == 1 { "an order".into() } else { format!("{count} orders") }
+}
+
+fn has(count: usize) -> &'static str {
+    if count == 1 { "has" } else { "have" }
 }
 
 impl Inpaint {
