@@ -6,9 +6,10 @@ use crate::config::{Activation, Broken, Config, HeadKind, Network, Objective, Or
 use crate::error::{Error, Result};
 
 /// Recipes, by the names of their files in `configs/`.
-const BUILT_IN: [(&str, &str); 13] = [
+const BUILT_IN: [(&str, &str); 14] = [
     ("digits", include_str!("../../configs/digits.toml")),
     ("digits-made", include_str!("../../configs/digits-made.toml")),
+    ("digits-any-order", include_str!("../../configs/digits-any-order.toml")),
     ("mnist-made", include_str!("../../configs/mnist-made.toml")),
     ("mnist-denoiser", include_str!("../../configs/mnist-denoiser.toml")),
     ("mnist-gated", include_str!("../../configs/mnist-gated.toml")),
@@ -23,7 +24,7 @@ const BUILT_IN: [(&str, &str); 13] = [
 ];
 /// For each kind of data the recipes to choose from, the one that is taken where nothing is said first.
 const OF_DATA: [(&str, &[&str]); 6] = [
-    ("digits", &["digits", "digits-made"]),
+    ("digits", &["digits", "digits-made", "digits-any-order"]),
     ("mnist", &["mnist-pixelcnn", "mnist-gated", "mnist-made"]),
     ("cifar10", &["cifar10-gated", "cifar10-made", "cifar10-pixelcnn"]),
     ("images", &["faces-64"]),
@@ -122,7 +123,7 @@ pub(super) struct ModelFlags {
     /// Order in which the dimensions are modelled
     #[arg(long)]
     order: Option<Order>,
-    /// Seed of `--order random`
+    /// Seed of `--order random` and of the orders of `--order any`
     #[arg(long, value_name = "SEED")]
     order_seed: Option<u64>,
     /// Widths of the score network's hidden layers
