@@ -13,7 +13,7 @@ pub(super) const PERMUTE_COLUMNS: Check = Check {
     faults: &[
         fault("permute_columns", "min(origin[block], last)", "block"),
         fault("permute_columns", "row * 4u * n_quads", "row * params.columns"),
-        fault("permute_columns", "column + {j}u < params.columns", "column + {j}u <= params.columns"),
+        fault("permute_columns", "column + 1u < params.columns", "column + 1u <= params.columns"),
         fault("permute_columns", "group.y * 1024u + group.x", "group.x"),
     ],
 };
