@@ -79,7 +79,7 @@ impl AnyOrder {
     /// not zero; nothing reads them.
     ///
     /// # Errors
-    /// A kernel that does not compile.
+    /// Shapes that do not fit.
     pub fn gather(
         &self,
         recorder: &mut Recorder<'_>,
@@ -101,7 +101,7 @@ impl AnyOrder {
     /// The gradient by the stored weights, from that by the ordinary network's. Overwrites `stored`.
     ///
     /// # Errors
-    /// A kernel that does not compile.
+    /// Shapes that do not fit.
     pub fn scatter(
         &self,
         recorder: &mut Recorder<'_>,
