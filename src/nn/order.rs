@@ -198,7 +198,8 @@ mod tests {
         }
         // A quarter by choice, and parts that are all, none or a beginning.
         assert!((250..500).contains(&natural), "{natural}");
-        assert!(different.len() > 400, "{}", different.len());
+        // Random choices hardly ever repeat, boxes of a 4x5 image do.
+        assert!(different.len() > 350, "{}", different.len());
         assert!(first_shares.iter().any(|&share| share < 0.15) && first_shares.iter().any(|&share| share > 0.85));
         let other = Orders::new(&ModelConfig { order_seed: 4, ..config }, shape);
         assert!((1..100).any(|step| other.of_step(step) != orders.of_step(step)));
