@@ -742,7 +742,7 @@ mod tests {
         names.sort();
         let images = ["mnist-denoiser", "mnist-gated", "mnist-made", "mnist-pixelcnn", "mnist-pixelcnn-5x40"];
         let colour = ["cifar10-gated", "cifar10-made", "cifar10-pixelcnn"];
-        let others = ["digits", "digits-made", "faces-64", "gaussian"];
+        let others = ["digits", "digits-any-order", "digits-made", "faces-64", "gaussian"];
         assert_eq!(names, [&colour[..], &others, &images, &["toy-2d"]].concat());
     }
 }
