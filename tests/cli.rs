@@ -165,7 +165,8 @@ fn a_head_in_closed_form_is_held_against_the_known_density() {
         return;
     }
     let here = folder();
-    let words = "train --data gaussian:3 --hidden 8 --context 2 --head gaussian --objective ml --sigma-min 0 --batch 16 --steps 2 --out g";
+    let words =
+        "train --data gaussian:3 --hidden 8 --head gaussian --objective ml --sigma-min 0 --batch 16 --steps 2 --out g";
     json_of(&mut arcsm(here.path(), words));
     let report = json_of(&mut arcsm(here.path(), "evaluate --checkpoint g/checkpoints/last.safetensors --count 50"));
     let nats = report["closed_form"][0]["mean_nats"].as_f64().expect("a number");
