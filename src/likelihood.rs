@@ -146,7 +146,7 @@ impl Chain {
 
 /// The levels of the model's default sampler that lie clearly above `sigma`, and then `sigma`.
 pub fn levels_down_to(trained: &Trained, sigma: f32) -> Vec<f32> {
-    let above = match Sampler::multilevel_default(&trained.config.noise, trained.config.train.objective) {
+    let above = match Sampler::multilevel_default(&trained.config) {
         Sampler::MultiLevel { sigmas, .. } => sigmas,
         _ => Vec::new(),
     };

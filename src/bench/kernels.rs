@@ -170,7 +170,7 @@ impl Tour {
         let mut dropping = image.clone();
         dropping.0.model.conv.dropout = 0.5;
         let noise = &dense.0.noise;
-        let multilevel = Sampler::multilevel_default(noise, dense.0.train.objective);
+        let multilevel = Sampler::multilevel_default(&dense.0);
         let drawn = |sampler| Task::Sample { sampler, count: *count };
         vec![
             stop("dense: train", &in_parts, Task::Train),

@@ -77,7 +77,7 @@ fn tune_groups(
     protocol: Protocol,
 ) -> Result<(usize, Candidate)> {
     let (config, shape) = &tour.dense;
-    let sampler = Sampler::multilevel_default(&config.noise, config.train.objective);
+    let sampler = Sampler::multilevel_default(config);
     let assumed = open(None, tuning.clone())?.parallel_groups();
     let mut times = Vec::new();
     for groups in [assumed, 2 * assumed, 4 * assumed] {

@@ -241,7 +241,7 @@ impl Method {
         let noise = &config.noise;
         let mut sampler = match self.sampler {
             None => Sampler::default_of(config),
-            Some(Kind::Mlq) => Sampler::multilevel_default(noise, config.train.objective),
+            Some(Kind::Mlq) => Sampler::multilevel_default(config),
             Some(Kind::Langevin) => Sampler::langevin_default(noise),
             Some(Kind::Mala) => Sampler::mala_default(noise),
             Some(Kind::Ode) => Sampler::ode_default(noise),

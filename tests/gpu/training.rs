@@ -222,7 +222,7 @@ fn a_draw_depends_on_its_seed_alone() {
 
 fn draws_depend_on_the_seed_alone(gpu: &Gpu, config: &Config, trained: &Trained) {
     let samplers = [
-        Sampler::multilevel_default(&config.noise, config.train.objective),
+        Sampler::multilevel_default(config),
         Sampler::Langevin { sigmas: vec![1.0, 0.2, 0.05], steps: 3, step_size: 0.5 },
         Sampler::Ode { sigmas: vec![1.0, 0.2, 0.05], points: 16 },
         Sampler::Ancestral { sigmas: vec![1.0, 0.2, 0.05], points: 16 },
