@@ -14,6 +14,7 @@ struct Params {
 
 var<workgroup> partial: array<f32, 64>;
 
+//#loads values
 @compute @workgroup_size(64)
 fn square_sum(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
     var sum = 0.0;
@@ -21,7 +22,7 @@ fn square_sum(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation
     let part = (n_quads + params.n_groups * 64u - 1u) / (params.n_groups * 64u) * 64u;
     let end = min((group.x + 1u) * part, n_quads);
     for (var k = group.x * part + local.x; k < end; k += 64u) {
-        let four = values[k];
+        let four = values_at(k);
         sum += dot(four, four);
     }
     partial[local.x] = sum;

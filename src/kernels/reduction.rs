@@ -49,7 +49,10 @@ kernel! {
 kernel! {
     /// Partial sums of squares in the first column of `sums`; see `shaders/square_sum.wgsl`.
     pub struct SquareSum;
-    variants { "square_sum": Baseline, workgroup [64, 1, 1], tile [1, 256]; }
+    variants {
+        "square_sum": CpuTextures, workgroup [64, 1, 1], tile [1, 256], textures [values];
+        "square_sum": Baseline, workgroup [64, 1, 1], tile [1, 256];
+    }
     params {
         /// Values.
         n_values: u32,
