@@ -22,7 +22,8 @@ const FIRST_WEIGHT: &str = "ctx.layers.0.weight";
 /// The safetensors file holds float32 or float64 tensors `ctx.layers.N.weight` (out, in), `ctx.layers.N.bias`,
 /// `net.lin.N.weight` and `net.lin.N.bias`. Hidden unit k of a context layer of H units must have the degree
 /// floor(k max(1, D-1) / H) + 1. The gated network has `ctx.first`, `ctx.blk.N` and `ctx.out`, weights (out, in, rows,
-/// columns); with it, --shape is needed. A model with order = "any" has `ctx.seen.weight` (D, units) too. Weights that the masks forbid become zero. The config file's [model] says the rest.
+/// columns); with it, --shape is needed. A model with order = "any" has `ctx.seen.weight` (D, units) too. Weights that the
+/// masks forbid become zero. The config file's [model] says the rest.
 #[derive(Debug, clap::Args)]
 #[command(after_help = after_help!(
     "  arcsm import --weights model.safetensors --config model.toml --out model.ckpt\n  \

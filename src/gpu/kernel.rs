@@ -215,8 +215,8 @@ impl Uniform for f32 {
 /// Declares a kernel.
 ///
 /// `variants` lists WGSL files (stems, which are entry points too), fastest first and the baseline last; `uniforms` and
-/// `textures` name the tensors that one binds as such. Shapes are written in the uniforms' names. `constants` are compiled in; `host` values
-/// only serve the bound of the loop iterations. Bindings: 0 is the uniform block, then `read`, then `write` in order.
+/// `textures` name the tensors that one binds as such. Shapes are written in the uniforms' names. `constants` are compiled
+/// in; `host` values only serve the bound of the loop iterations. Bindings: 0 is the uniform block, then `read`, then `write` in order.
 #[macro_export]
 macro_rules! kernel {
     (
