@@ -1,8 +1,6 @@
 // Lanes share what they load: lane l of LANES neighbours in x loads element l for all of them. Without subgroups each
 // loads for itself.
 
-const LANES = 1u;
-
 fn broadcast(v: vec4<f32>, lane: u32) -> vec4<f32> {
     return v;
 }

@@ -103,9 +103,17 @@ impl Variant {
         self.forms.iter().find(|(name, _)| *name == tensor).map_or(Form::Storage, |(_, form)| *form)
     }
 
+    /// Neighbouring threads that share what they load.
+    pub fn lanes(&self) -> u32 {
+        match self.needs {
+            Needs::Baseline => 1,
+            Needs::CpuSubgroups | Needs::CpuTextures | Needs::CpuPrivate => 8,
+        }
+    }
+
     /// The WGSL that the compiler sees, for values of the kernel's constants. More constants say what the tile is: its rows,
     /// `TILE_LINES`, and what one thread owns of it: `ROWS`, and `UNITS` columns or `QUADS` vec4s of columns, where eight
-    /// threads stand side by side.
+    /// threads stand side by side; and how many of these share what they load, `LANES`.
     ///
     /// # Errors
     /// What [`compose`](super::compose) refuses.
@@ -116,12 +124,14 @@ impl Variant {
         named.push(("GROUP_ROWS", self.workgroup[1]));
         named.push(("ROWS", self.tile[0].div_ceil(self.workgroup[1])));
         named.push(("QUADS", self.tile[1].div_ceil(32)));
+        named.push(("LANES", self.lanes()));
         let renamed: &[(&str, &str)] = match self.needs {
             Needs::Baseline => &[],
             Needs::CpuSubgroups | Needs::CpuTextures => &[("broadcast", "broadcast_shuffle")],
             Needs::CpuPrivate => &[("broadcast", "broadcast_shuffle"), ("score_net", "score_net_private")],
         };
-        super::compose(self.source, &named, renamed, self.forms)
+        let first_uniform = spec.params.first().map_or("", |(name, _)| name);
+        Ok(super::compose(self.source, &named, renamed, self.forms)?.replace("FIRST_UNIFORM", first_uniform))
     }
 }
 
