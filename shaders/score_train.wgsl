@@ -162,7 +162,7 @@ fn through_activation(base: u32, z: u32, quad: u32, line: u32, dh: Pair) {
 // dz, dt of the last hidden layer from the seeds.
 fn last_hidden_backward(base: u32, output: Layer, hidden: Layer, line: u32, seed: vec2<f32>) {
     for (var quad = 0u; quad < quads(output.n_in); quad++) {
-        let w = net[output.weight + quad];
+        let w = net_at(output.weight + quad);
         through_activation(base, hidden.z, quad, line, Pair(seed.x * w, seed.y * w));
     }
 }
@@ -192,8 +192,8 @@ fn input_gradient(base: u32, index: u32, lane: u32, line: u32, first_row: u32, n
             let first = 4u * chunk;
             //#for m in 0..QUADS_1/2
             let own_row{m} = layer.weight + min(first + {m}u * 8u + lane, layer.n_out - 1u) * in_quads;
-            let own{m}_0 = net[own_row{m} + quad];
-            let own{m}_1 = net[own_row{m} + quad1];
+            let own{m}_0 = net_at(own_row{m} + quad);
+            let own{m}_1 = net_at(own_row{m} + quad1);
             //#for j in 0..4
             let row{m}_{j} = layer.weight + min(first + {m}u * 8u + {j}u, layer.n_out - 1u) * in_quads;
             let low{m}_{j}_0 = shared_weight(own{m}_0, {j}u, row{m}_{j} + quad);

@@ -129,7 +129,7 @@ fn input_gradient_{i}(lane: u32, first_row: u32, n_rows: u32) {
         //#end
         let row = layer.weight + min(first + lane, layer.n_out - 1u) * in_quads;
         //#for q in 0..WIDTH_{i}
-        let own{q} = net[row + column{q}];
+        let own{q} = net_at(row + column{q});
         //#for j in 0..4
         let low{q}_{j} = broadcast(own{q}, {j}u);
         let high{q}_{j} = broadcast(own{q}, {j+4}u);
@@ -187,7 +187,7 @@ fn output_backward(lane: u32, first_row: u32, n_rows: u32, terms: vec3<f32>) {
     let output = layers[HIDDEN];
     //#for o in 0..WIDTH_{HIDDEN}
     gradient_output[{o}] += terms.y * h_even_{HIDDEN}[{o}] + terms.z * h_odd_{HIDDEN}[{o}];
-    let w{o} = net[output.weight + min({o}u, quads(output.n_in) - 1u)];
+    let w{o} = net_at(output.weight + min({o}u, quads(output.n_in) - 1u));
     arrive_{HIDDEN}({o}u, lane, first_row, n_rows, Pair(terms.y * w{o}, terms.z * w{o}));
     //#end
     gradient_output[WIDTH_{HIDDEN}] += vec4(terms.y + select(terms.z, 0.0, TANGENT == 1u), terms.x, 0.0, 0.0);

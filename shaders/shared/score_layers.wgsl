@@ -3,6 +3,7 @@
 // Layer table, 8 words a layer: n_in, n_out, weight, bias (offsets in `net`, vec4s), input, z, h (offsets in the
 // workgroup's scratch, vec4s; tile_at gives places in them), unused. The last layer has one output and no z, h.
 
+//#loads net
 const THREADS = TILE_LINES / 2u;
 
 struct Layer {

@@ -45,7 +45,7 @@ fn shared_weight(own: vec4<f32>, u: u32, at: u32) -> vec4<f32> {
     if LANES > 1u {
         return broadcast(own, u);
     }
-    return net[at];
+    return net_at(at);
 }
 
 //#for s in 0..2
@@ -66,7 +66,7 @@ fn hidden_forward_{s}(base: u32, layer: Layer, output: Layer, is_last: bool, lan
             var odd{u} = 0.0;
             //#end
             //#for k in 0..QUADS_{s}
-            let own{k} = net[own_row + {k}u];
+            let own{k} = net_at(own_row + {k}u);
             //#for u in 0..8
             let w{k}_{u} = shared_weight(own{k}, {u}u, row{u} + {k}u);
             even{u} += dot(h{k}.even, w{k}_{u});
@@ -91,7 +91,7 @@ fn hidden_forward_{s}(base: u32, layer: Layer, output: Layer, is_last: bool, lan
 fn finish_quad(
     base: u32, layer: Layer, output: Layer, is_first: bool, is_done: bool, is_last: bool, quad: u32, line: u32, sum: Pair,
 ) -> vec2<f32> {
-    let bias = net[layer.bias + quad];
+    let bias = net_at(layer.bias + quad);
     var z = Pair(bias + sum.even, select(bias, vec4(0.0), TANGENT == 1u) + sum.odd);
     if WIDE == 1u && !is_first {
         let before = load_pair(base, layer.z, quad, line);
@@ -105,7 +105,7 @@ fn finish_quad(
         store_pair(base, layer.h, quad, line, h);
     }
     if is_last && is_done {
-        let w = net[output.weight + quad];
+        let w = net_at(output.weight + quad);
         return vec2(dot(w, h.even), dot(w, h.odd));
     }
     return vec2(0.0);
@@ -122,6 +122,6 @@ fn score_output(base: u32, lane: u32, line: u32) -> vec2<f32> {
     if LAYERS > 2u {
         f = hidden_forward_1(base, layers[LAYERS - 2u], output, true, lane, line);
     }
-    let bias = net[output.bias].x;
+    let bias = net_at(output.bias).x;
     return f + vec2(bias, select(bias, 0.0, TANGENT == 1u));
 }

@@ -53,7 +53,7 @@ fn hidden_forward_{i}(lane: u32) {
     let in_quads = quads(layer.n_in);
     let last = layer.n_out - 1u;
     //#for o in 0..WIDTH_{i+1}
-    let bias{o} = net[layer.bias + min({o}u, last / 4u)];
+    let bias{o} = net_at(layer.bias + min({o}u, last / 4u));
     var even{o} = bias{o};
     var odd{o} = select(bias{o}, vec4(0.0), TANGENT == 1u);
     //#end
@@ -63,7 +63,7 @@ fn hidden_forward_{i}(lane: u32) {
     for (var quad = 0u; quad < in_quads; quad++) {
         let x = pick_{i}(quad);
         //#for b in 0..WIDTH_{i+1}/2
-        let own{b} = net[row{b} + quad];
+        let own{b} = net_at(row{b} + quad);
         //#for h in 0..2
         let product{b}_{h} = four_products(x, own{b}, {4h}u);
         //#end
@@ -88,10 +88,10 @@ fn score_output(base: u32, lane: u32, line: u32) -> vec2<f32> {
     hidden_forward_{i}(lane);
     //#end
     let output = layers[HIDDEN];
-    let bias = net[output.bias].x;
+    let bias = net_at(output.bias).x;
     var f = vec2(bias, select(bias, 0.0, TANGENT == 1u));
     //#for o in 0..WIDTH_{HIDDEN}
-    let w{o} = net[output.weight + min({o}u, quads(output.n_in) - 1u)];
+    let w{o} = net_at(output.weight + min({o}u, quads(output.n_in) - 1u));
     f += vec2(dot(w{o}, h_even_{HIDDEN}[{o}]), dot(w{o}, h_odd_{HIDDEN}[{o}]));
     //#end
     return f;

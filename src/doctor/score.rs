@@ -15,7 +15,7 @@ pub(super) const FORWARD: Check = Check {
     faults: &[
         fault("score_forward", "phi_first_quad(z.even) * z.odd", "phi_quad(z.odd)"),
         fault("score_forward", "select(bias, vec4(0.0), TANGENT == 1u)", "bias"),
-        fault("score_forward", "net[layer.bias + quad]", "net[layer.bias]"),
+        fault("score_forward", "net_at(layer.bias + quad)", "net_at(layer.bias)"),
         fault("score_forward", "WIDE == 1u && !is_first", "false"),
         fault("score_forward", "is_last && is_done", "is_last"),
         fault("score_forward", "vec4(quad == 1u)", "vec4(quad == 2u)"),

@@ -16,6 +16,9 @@ use super::texture::{self, Textures, Window};
 
 /// Default minimum alignment of uniform and storage windows in WebGPU.
 pub(super) const UNIFORM_ALIGNMENT: u64 = 256;
+/// Features that are asked for where the adapter has them; some variants of kernels need one.
+const USED_FEATURES: wgpu::Features =
+    wgpu::Features::SUBGROUP.union(wgpu::Features::SHADER_INT64).union(wgpu::Features::TIMESTAMP_QUERY);
 /// Storage windows start at multiples of this many words on every adapter.
 pub(crate) const WINDOW_ALIGNMENT_WORDS: usize = 64;
 /// Uploads are handed over in pieces of this size, so that staging memory stays small.
@@ -112,7 +115,7 @@ impl Gpu {
     pub fn open(options: GpuOptions) -> Result<Self, GpuError> {
         let (index, adapter) = adapter::choose(&adapter::instance(), &options.adapter)?;
         let summary = adapter::summarise(index, &adapter);
-        let features = adapter.features() & (wgpu::Features::SUBGROUP | wgpu::Features::TIMESTAMP_QUERY);
+        let features = adapter.features() & USED_FEATURES;
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("arcsm"),
             required_features: features,
@@ -423,9 +426,12 @@ impl Gpu {
     pub fn offers(&self, needs: Needs) -> bool {
         match needs {
             Needs::Baseline => true,
-            Needs::CpuSubgroups | Needs::CpuTextures | Needs::CpuPrivate => {
+            Needs::CpuSubgroups | Needs::CpuTextures => {
                 let has_subgroups = self.device.features().contains(wgpu::Features::SUBGROUP);
                 has_subgroups && self.summary.software && self.summary.subgroup == [8, 8]
+            }
+            Needs::CpuPrivate => {
+                self.offers(Needs::CpuTextures) && self.device.features().contains(wgpu::Features::SHADER_INT64)
             }
         }
     }

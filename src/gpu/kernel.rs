@@ -33,7 +33,8 @@ pub struct Binding {
 pub enum Form {
     /// As a storage buffer.
     Storage,
-    /// As a uniform buffer, of as many vec4s as the kernel's constant `NAME_QUADS` says.
+    /// As a uniform buffer, of as many vec4s as the kernel's constant `NAME_QUADS` says, each in two words of 64 bits:
+    /// software adapters load word by word, so these cost half as much as four of 32 bits.
     Uniform,
     /// As a read-only storage texture of RGBA floats, into which the recorder copies it: vec4 i becomes texel
     /// (i % 1024, i / 1024).
@@ -51,7 +52,7 @@ pub enum Needs {
     /// The same, and tensors that fit textures: a software adapter loads a texel four times as fast as a vec4 of a buffer.
     CpuTextures,
     /// The same, and a network that is small enough: its constant NET_QUADS is not 0. The weights, the tensor `net`, come in a
-    /// uniform buffer, and activations stay in private memory.
+    /// uniform buffer of 64-bit words, and activations stay in private memory.
     CpuPrivate,
 }
 

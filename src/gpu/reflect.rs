@@ -48,7 +48,8 @@ fn parse(spec: &KernelSpec, variant: &Variant, constants: &[u32]) -> Result<(Mod
     let module = naga::front::wgsl::parse_str(&source).map_err(|error| error.emit_to_string(&source))?;
     let capabilities = match variant.needs {
         Needs::Baseline => Capabilities::empty(),
-        Needs::CpuSubgroups | Needs::CpuTextures | Needs::CpuPrivate => Capabilities::SUBGROUP,
+        Needs::CpuSubgroups | Needs::CpuTextures => Capabilities::SUBGROUP,
+        Needs::CpuPrivate => Capabilities::SUBGROUP | Capabilities::SHADER_INT64,
     };
     let validated = Validator::new(ValidationFlags::all(), capabilities).validate(&module);
     let info = validated.map_err(|error| error.emit_to_string(&source))?;

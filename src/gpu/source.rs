@@ -82,7 +82,7 @@ fn declare(source: &str, forms: &[(&str, Form)]) -> Result<String, String> {
         let buffer = format!("var<storage, read> {name}: array<vec4<f32>>;");
         let declared = match form {
             Form::Storage => buffer.clone(),
-            Form::Uniform => format!("var<uniform> {name}: array<vec4<f32>, {}_QUADS>;", name.to_uppercase()),
+            Form::Uniform => format!("var<uniform> {name}: array<vec2<u64>, {}_QUADS>;", name.to_uppercase()),
             Form::Texture => format!("var {name}: texture_storage_2d<rgba32float, read>;"),
         };
         let is_declared = source.contains(&buffer);
@@ -102,6 +102,10 @@ fn load(source: &str, forms: &[(&str, Form)]) -> String {
         for name in names.split_whitespace() {
             let vec4 = match forms.iter().find(|(tensor, _)| *tensor == name) {
                 Some((_, Form::Texture)) => texture::load(name, "i"),
+                Some((_, Form::Uniform)) => {
+                    let words = |part| format!("u32({name}[i].{part}), u32({name}[i].{part} >> 32u)");
+                    format!("bitcast<vec4<f32>>(vec4({}, {}))", words("x"), words("y"))
+                }
                 _ => format!("{name}[i]"),
             };
             out.push_str(&format!("fn {name}_at(i: u32) -> vec4<f32> {{\n    return {vec4};\n}}\n\n"));
@@ -246,7 +250,8 @@ mod tests {
         let load = |vec4: &str| format!("fn a_at(i: u32) -> vec4<f32> {{\n    return {vec4};\n}}\n\n");
         assert_eq!(text(&[]), format!("var<storage, read> a: array<vec4<f32>>; // (n)\n{}", load("a[i]")));
         assert_eq!(text(&[("a", Form::Storage)]), text(&[]));
-        let uniform = format!("var<uniform> a: array<vec4<f32>, A_QUADS>; // (n)\n{}", load("a[i]"));
+        let words = "bitcast<vec4<f32>>(vec4(u32(a[i].x), u32(a[i].x >> 32u), u32(a[i].y), u32(a[i].y >> 32u)))";
+        let uniform = format!("var<uniform> a: array<vec2<u64>, A_QUADS>; // (n)\n{}", load(words));
         assert_eq!(text(&[("a", Form::Uniform)]), uniform);
         let texel = "textureLoad(a, vec2(i % 1024u, i / 1024u))";
         let texture = format!("var a: texture_storage_2d<rgba32float, read>; // (n)\n{}", load(texel));
