@@ -22,7 +22,8 @@ pub(super) const MULTILEVEL: Check = Check {
     run: multilevel,
     faults: &[
         fault("sample_multilevel", "energy - 0.5 * offset * offset * inverse_variance", "energy"),
-        fault("sample_multilevel", "index > 0u && n_in == n_out", "n_in == n_out"),
+        fault("sample_multilevel", "index > 0u && layer.n_in == layer.n_out", "layer.n_in == layer.n_out"),
+        fault("sample_multilevel", "let own_base = (first + min(sample + thread % LANES,", "let own_base = (first + min(sample,"),
         fault("sample_multilevel", "tables[tables[t + 6u] + d + 1u]", "tables[tables[t + 6u] + d]"),
         fault("sample_multilevel", "y + sigma * sigma * points_of[at]", "y"),
         fault("sample_multilevel", "params.incremental == 1u", "true"),

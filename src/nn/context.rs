@@ -3,7 +3,7 @@
 use crate::config::{ModelConfig, Network};
 use crate::data::SampleShape;
 use crate::error::{Error, Result};
-use crate::gpu::{Gpu, GpuError, Needs, Recorder, Tensor, Variant};
+use crate::gpu::{Gpu, GpuError, Recorder, Tensor, Variant};
 use crate::nn::memory::Planned;
 use crate::nn::{ImageNet, ImageWorkspace, MadeNet, MadeWorkspace, Noise, ParamBuffer, ParamTable};
 
@@ -209,7 +209,7 @@ impl StepTile {
     pub(crate) fn new(variant: &Variant, samples: u64) -> Self {
         Self {
             threads: variant.workgroup.iter().copied().map(u64::from).product(),
-            lanes: if variant.needs == Needs::CpuSubgroups { 8 } else { 1 },
+            lanes: u64::from(variant.lanes()),
             units: u64::from(variant.tile[1].div_ceil(8)),
             samples,
         }
@@ -218,6 +218,12 @@ impl StepTile {
     /// Iterations of a thread's loop over `items`, a thread each.
     pub(crate) fn of_items(&self, items: u64) -> u64 {
         items.div_ceil(self.threads) + 1
+    }
+
+    /// Iterations of a thread's loop over blocks of as many samples and units as threads share their loads.
+    pub(crate) fn of_blocks(&self, n_samples: u64, units: u64) -> u64 {
+        let blocks = n_samples.div_ceil(self.lanes) * units.div_ceil(self.lanes);
+        blocks.div_ceil(self.threads / self.lanes) + 1
     }
 
     /// Iterations of a thread for convolutions that make `units` of each of `n_samples` samples from `n_taps` vectors of
