@@ -66,7 +66,7 @@ fn flow(row: u32, base: u32, y: f32, sigma: f32, local: vec2<u32>) -> vec2<f32> 
         //#end
         set_input(base, quad, line, Pair(row_quad(row, quad, y, sigma), tangent));
     }
-    let f = score_output(base, local.x, line);
+    let f = score_output(base, 0u, true, local.x, line);
     let gain = score_gain(sigma, params.sd);
     let score = score_shift(y, sigma, params.mean, params.sd) + gain * f.x;
     return sigma * sigma * vec2(score, score_shift_slope(sigma, params.sd) + gain * f.y);

@@ -69,7 +69,7 @@ fn evaluate_points(row: u32, base: u32, start: f32, local: vec2<u32>) {
             let inputs = Pair(row_quad(row, quad, y.x, params.sigma), row_quad(row, quad, y.y, params.sigma));
             set_input(base, quad, line, inputs);
         }
-        let f = score_gain(params.sigma, params.sd) * score_output(base, local.x, line);
+        let f = score_gain(params.sigma, params.sd) * score_output(base, 0u, true, local.x, line);
         //#for p in 0..2
         if point + {p}u < params.points {
             logs[point + {p}u] = score_shift(y[{p}], params.sigma, params.mean, params.sd) + f[{p}];

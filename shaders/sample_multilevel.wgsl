@@ -102,6 +102,8 @@ fn sample_multilevel(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_inv
         let given = given_word(own, d, 0u);
         let known = bitcast<f32>(given_word(own, d, 1u));
         var y = 0.0;
+        // The context columns stay from the first evaluation on.
+        var first_quad = 0u;
         // After the levels one more evaluation, at y itself.
         for (var level = 0u; level <= params.n_levels; level++) {
             let sigma = level_sigma(min(level, params.n_levels - 1u));
@@ -127,7 +129,8 @@ fn sample_multilevel(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_inv
             }
             workgroupBarrier();
             let n_busy = select(n_samples, 0u, is_idle(first, n_samples, d, level));
-            evaluate_points(base, first, n_busy, step, n_points, sigma, 0u, local.xy);
+            evaluate_points(base, first, n_busy, step, n_points, sigma, first_quad, local.xy);
+            first_quad = select(params.context_width / 4u, first_quad, n_busy == 0u);
             workgroupBarrier();
             if thread < n_samples {
                 let is_given = is_given_at(given, level);

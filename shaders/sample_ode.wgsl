@@ -131,9 +131,8 @@ fn sample_ode(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation
                 starts[thread] = y;
             }
             workgroupBarrier();
-            // The context columns stay from the evaluation before.
-            let first_quad = select(params.context_width / 4u, 0u, n == 0u);
-            evaluate_points(base, first, n_samples, 0.0, 1u, here, first_quad, local.xy);
+            // The context columns stay from the first level's points.
+            evaluate_points(base, first, n_samples, 0.0, 1u, here, params.context_width / 4u, local.xy);
             workgroupBarrier();
             if thread < n_samples {
                 let s = points_of[at];

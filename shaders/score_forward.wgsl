@@ -40,7 +40,7 @@ fn score_forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocat
     for (var first = group.x * ROWS_PER_TILE; first < params.n_rows; first += params.n_groups * ROWS_PER_TILE) {
         let n_rows = min(ROWS_PER_TILE, params.n_rows - first);
         write_inputs(base, first, n_rows, 2u * thread);
-        let f = score_output(base, local.x, 2u * thread);
+        let f = score_output(base, 0u, true, local.x, 2u * thread);
         if thread < n_rows {
             result[first + thread] = vec4(score_and_slope(rows[first + thread], f.x, f.y), 0.0, 0.0);
         }

@@ -247,7 +247,7 @@ fn score_train(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocatio
     for (var first = group.x * ROWS_PER_TILE; first < params.n_rows; first += params.n_groups * ROWS_PER_TILE) {
         let n_rows = min(ROWS_PER_TILE, params.n_rows - first);
         write_inputs(base, first, n_rows, line);
-        let f = score_output(base, local.x, line);
+        let f = score_output(base, 0u, true, local.x, line);
         let terms = loss_and_seeds(first, n_rows, thread, f);
         losses[thread] = terms.x;
         seeds[line] = terms.y;

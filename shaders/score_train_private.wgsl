@@ -237,7 +237,7 @@ fn score_train_private(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_i
     for (var first = group.x * ROWS_PER_TILE; first < params.n_rows; first += params.n_groups * ROWS_PER_TILE) {
         let n_rows = min(ROWS_PER_TILE, params.n_rows - first);
         write_inputs(0u, first, n_rows, 2u * local.x);
-        let f = score_output(0u, local.x, 2u * local.x);
+        let f = score_output(0u, 0u, true, local.x, 2u * local.x);
         output_backward(local.x, first, n_rows, loss_and_seeds(first, n_rows, local.x, f));
         backward_{HIDDEN}(local.x, first, n_rows);
     }

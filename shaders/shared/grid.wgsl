@@ -4,23 +4,23 @@
 // The includer declares params, constants SAMPLES and MAX_POINTS and the workgroup's memory: points_of (of every sample scores,
 // then energies, then densities on its points) and starts (the place of its first point). It includes sampler.
 
-// points_of[.., p] = s(start + p step, sigma) for p < n_points of each of the samples from `first` on. Input columns before
-// first_quad are as the evaluation before left them.
+// points_of[.., p] = s(start + p step, sigma) for p < n_points of each of the samples from `first` on. The lines of a thread
+// are points of one and the same sample; columns before first_quad are as the evaluation before left them.
 fn evaluate_points(
     base: u32, first: u32, n_samples: u32, step: f32, n_points: u32, sigma: f32, first_quad: u32, local: vec2<u32>,
 ) {
-    let line = 2u * (local.y * 8u + local.x);
-    let n_lines = n_samples * n_points;
+    let sample = min(local.x % SAMPLES, max(n_samples, 1u) - 1u);
+    let end = select(n_points, 0u, n_samples == 0u);
+    var quad = first_quad;
     // Threads of one row leave together: they share what they load.
-    for (var tile = local.y * 16u; tile < n_lines; tile += TILE_LINES) {
-        let even = min(tile + 2u * local.x, n_lines - 1u);
-        let odd = min(even + 1u, n_lines - 1u);
-        let sample = vec2(even / n_points, odd / n_points);
-        let point = vec2(even % n_points, odd % n_points);
-        let y = vec2(starts[sample.x], starts[sample.y]) + vec2<f32>(point) * step;
-        let s = point_scores(base, first + sample, y, sigma, first_quad, local.x, line);
-        points_of[sample.x * MAX_POINTS + point.x] = s.x;
-        points_of[sample.y * MAX_POINTS + point.y] = s.y;
+    for (var point = 16u * local.y / SAMPLES; point < end; point += TILE_LINES / SAMPLES) {
+        let even = min(point + 2u * (local.x / SAMPLES), n_points - 1u);
+        let odd = min(even + 1u, n_points - 1u);
+        let y = starts[sample] + vec2(f32(even), f32(odd)) * step;
+        let s = point_scores(base, vec2(first + sample), y, sigma, quad, local.x, 16u * local.y + 2u * local.x);
+        points_of[sample * MAX_POINTS + even] = s.x;
+        points_of[sample * MAX_POINTS + odd] = s.y;
+        quad = params.context_width / 4u;
     }
 }
 

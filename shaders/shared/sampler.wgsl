@@ -24,7 +24,7 @@ fn point_scores(base: u32, samples: vec2<u32>, y: vec2<f32>, sigma: f32, first_q
         let inputs = Pair(point_quad(samples.x, quad, y.x, sigma), point_quad(samples.y, quad, y.y, sigma));
         set_input(base, quad, line, inputs);
     }
-    let f = score_output(base, lane, line);
+    let f = score_output(base, params.context_width / 4u, first_quad == 0u, lane, line);
     let shift = vec2(score_shift(y.x, sigma, params.mean, params.sd), score_shift(y.y, sigma, params.mean, params.sd));
     return shift + score_gain(sigma, params.sd) * f;
 }

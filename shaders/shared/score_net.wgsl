@@ -111,9 +111,9 @@ fn finish_quad(
     return vec2(0.0);
 }
 
-// The network's output f on lines `line` and `line + 1` (f and its tangent f' with TANGENT), whose inputs this thread wrote.
-// Lanes side by side must call it together.
-fn score_output(base: u32, lane: u32, line: u32) -> vec2<f32> {
+// The network's output f on lines `line` and `line + 1` (f and its tangent f' with TANGENT), whose inputs this thread wrote:
+// all of them if all is new, else those after the first n_fixed vec4s. Lanes side by side must call it together.
+fn score_output(base: u32, n_fixed: u32, is_new: bool, lane: u32, line: u32) -> vec2<f32> {
     let output = layers[LAYERS - 1u];
     var f = hidden_forward_0(base, layers[0], output, LAYERS == 2u, lane, line);
     for (var index = 1u; index + 2u < LAYERS; index++) {

@@ -4,7 +4,8 @@
 // which are picked by comparing, and everything else is written out. Weights come from a uniform buffer, one vec4 a thread,
 // which the eight neighbours pass round. Functions and arguments as in score_net; `base` and `line` mean nothing here.
 //
-// Of hidden layer n, which has the widths WIDTH_n (vec4s; WIDTH_0 is the input's, the others are even): z_n and h_n.
+// Of hidden layer n, which has the widths WIDTH_n (vec4s; WIDTH_0 is the input's, the others are even): z_n and h_n, and what
+// sums start with, its biases and of the first layer the products with the columns that stay.
 
 //#include score_layers
 //#for i in 0..LAYERS
@@ -14,6 +15,8 @@ var<private> h_odd_{i}: array<vec4<f32>, WIDTH_{i}>;
 //#for i in 0..HIDDEN
 var<private> z_even_{i+1}: array<vec4<f32>, WIDTH_{i+1}>;
 var<private> z_odd_{i+1}: array<vec4<f32>, WIDTH_{i+1}>;
+var<private> start_even_{i+1}: array<vec4<f32>, WIDTH_{i+1}>;
+var<private> start_odd_{i+1}: array<vec4<f32>, WIDTH_{i+1}>;
 //#end
 
 fn set_input(base: u32, quad: u32, line: u32, pair: Pair) {
@@ -47,21 +50,34 @@ fn pick_{i+1}(quad: u32) -> Pair {
     return x;
 }
 
-// Layer {i+1}: z = W h_in + b and h = phi(z).
-fn hidden_forward_{i}(lane: u32) {
+// Layer {i+1}: z = W h_in + b and h = phi(z). Of the input, the first n_fixed vec4s are as before unless all is new.
+fn hidden_forward_{i}(lane: u32, n_fixed: u32, is_new: bool) {
     let layer = layers[{i}];
     let in_quads = quads(layer.n_in);
     let last = layer.n_out - 1u;
+    // A loop, since software adapters do not skip what an `if` leaves out.
+    for (var times = u32(is_new); times > 0u; times--) {
+        //#for o in 0..WIDTH_{i+1}
+        let bias{o} = net_at(layer.bias + min({o}u, last / 4u));
+        start_even_{i+1}[{o}] = bias{o};
+        start_odd_{i+1}[{o}] = select(bias{o}, vec4(0.0), TANGENT == 1u);
+        //#end
+    }
     //#for o in 0..WIDTH_{i+1}
-    let bias{o} = net_at(layer.bias + min({o}u, last / 4u));
-    var even{o} = bias{o};
-    var odd{o} = select(bias{o}, vec4(0.0), TANGENT == 1u);
+    var even{o} = start_even_{i+1}[{o}];
+    var odd{o} = start_odd_{i+1}[{o}];
     //#end
     //#for b in 0..WIDTH_{i+1}/2
     let row{b} = layer.weight + min({8b}u + lane, last) * in_quads;
     //#end
-    for (var quad = 0u; quad < in_quads; quad++) {
+    for (var quad = select(n_fixed, 0u, is_new); quad < in_quads; quad++) {
         let x = pick_{i}(quad);
+        if {i}u == 0u {
+            //#for o in 0..WIDTH_{i+1}
+            start_even_{i+1}[{o}] = select(start_even_{i+1}[{o}], even{o}, vec4(quad == n_fixed));
+            start_odd_{i+1}[{o}] = select(start_odd_{i+1}[{o}], odd{o}, vec4(quad == n_fixed));
+            //#end
+        }
         //#for b in 0..WIDTH_{i+1}/2
         let own{b} = net_at(row{b} + quad);
         //#for h in 0..2
@@ -83,9 +99,10 @@ fn hidden_forward_{i}(lane: u32) {
 }
 //#end
 
-fn score_output(base: u32, lane: u32, line: u32) -> vec2<f32> {
-    //#for i in 0..HIDDEN
-    hidden_forward_{i}(lane);
+fn score_output(base: u32, n_fixed: u32, is_new: bool, lane: u32, line: u32) -> vec2<f32> {
+    hidden_forward_0(lane, n_fixed, is_new);
+    //#for i in 1..HIDDEN
+    hidden_forward_{i}(lane, 0u, is_new);
     //#end
     let output = layers[HIDDEN];
     let bias = net_at(output.bias).x;

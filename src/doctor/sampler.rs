@@ -23,14 +23,19 @@ pub(super) const MULTILEVEL: Check = Check {
     faults: &[
         fault("sample_multilevel", "energy - 0.5 * offset * offset * inverse_variance", "energy"),
         fault("sample_multilevel", "index > 0u && layer.n_in == layer.n_out", "layer.n_in == layer.n_out"),
-        fault("sample_multilevel", "let own_base = (first + min(sample + thread % LANES,", "let own_base = (first + min(sample,"),
+        fault(
+            "sample_multilevel",
+            "let own_base = (first + min(sample + thread % LANES,",
+            "let own_base = (first + min(sample,",
+        ),
         fault("sample_multilevel", "tables[tables[t + 6u] + d + 1u]", "tables[tables[t + 6u] + d]"),
         fault("sample_multilevel", "y + sigma * sigma * points_of[at]", "y"),
         fault("sample_multilevel", "params.incremental == 1u", "true"),
         fault("sample_multilevel", "cell + 2u < n_points", "cell + 66u < n_points"),
         fault("sample_multilevel", "inverse_variance) / params.temperature", "inverse_variance)"),
         fault("sample_multilevel", "round(inside", "floor(inside"),
-        fault("sample_multilevel", "starts[sample.y]", "starts[sample.x]"),
+        fault("sample_multilevel", "vec2(f32(even), f32(odd))", "vec2(f32(even), f32(even))"),
+        fault("sample_multilevel", "vec4(quad == n_fixed)", "vec4(quad == 0u)"),
         fault("sample_multilevel", "context = (sample * params.state_words", "context = (0u"),
         // Of what is known.
         fault("sample_multilevel", "sample / params.particles * params.dimensions", "sample * params.dimensions"),
@@ -61,7 +66,9 @@ pub(super) const LANGEVIN: Check = Check {
         fault("sample_langevin", "sqrt(params.step_size * params.temperature)", "sqrt(params.step_size)"),
         fault("sample_langevin", "sqrt(params.temperature * (", "sqrt(("),
         fault("sample_langevin", "min(LINES * thread, n_samples - 1u)", "min(2u * thread, n_samples - 1u)"),
-        fault("sample_langevin", "snapped(y + drift)", "y + drift"),
+        fault("sample_langevin", "snapped(y.x + drift.x)", "y.x + drift.x"),
+        fault("sample_langevin", "set_state(chain_at(even), y.x);", ""),
+        fault("sample_langevin", "n == 0u || e == params.first_evaluation", "n == 0u && e != params.first_evaluation"),
         fault("sample_langevin", "params.first_sample + sample, d, n", "sample, d, n"),
         // Of the image networks.
         fault("sample_langevin", "min(j + ahead + 1u", "min(j + 1u"),
@@ -85,7 +92,7 @@ pub(super) const ODE: Check = Check {
         fault("sample_ode", "inverse_variance) / params.temperature", "inverse_variance)"),
         fault("sample_ode", "snapped(y + here * here * s)", "y + here * here * s"),
         fault("sample_ode", "params.incremental == 1u", "true"),
-        fault("sample_ode", "0u, n == 0u);", "0u, false);"),
+        fault("sample_ode", "n_points, top, 0u, local", "n_points, top, 1u, local"),
     ],
 };
 
