@@ -53,10 +53,13 @@ const PICTURE: usize = 160;
 const TRAINING_SHARE: f64 = 0.85;
 /// The integral of a conditional is looked at where its context has at least this density.
 const NOTABLE: f64 = 1e-4;
-/// Conditionals in closed form may have mass beyond the square, above all where contexts are rare: they are integrated over
-/// so many times its side, at every so many-th column.
-const WIDE: usize = 8;
+/// Conditionals in closed form may have mass beyond the square, above all where contexts are rare. At every so many-th column
+/// they are integrated over so many times its side; while the integral is off by more than [`SMALL`], over twice as much
+/// again, by cells twice as wide, up to [`WIDEST`] sides.
 const WIDE_STRIDE: usize = 8;
+const WIDE: usize = 8;
+const WIDEST: usize = 16_384;
+const SMALL: f64 = 5e-4;
 
 /// What a model came to.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -142,8 +145,8 @@ fn notes() -> Vec<String> {
             "All models have one context network (masked dense, 2 x 128, residual) and equal time; each is given as many \
              steps as fit it. Score matching is dsm or csm over noise levels {SIGMA} to {SIGMA_MAX}, whatever the head; \
              maximum likelihood takes x + {SIGMA} eps. `integral off` is the largest |1 - integral| of a conditional whose \
-             context has a density of {NOTABLE} or more, over {WIDE} times the square's side; of the free score, over the \
-             chain's grid."
+             context has a density of {NOTABLE} or more, over {WIDE} times the square's side, or up to {WIDEST} times while it \
+             is over {SMALL}; of the free score, over the chain's grid."
         ),
     ]
 }
@@ -279,20 +282,42 @@ impl OnGrid {
     }
 }
 
-/// Largest |1 - integral| of a model's conditionals by sums over [`WIDE`] times the square's side.
+/// Largest |1 - integral| of a model's conditionals, each over as wide a range as its mass takes.
 fn integral_of_closed_form(gpu: &Gpu, trained: &Trained, truth: &OnGrid) -> Result<f64> {
-    let rows = WIDE * CELLS;
-    let place = |row: usize| (WIDTH * (row as f64 + 0.5 - rows as f64 / 2.0)) as f32;
     let notable = (0..CELLS).step_by(WIDE_STRIDE).filter(|&column| truth.first[column] > NOTABLE);
-    let points = notable.flat_map(|column| (0..rows).map(move |row| [centre(column) as f32, place(row)]));
-    let (x, y): (Vec<[f32; 2]>, Vec<[f32; 2]>) = points.map(|[x1, y]| ([x1, 0.0], [y; 2])).unzip();
-    let logs = closed_form::log_densities(gpu, trained, x.as_flattened(), y.as_flattened(), SIGMA)?;
-    let of_column = |logs: &[f32]| {
-        let integrals =
-            [0, 1].map(|d| logs.iter().skip(d).step_by(2).map(|&log| f64::from(log).exp()).sum::<f64>() * WIDTH);
-        integrals.map(|integral| (1.0 - integral).abs()).into_iter().fold(0.0, f64::max)
-    };
-    Ok(logs.chunks_exact(2 * rows).map(of_column).fold(0.0, f64::max))
+    let mut integrals: Vec<(usize, [f64; 2])> = notable.map(|column| (column, [0.0; 2])).collect();
+    let off = |integral: &[f64; 2]| integral.iter().map(|value| (1.0 - value).abs()).fold(0.0, f64::max);
+    let mut worst = 0.0_f64;
+    let half = (WIDE * CELLS / 2) as i64;
+    let (mut inner, mut width, mut times) = (0, WIDTH, WIDE);
+    while !integrals.is_empty() {
+        for (column, integral) in &mut integrals {
+            let ring = (-half..-inner).chain(inner..half);
+            let masses = masses_of_conditionals(gpu, trained, centre(*column), ring, width)?;
+            (0..2).for_each(|d| integral[d] += masses[d]);
+        }
+        integrals.retain(|(_, integral)| {
+            let is_done = times >= WIDEST || off(integral) <= SMALL;
+            worst = if is_done { worst.max(off(integral)) } else { worst };
+            !is_done
+        });
+        (inner, width, times) = (half / 2, 2.0 * width, 2 * times);
+    }
+    Ok(worst)
+}
+
+/// Mass that q(y1) and q(y2 | x1) have in cells of a width, counted from the centre of the square.
+fn masses_of_conditionals(
+    gpu: &Gpu,
+    trained: &Trained,
+    x1: f64,
+    cells: impl Iterator<Item = i64>,
+    width: f64,
+) -> Result<[f64; 2]> {
+    let places: Vec<[f32; 2]> = cells.map(|cell| [(width * (cell as f64 + 0.5)) as f32; 2]).collect();
+    let contexts = vec![[x1 as f32, 0.0]; places.len()];
+    let logs = closed_form::log_densities(gpu, trained, contexts.as_flattened(), places.as_flattened(), SIGMA)?;
+    Ok([0, 1].map(|d| logs.iter().skip(d).step_by(2).map(|&log| f64::from(log).exp()).sum::<f64>() * width))
 }
 
 /// Beyond the board there is nothing that a conditional could be of: it is that of the nearest column.
