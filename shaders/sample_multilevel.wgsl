@@ -26,6 +26,7 @@ struct Params {
     context_table: u32,
     sigma_table: u32,
     n_levels: u32,
+    first_points: u32,
     points: u32,
     incremental: u32,
     context_at: u32,
@@ -108,7 +109,7 @@ fn sample_multilevel(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_inv
         for (var level = 0u; level <= params.n_levels; level++) {
             let sigma = level_sigma(min(level, params.n_levels - 1u));
             let above = level_sigma(max(level, 1u) - 1u);
-            var n_points = 2u * params.points;
+            var n_points = params.first_points;
             var start = params.low - 4.0 * widening * sigma;
             var span = params.high - params.low + 8.0 * widening * sigma;
             var inverse_variance = 0.0;

@@ -169,7 +169,7 @@ fn in_sequence(
     let weigh = if request.particles > 1 { Weigh::AfterUnknown } else { Weigh::Nothing };
     let given = Given { knowledge: knowledge.collect(), particles: request.particles, weigh };
     let sampling = SampleRequest {
-        sampler: Sampler::MultiLevel { sigmas, points: 32 },
+        sampler: Sampler::multilevel(sigmas, 32),
         given: Some(given),
         ..SampleRequest::new(trained, noisy.len() / dimensions * request.draws, request.seed)
     };

@@ -380,9 +380,7 @@ impl Bench {
             Case::GemmBackwardWeight => bench::gemm_backward_weight(bench, config, shape.dimensions()),
             Case::TrainStep => bench::train_step(bench, config, shape),
             Case::SampleMlq => sampling(config, Sampler::multilevel_default(config)),
-            Case::SampleContexts => {
-                sampling(config, Sampler::MultiLevel { sigmas: vec![config.noise.sigma_max], points: 8 })
-            }
+            Case::SampleContexts => sampling(config, Sampler::multilevel(vec![config.noise.sigma_max], 8)),
             Case::SampleLangevin => sampling(config, self.langevin(config)?),
             Case::SampleDirect => {
                 let mut mixture = config.clone();

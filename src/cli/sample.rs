@@ -59,9 +59,12 @@ struct Method {
     /// Falling noise levels [default: from the model's noise range]; direct: the noise level of what is drawn [default: 0]
     #[arg(long, value_name = "A,B,C", value_delimiter = ',')]
     levels: Option<Vec<f32>>,
-    /// mlq: grid points a level (the first has twice as many); ode, ancestral: half of the points of the first level
+    /// mlq: grid points a level; ode, ancestral: half of the points of the first level
     #[arg(long, value_name = "G")]
     points: Option<u32>,
+    /// mlq: grid points of the first level [default: 2 G, or as many as suit the data's range]
+    #[arg(long, value_name = "N")]
+    first_points: Option<u32>,
     /// langevin, mala: steps a level; ode, ancestral: steps from the highest level to the lowest, in place of --levels
     #[arg(long, value_name = "T", value_parser = clap::value_parser!(u32).range(1..))]
     steps: Option<u32>,
@@ -213,6 +216,8 @@ impl Method {
         let is_ladder = matches!(kind, Kind::Ode | Kind::Ancestral);
         let unused = if self.points.is_some() && !has_grid {
             "--points"
+        } else if self.first_points.is_some() && !matches!(kind, Kind::Mlq) {
+            "--first-points"
         } else if self.steps.is_some() && !is_chain && !is_ladder {
             "--steps"
         } else if self.step_size.is_some() && !is_chain {
@@ -230,6 +235,7 @@ impl Method {
     fn refuse_unused_by_direct(&self) -> Result<()> {
         let unused = match &self.levels {
             _ if self.points.is_some() => "--points",
+            _ if self.first_points.is_some() => "--first-points",
             Some(levels) if levels.len() != 1 => "--levels",
             _ => return Ok(()),
         };
@@ -249,8 +255,10 @@ impl Method {
             Some(Kind::Direct) => Sampler::Direct { sigma: 0.0 },
         };
         match &mut sampler {
-            Sampler::MultiLevel { sigmas, points } => {
+            Sampler::MultiLevel { sigmas, first_points, points } => {
                 *sigmas = self.levels.clone().unwrap_or_else(|| std::mem::take(sigmas));
+                *first_points =
+                    self.first_points.or(self.points.map(|points| points.saturating_mul(2))).unwrap_or(*first_points);
                 *points = self.points.unwrap_or(*points);
             }
             Sampler::Ode { sigmas, points } | Sampler::Ancestral { sigmas, points } => {

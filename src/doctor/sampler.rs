@@ -405,9 +405,21 @@ fn multilevel(gpu: &Gpu) -> Result<f64, Failure> {
     trial.verdict()
 }
 
+/// Not twice as many, but for what a workgroup's memory holds.
+fn first_points(points: usize) -> usize {
+    if points == 128 { 256 } else { points + 21 }
+}
+
 fn quadrature(setup: &Setup, points: usize) -> MultiLevel {
     let [low, high] = RANGE.map(f64::from);
-    MultiLevel { sigmas: SIGMAS.to_vec(), points, low, high, temperature: f64::from(setup.temperature) }
+    MultiLevel {
+        sigmas: SIGMAS.to_vec(),
+        first_points: first_points(points),
+        points,
+        low,
+        high,
+        temperature: f64::from(setup.temperature),
+    }
 }
 
 /// Errors of a log weight add up over the levels of the known dimensions.
@@ -488,6 +500,7 @@ fn run_multilevel(
             SampleMultilevel {
                 first_dimension: range[0] as u32,
                 end_dimension: range[1] as u32,
+                first_points: first_points(points) as u32,
                 points: points as u32,
                 given_at: setup.given.map_or(0, |given| given.0),
                 particles: setup.given.map_or(1, |given| given.1),
@@ -580,7 +593,7 @@ fn ode(gpu: &Gpu) -> Result<f64, Failure> {
     for (shape, points, ancestral, n_samples, samples) in cases {
         let end = shape.dimensions();
         let setup = Setup::special(&mut trial, &shape, n_samples <= 3, n_samples == 9)?;
-        let MultiLevel { sigmas, points, low, high, temperature } = quadrature(&setup, points);
+        let MultiLevel { sigmas, points, low, high, temperature, .. } = quadrature(&setup, points);
         let settings = Flow { sigmas, points, low, high, ancestral, temperature };
         let draw = |score: &dyn Fn(f64, f64) -> f64, sample, d| {
             let (u, normals) = settings.numbers(SEED, sample, d);

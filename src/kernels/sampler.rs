@@ -59,7 +59,9 @@ kernel! {
         sigma_table: u32,
         /// L
         n_levels: u32,
-        /// G; the first level has 2 G points.
+        /// Points of the first level.
+        first_points: u32,
+        /// Points of each of the others.
         points: u32,
         /// 1 computes contexts as dimensions become known, 0 finds them in the state.
         incremental: u32,
@@ -101,11 +103,11 @@ kernel! {
     read { net: (n_net), context_net: (n_context_net), tables: (n_tables) }
     write { state: (n_samples, state_words), scratch: (n_groups, scratch_words) }
     grid |tile| [n_groups, 1, 1];
-    // A tile has at least 16 of the points of up to eight samples; three loops over the points follow.
+    // A tile has at least two points of each of up to eight samples; three loops over the points follow.
     iterations (end_dimension - first_dimension)
         * (context_iterations
-            + ((n_levels + 1) * points.div_ceil(2) + 1) * tile_iterations
-            + 4 * (n_levels + 2) * points
+            + (first_points.div_ceil(2) + n_levels * points.div_ceil(2) + 1) * tile_iterations
+            + 4 * (first_points + n_levels * points)
             + (11 * n_levels + 8) * (n_levels + 1));
 }
 

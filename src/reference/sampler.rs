@@ -16,7 +16,9 @@ const LOCAL_MARGIN: f64 = 3.5;
 pub struct MultiLevel {
     /// Noise levels, descending.
     pub sigmas: Vec<f64>,
-    /// G, points of a local grid; the first grid has 2 G.
+    /// Points of the first grid.
+    pub first_points: usize,
+    /// Points of a local grid.
     pub points: usize,
     /// Lower end of the data's range.
     pub low: f64,
@@ -214,7 +216,7 @@ fn outer_draw(score: impl Fn(f64, f64) -> f64, settings: &MultiLevel, u: f64) ->
 fn outer_density(score: impl Fn(f64, f64) -> f64, settings: &MultiLevel) -> (Grid, Vec<f64>) {
     let sigma = settings.sigmas[0];
     let margin = OUTER_MARGIN * settings.widening() * sigma;
-    let grid = Grid::new(settings.low - margin, settings.high + margin, 2 * settings.points);
+    let grid = Grid::new(settings.low - margin, settings.high + margin, settings.first_points);
     let scores: Vec<f64> = grid.iter().map(|y| score(y, sigma)).collect();
     let mut log_density = cumulative_trapezoid(&scores, grid.spacing);
     log_density.iter_mut().for_each(|log_density| *log_density /= settings.temperature);
@@ -352,6 +354,7 @@ pub fn langevin(score: impl Fn(f64, f64) -> f64, settings: &Langevin, normals: &
 pub fn flow(score: impl Fn(f64, f64) -> f64, settings: &Flow, u: f64, normals: &[f64]) -> f64 {
     let top = MultiLevel {
         sigmas: settings.sigmas.clone(),
+        first_points: 2 * settings.points,
         points: settings.points,
         low: settings.low,
         high: settings.high,
@@ -429,7 +432,14 @@ mod tests {
         let v = 0.09 + sigma * sigma;
         let variance = temperature * v * (0.09 / v) * (0.09 / v);
         let score = |y: f64, sigma: f64| GAUSSIAN.score(y, sigma);
-        let settings = MultiLevel { sigmas: vec![1.0, 0.5, sigma], points: 48, low: -0.6, high: 1.4, temperature };
+        let settings = MultiLevel {
+            sigmas: vec![1.0, 0.5, sigma],
+            first_points: 96,
+            points: 48,
+            low: -0.6,
+            high: 1.4,
+            temperature,
+        };
         let draw = |n| multilevel(score, &settings, &settings.uniforms(1, n, 2)).x;
         kolmogorov_smirnov("mlq", (0..4000).map(draw).collect(), tempered(variance));
         let sigmas: Vec<f64> = (0..30).map(|i| (sigma.ln() * f64::from(i) / 29.0).exp()).collect();
@@ -468,7 +478,7 @@ mod tests {
         assert_near("noise", moved - still, 0.75 * 2.0 * 0.5 / 0.8 * 0.39f64.sqrt(), 1e-12);
         let start = outer_draw(
             |y, _| -y,
-            &MultiLevel { sigmas: vec![0.8], points: 32, low: -1.0, high: 2.0, temperature: 1.0 },
+            &MultiLevel { sigmas: vec![0.8], first_points: 64, points: 32, low: -1.0, high: 2.0, temperature: 1.0 },
             0.7,
         );
         assert_near("mean", still, 0.75 * 0.61 * start, 1e-12);
@@ -560,7 +570,8 @@ mod tests {
 
     #[test]
     fn grids_reach_four_noise_levels_out_and_then_three_and_a_half() {
-        let settings = MultiLevel { sigmas: vec![0.5, 0.3], points: 9, low: -1.0, high: 2.0, temperature: 1.0 };
+        let settings =
+            MultiLevel { sigmas: vec![0.5, 0.3], first_points: 18, points: 9, low: -1.0, high: 2.0, temperature: 1.0 };
         for (u, outer, side) in [(0.0, -3.0, -1.0), (1.0, 4.0, 1.0)] {
             let evaluations = std::cell::Cell::new(0);
             let flat = |_, _| {
@@ -576,7 +587,14 @@ mod tests {
     #[test]
     fn the_first_level_has_the_quantiles_of_the_noisy_density() {
         for (mixture, sigma) in [(GAUSSIAN, 0.2), (TWO_MODES, 0.1), (TWO_MODES, 0.6)] {
-            let settings = MultiLevel { sigmas: vec![sigma], points: 128, low: -1.6, high: 2.2, temperature: 1.0 };
+            let settings = MultiLevel {
+                sigmas: vec![sigma],
+                first_points: 256,
+                points: 128,
+                low: -1.6,
+                high: 2.2,
+                temperature: 1.0,
+            };
             for k in 0..200 {
                 let u = (f64::from(k) + 0.5) / 200.0;
                 let draw = multilevel(|y, sigma| mixture.score(y, sigma), &settings, &[u]);
@@ -592,7 +610,8 @@ mod tests {
         let (prior, added) = (0.3f64.powi(2) + lower.powi(2), upper.powi(2) - lower.powi(2));
         let variance = prior * added / (prior + added);
         let mean = variance * (0.4 / prior + above / added);
-        let settings = MultiLevel { sigmas: vec![], points: 128, low: 0.0, high: 1.0, temperature: 1.0 };
+        let settings =
+            MultiLevel { sigmas: vec![], first_points: 256, points: 128, low: 0.0, high: 1.0, temperature: 1.0 };
         let conditional = Mixture { weights: [1.0, 0.0], means: [mean, 0.0], sds: [variance.sqrt(), 1.0] };
         for k in 0..200 {
             let u = (f64::from(k) + 0.5) / 200.0;
@@ -603,7 +622,14 @@ mod tests {
 
     #[test]
     fn every_level_of_a_chain_has_its_noisy_density() {
-        let settings = MultiLevel { sigmas: vec![1.0, 0.3, 0.06], points: 48, low: -1.6, high: 2.2, temperature: 1.0 };
+        let settings = MultiLevel {
+            sigmas: vec![1.0, 0.3, 0.06],
+            first_points: 96,
+            points: 48,
+            low: -1.6,
+            high: 2.2,
+            temperature: 1.0,
+        };
         let draws: Vec<_> = (0..4000)
             .map(|n| multilevel(|y, sigma| TWO_MODES.score(y, sigma), &settings, &settings.uniforms(5, n, 17)))
             .collect();
@@ -619,7 +645,14 @@ mod tests {
 
     #[test]
     fn weights_of_known_values_average_to_the_noisy_density() {
-        let settings = MultiLevel { sigmas: vec![1.0, 0.3, 0.06], points: 256, low: -1.6, high: 2.2, temperature: 1.0 };
+        let settings = MultiLevel {
+            sigmas: vec![1.0, 0.3, 0.06],
+            first_points: 512,
+            points: 256,
+            low: -1.6,
+            high: 2.2,
+            temperature: 1.0,
+        };
         let score = |y: f64, sigma: f64| TWO_MODES.score(y, sigma);
         let density = |y: f64, sigma: f64| {
             let h = 1e-4;
@@ -647,7 +680,8 @@ mod tests {
 
     #[test]
     fn uniforms_and_normals_follow_the_contract() {
-        let settings = MultiLevel { sigmas: vec![1.0, 0.3], points: 8, low: 0.0, high: 1.0, temperature: 1.0 };
+        let settings =
+            MultiLevel { sigmas: vec![1.0, 0.3], first_points: 16, points: 8, low: 0.0, high: 1.0, temperature: 1.0 };
         let seed = 0x1_0000_0002;
         let bits = |stream, step| random_bits(seed, stream, 11, 13, step);
         let want: Vec<f64> = (0..2).map(|level| uniform(bits(stream::MULTILEVEL, level)[0])).collect();

@@ -296,7 +296,9 @@ impl<'a> SamplerRun<'a> {
 
     fn iterations(&self, span: Span) -> u64 {
         match &self.request.sampler {
-            Sampler::MultiLevel { points, .. } => self.multilevel(span, *points).iterations(),
+            Sampler::MultiLevel { first_points, points, .. } => {
+                self.multilevel(span, *first_points, *points).iterations()
+            }
             Sampler::Langevin { steps, step_size, .. } => self.langevin(span, *steps, *step_size).iterations(),
             Sampler::Ode { points, .. } => self.ode(span, *points, false).iterations(),
             Sampler::Ancestral { points, .. } => self.ode(span, *points, true).iterations(),
@@ -314,7 +316,9 @@ impl<'a> SamplerRun<'a> {
             self.context_by_full_pass(&mut recorder, workspace, span.first / units)?;
         }
         match &self.request.sampler {
-            Sampler::MultiLevel { points, .. } => recorder.run(&self.multilevel(span, *points))?,
+            Sampler::MultiLevel { first_points, points, .. } => {
+                recorder.run(&self.multilevel(span, *first_points, *points))?;
+            }
             Sampler::Langevin { steps, step_size, .. } => recorder.run(&self.langevin(span, *steps, *step_size))?,
             Sampler::Ode { points, .. } => recorder.run(&self.ode(span, *points, false))?,
             Sampler::Ancestral { points, .. } => recorder.run(&self.ode(span, *points, true))?,
@@ -387,13 +391,14 @@ impl<'a> SamplerRun<'a> {
         }
     }
 
-    fn multilevel(&self, span: Span, points: u32) -> SampleMultilevel<'_> {
+    fn multilevel(&self, span: Span, first_points: u32, points: u32) -> SampleMultilevel<'_> {
         let [low, high] = self.range();
         score_sampler!(
             self,
             SampleMultilevel {
                 first_dimension: span.first,
                 end_dimension: span.end,
+                first_points,
                 points,
                 given_at: if self.request.given.is_some() { self.given_table } else { 0 },
                 particles: self.request.particles() as u32,

@@ -95,7 +95,7 @@ fn multilevel_draws_follow_analytic_conditionals() {
     let trained = gaussian(gpu);
     for sigmas in [vec![1.0_f32, 0.4, 0.1], vec![0.5]] {
         let last = f64::from(sigmas[sigmas.len() - 1]);
-        let sampler = Sampler::MultiLevel { sigmas, points: 32 };
+        let sampler = Sampler::multilevel(sigmas, 32);
         let statistic = worst(gpu, &trained, &sampler, denoised(SD * SD + last * last, last));
         println!("{sampler:?}: {statistic:.2}");
         assert!(statistic <= KOLMOGOROV, "{sampler:?}: {statistic}");
@@ -184,7 +184,7 @@ fn a_temperature_scales_the_variance_of_every_sampler() {
     let Some(gpu) = shared() else { return };
     let (points, last, exact) = (32, 0.1, denoised(SD * SD + 0.01, 0.1));
     let sigmas = || geometric(1.0, last, 13);
-    let quadrature = Sampler::MultiLevel { sigmas: vec![1.0, 0.4, last], points };
+    let quadrature = Sampler::multilevel(vec![1.0, 0.4, last], points);
     let mala = Sampler::Mala { sigmas: vec![1.0], steps: 30, step_size: 1.5 };
     let langevin = Sampler::Langevin { sigmas: vec![1.0, 0.5], steps: 10, step_size: 0.5 };
     let ancestral = Sampler::Ancestral { sigmas: sigmas(), points };

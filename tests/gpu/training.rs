@@ -305,7 +305,7 @@ fn particles_draw_the_posterior() {
     let mut config = small("toy:moons", 150);
     (config.train.batch, config.train.row_stride, config.train.learning_rate) = (64, 1, 5e-3);
     let trained = trained(gpu, &config, &folder.path().join("moons"));
-    let sampler = Sampler::MultiLevel { sigmas: vec![0.6, 0.2], points: 16 };
+    let sampler = Sampler::multilevel(vec![0.6, 0.2], 16);
     let draw = |count: usize, particles: usize, seed: u64| {
         let knowledge = [Knowledge::Unknown, Knowledge::Value(0.9)].repeat(count);
         let given = Some(Given { knowledge, particles, weigh: Weigh::AfterUnknown });
