@@ -43,7 +43,7 @@ fn regression(gaussian: &Gaussian) -> Vec<f64> {
 
 /// A model whose scores are exactly -(x_d - m_d) / L_dd^2. Contexts are m_d and which d it is; of the hidden units
 /// softplus(+-(x_d - m_d)), whose difference is linear, all pairs are shut off but the one that has this d's factor.
-fn exact_model(gpu: &Gpu, gaussian: &Gaussian) -> Trained {
+pub(super) fn exact_model(gpu: &Gpu, gaussian: &Gaussian) -> Trained {
     let dimensions = gaussian.dimensions();
     let width = dimensions + 1;
     let shut = 60.0;

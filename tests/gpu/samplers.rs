@@ -1,12 +1,13 @@
 //! What the samplers of score heads draw, against laws in closed form.
 
-use arcsm::data::SampleShape;
+use arcsm::data::{Gaussian, SampleShape};
 use arcsm::gpu::Gpu;
 use arcsm::nn::{ArCsm, ParamBuffer};
 use arcsm::sample::{SampleRequest, Sampler, geometric, sample};
 use arcsm::trained::Trained;
 use statrs::function::erf::erf;
 
+use super::likelihood::exact_model;
 use super::training::small;
 use super::{KOLMOGOROV, kolmogorov, shared};
 
@@ -100,6 +101,44 @@ fn multilevel_draws_follow_analytic_conditionals() {
         println!("{sampler:?}: {statistic:.2}");
         assert!(statistic <= KOLMOGOROV, "{sampler:?}: {statistic}");
     }
+}
+
+/// Standard deviations that a mean or a covariance of the samples may lie from the truth; there are 560 of them.
+const MOST_DEVIATIONS: f64 = 4.5;
+
+/// 20,000 samples of D = 32 by exact scores: the errors of all means and covariances are as large as chance makes them.
+#[test]
+fn samples_of_a_gaussian_have_its_mean_and_covariance() {
+    let Some(gpu) = shared() else { return };
+    let truth = Gaussian::new(32, 5);
+    let trained = exact_model(gpu, &truth);
+    let (dimensions, count) = (truth.dimensions(), 20_000);
+    let sampler = Sampler::multilevel(vec![0.0], 64);
+    let request = SampleRequest { sampler, batch: 1000, ..SampleRequest::new(&trained, count, 7) };
+    let drawn = sample(gpu, &trained, &request, &mut |_| {}).expect("samples");
+    let rows = || drawn.values.chunks_exact(dimensions);
+    let mean_of = |term: &dyn Fn(&[f32]) -> f64| rows().map(term).sum::<f64>() / count as f64;
+    let covariance = |i: usize, j: usize| -> f64 {
+        let row = |d: usize| &truth.factor()[d * dimensions..][..dimensions];
+        row(i).iter().zip(row(j)).map(|(a, b)| a * b).sum()
+    };
+    let mut deviations = Vec::new();
+    for i in 0..dimensions {
+        let mean = mean_of(&|x| f64::from(x[i]));
+        deviations.push(mean / (covariance(i, i) / count as f64).sqrt());
+        for j in 0..=i {
+            let product = mean_of(&|x| f64::from(x[i]) * f64::from(x[j]));
+            let variance = covariance(i, i) * covariance(j, j) + covariance(i, j).powi(2);
+            deviations.push((product - covariance(i, j)) / (variance / count as f64).sqrt());
+        }
+    }
+    let worst = deviations.iter().fold(0.0_f64, |worst, z| worst.max(z.abs()));
+    let square = deviations.iter().map(|z| z * z).sum::<f64>() / deviations.len() as f64;
+    println!(
+        "of {} means and covariances the worst is {worst:.2} deviations off, their square {square:.2}",
+        deviations.len()
+    );
+    assert!(worst <= MOST_DEVIATIONS && square <= 1.5, "{worst} deviations, in square {square}");
 }
 
 /// Annealed Langevin dynamics without a Metropolis step draws from a law of its own, which is known: what tends to the
