@@ -189,6 +189,7 @@ fn every_sampler_draws_and_refuses_the_flags_of_others() {
     };
     let cases = [
         ("--sampler mlq --levels 0.5,0.1 --points 16", "mlq --levels 0.5,0.1 --points 16", 49, 3),
+        ("--levels 0.5,0.1 --points 16 --first-points 9", "mlq --levels 0.5,0.1 --points 16 --first-points 9", 26, 3),
         ("--sampler ode --levels 1,0.5,0.1", "ode --levels 1,0.5,0.1 --points 24", 48 + 5, 6),
         ("--sampler ancestral --levels 1,0.1 --points 8", "ancestral --levels 1,0.1 --points 8", 18, 3),
         ("--sampler langevin --levels 1,0.1 --steps 2", "langevin --levels 1,0.1 --steps 2 --step-size 1", 5, 5),
@@ -207,8 +208,10 @@ fn every_sampler_draws_and_refuses_the_flags_of_others() {
         let values = arcsm::arrays::read_npy(&here.path().join("a.npy")).expect("written").values;
         assert!(values.iter().all(|x| (16.0 * x - (16.0 * x).round()).abs() <= 1e-5), "{described}: not on levels");
     }
-    let refusals: [(&str, &[&str]); 8] = [
+    let refusals: [(&str, &[&str]); 10] = [
         ("--sampler ode --step-size 1", &["--step-size", "another sampler"]),
+        ("--sampler ode --first-points 20", &["--first-points", "another sampler"]),
+        ("--first-points 300", &["300 grid points of the first level", "8 to 256"]),
         ("--sampler ode --steps 4 --levels 1,0.1", &["--steps", "--levels"]),
         ("--sampler mala --points 9", &["--points", "another sampler"]),
         ("--steps 9", &["--steps", "another sampler"]),

@@ -176,10 +176,10 @@ impl Sampler {
         let list = |sigmas: &[f32]| sigmas.iter().map(f32::to_string).collect::<Vec<_>>().join(",");
         let levels = list(self.noise_levels());
         match self {
-            Self::MultiLevel { first_points, points, .. } => {
+            Self::MultiLevel { first_points, points, .. } if *first_points != 2 * points => {
                 format!("{} --levels {levels} --points {points} --first-points {first_points}", self.name())
             }
-            Self::Ode { points, .. } | Self::Ancestral { points, .. } => {
+            Self::MultiLevel { points, .. } | Self::Ode { points, .. } | Self::Ancestral { points, .. } => {
                 format!("{} --levels {levels} --points {points}", self.name())
             }
             Self::Langevin { steps, step_size, .. } | Self::Mala { steps, step_size, .. } => {
