@@ -115,6 +115,7 @@ impl Variant {
     /// The WGSL that the compiler sees, for values of the kernel's constants. More constants say what the tile is: its rows,
     /// `TILE_LINES`, and what one thread owns of it: `ROWS`, and `UNITS` columns or `QUADS` vec4s of columns, where eight
     /// threads stand side by side; and how many of these share what they load, `LANES`.
+    /// `FIRST_UNIFORM` becomes the name of the first uniform.
     ///
     /// # Errors
     /// What [`compose`](super::compose) refuses.

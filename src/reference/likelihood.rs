@@ -198,14 +198,7 @@ mod tests {
         use super::super::sampler::{MultiLevel, multilevel};
         // A score that belongs to no density at its levels: the chain's density is that of the draws all the same.
         let score = |y: f64, sigma: f64| TWO_MODES.score(y, sigma) + 0.5 * (3.0 * y).sin();
-        let settings = MultiLevel {
-            sigmas: vec![1.0, 0.4, 0.2],
-            first_points: 200,
-            points: 100,
-            low: -2.0,
-            high: 2.6,
-            temperature: 1.0,
-        };
+        let settings = MultiLevel::new(vec![1.0, 0.4, 0.2], 100, [-2.0, 2.6]);
         let draws: Vec<f64> =
             (0..4000).map(|n| multilevel(score, &settings, &settings.uniforms(9, n, 1)).y_levels[2]).collect();
         let levels = [level(1.0, 150), level(0.4, 150), level(0.2, 150)];

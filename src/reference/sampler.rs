@@ -134,6 +134,11 @@ impl Grid {
 }
 
 impl MultiLevel {
+    /// At temperature 1, with twice as many points on the first grid as on the others.
+    pub fn new(sigmas: Vec<f64>, points: usize, [low, high]: [f64; 2]) -> Self {
+        Self { sigmas, first_points: 2 * points, points, low, high, temperature: 1.0 }
+    }
+
     /// Of the grids' margins, so that they hold what a temperature above 1 spreads.
     fn widening(&self) -> f64 {
         self.temperature.max(1.0).sqrt()
@@ -353,12 +358,8 @@ pub fn langevin(score: impl Fn(f64, f64) -> f64, settings: &Langevin, normals: &
 /// One draw by the probability-flow ODE or by ancestral steps; `normals` has a number for each level but the first.
 pub fn flow(score: impl Fn(f64, f64) -> f64, settings: &Flow, u: f64, normals: &[f64]) -> f64 {
     let top = MultiLevel {
-        sigmas: settings.sigmas.clone(),
-        first_points: 2 * settings.points,
-        points: settings.points,
-        low: settings.low,
-        high: settings.high,
         temperature: settings.temperature,
+        ..MultiLevel::new(settings.sigmas.clone(), settings.points, [settings.low, settings.high])
     };
     let mut y = outer_draw(&score, &top, u);
     for (pair, z) in settings.sigmas.windows(2).zip(normals) {
@@ -432,14 +433,7 @@ mod tests {
         let v = 0.09 + sigma * sigma;
         let variance = temperature * v * (0.09 / v) * (0.09 / v);
         let score = |y: f64, sigma: f64| GAUSSIAN.score(y, sigma);
-        let settings = MultiLevel {
-            sigmas: vec![1.0, 0.5, sigma],
-            first_points: 96,
-            points: 48,
-            low: -0.6,
-            high: 1.4,
-            temperature,
-        };
+        let settings = MultiLevel { temperature, ..MultiLevel::new(vec![1.0, 0.5, sigma], 48, [-0.6, 1.4]) };
         let draw = |n| multilevel(score, &settings, &settings.uniforms(1, n, 2)).x;
         kolmogorov_smirnov("mlq", (0..4000).map(draw).collect(), tempered(variance));
         let sigmas: Vec<f64> = (0..30).map(|i| (sigma.ln() * f64::from(i) / 29.0).exp()).collect();
@@ -476,11 +470,7 @@ mod tests {
         // The last step takes y to (1 - 0.25) y; y' = y - 0.39 y + 0.5 / 0.8 sqrt(0.39) z.
         let (still, moved) = (draw(0.0), draw(2.0));
         assert_near("noise", moved - still, 0.75 * 2.0 * 0.5 / 0.8 * 0.39f64.sqrt(), 1e-12);
-        let start = outer_draw(
-            |y, _| -y,
-            &MultiLevel { sigmas: vec![0.8], first_points: 64, points: 32, low: -1.0, high: 2.0, temperature: 1.0 },
-            0.7,
-        );
+        let start = outer_draw(|y, _| -y, &MultiLevel::new(vec![0.8], 32, [-1.0, 2.0]), 0.7);
         assert_near("mean", still, 0.75 * 0.61 * start, 1e-12);
     }
 
@@ -570,8 +560,7 @@ mod tests {
 
     #[test]
     fn grids_reach_four_noise_levels_out_and_then_three_and_a_half() {
-        let settings =
-            MultiLevel { sigmas: vec![0.5, 0.3], first_points: 18, points: 9, low: -1.0, high: 2.0, temperature: 1.0 };
+        let settings = MultiLevel::new(vec![0.5, 0.3], 9, [-1.0, 2.0]);
         for (u, outer, side) in [(0.0, -3.0, -1.0), (1.0, 4.0, 1.0)] {
             let evaluations = std::cell::Cell::new(0);
             let flat = |_, _| {
@@ -587,14 +576,7 @@ mod tests {
     #[test]
     fn the_first_level_has_the_quantiles_of_the_noisy_density() {
         for (mixture, sigma) in [(GAUSSIAN, 0.2), (TWO_MODES, 0.1), (TWO_MODES, 0.6)] {
-            let settings = MultiLevel {
-                sigmas: vec![sigma],
-                first_points: 256,
-                points: 128,
-                low: -1.6,
-                high: 2.2,
-                temperature: 1.0,
-            };
+            let settings = MultiLevel::new(vec![sigma], 128, [-1.6, 2.2]);
             for k in 0..200 {
                 let u = (f64::from(k) + 0.5) / 200.0;
                 let draw = multilevel(|y, sigma| mixture.score(y, sigma), &settings, &[u]);
@@ -610,8 +592,7 @@ mod tests {
         let (prior, added) = (0.3f64.powi(2) + lower.powi(2), upper.powi(2) - lower.powi(2));
         let variance = prior * added / (prior + added);
         let mean = variance * (0.4 / prior + above / added);
-        let settings =
-            MultiLevel { sigmas: vec![], first_points: 256, points: 128, low: 0.0, high: 1.0, temperature: 1.0 };
+        let settings = MultiLevel::new(vec![], 128, [0.0, 1.0]);
         let conditional = Mixture { weights: [1.0, 0.0], means: [mean, 0.0], sds: [variance.sqrt(), 1.0] };
         for k in 0..200 {
             let u = (f64::from(k) + 0.5) / 200.0;
@@ -622,14 +603,7 @@ mod tests {
 
     #[test]
     fn every_level_of_a_chain_has_its_noisy_density() {
-        let settings = MultiLevel {
-            sigmas: vec![1.0, 0.3, 0.06],
-            first_points: 96,
-            points: 48,
-            low: -1.6,
-            high: 2.2,
-            temperature: 1.0,
-        };
+        let settings = MultiLevel::new(vec![1.0, 0.3, 0.06], 48, [-1.6, 2.2]);
         let draws: Vec<_> = (0..4000)
             .map(|n| multilevel(|y, sigma| TWO_MODES.score(y, sigma), &settings, &settings.uniforms(5, n, 17)))
             .collect();
@@ -645,14 +619,7 @@ mod tests {
 
     #[test]
     fn weights_of_known_values_average_to_the_noisy_density() {
-        let settings = MultiLevel {
-            sigmas: vec![1.0, 0.3, 0.06],
-            first_points: 512,
-            points: 256,
-            low: -1.6,
-            high: 2.2,
-            temperature: 1.0,
-        };
+        let settings = MultiLevel::new(vec![1.0, 0.3, 0.06], 256, [-1.6, 2.2]);
         let score = |y: f64, sigma: f64| TWO_MODES.score(y, sigma);
         let density = |y: f64, sigma: f64| {
             let h = 1e-4;
@@ -680,8 +647,7 @@ mod tests {
 
     #[test]
     fn uniforms_and_normals_follow_the_contract() {
-        let settings =
-            MultiLevel { sigmas: vec![1.0, 0.3], first_points: 16, points: 8, low: 0.0, high: 1.0, temperature: 1.0 };
+        let settings = MultiLevel::new(vec![1.0, 0.3], 8, [0.0, 1.0]);
         let seed = 0x1_0000_0002;
         let bits = |stream, step| random_bits(seed, stream, 11, 13, step);
         let want: Vec<f64> = (0..2).map(|level| uniform(bits(stream::MULTILEVEL, level)[0])).collect();

@@ -291,9 +291,10 @@ fn integral_of_closed_form(gpu: &Gpu, trained: &Trained, truth: &OnGrid) -> Resu
     let half = (WIDE * CELLS / 2) as i64;
     let (mut inner, mut width, mut times) = (0, WIDTH, WIDE);
     while !integrals.is_empty() {
-        for (column, integral) in &mut integrals {
-            let ring = (-half..-inner).chain(inner..half);
-            let masses = masses_of_conditionals(gpu, trained, centre(*column), ring, width)?;
+        let columns: Vec<usize> = integrals.iter().map(|(column, _)| *column).collect();
+        let ring: Vec<i64> = (-half..-inner).chain(inner..half).collect();
+        let masses = masses_of_conditionals(gpu, trained, &columns, &ring, width)?;
+        for ((_, integral), masses) in integrals.iter_mut().zip(masses) {
             (0..2).for_each(|d| integral[d] += masses[d]);
         }
         integrals.retain(|(_, integral)| {
@@ -306,18 +307,20 @@ fn integral_of_closed_form(gpu: &Gpu, trained: &Trained, truth: &OnGrid) -> Resu
     Ok(worst)
 }
 
-/// Mass that q(y1) and q(y2 | x1) have in cells of a width, counted from the centre of the square.
+/// Mass that q(y1) and q(y2 | x1 in a column) have in cells of a width, counted from the centre of the square.
 fn masses_of_conditionals(
     gpu: &Gpu,
     trained: &Trained,
-    x1: f64,
-    cells: impl Iterator<Item = i64>,
+    columns: &[usize],
+    cells: &[i64],
     width: f64,
-) -> Result<[f64; 2]> {
-    let places: Vec<[f32; 2]> = cells.map(|cell| [(width * (cell as f64 + 0.5)) as f32; 2]).collect();
-    let contexts = vec![[x1 as f32, 0.0]; places.len()];
-    let logs = closed_form::log_densities(gpu, trained, contexts.as_flattened(), places.as_flattened(), SIGMA)?;
-    Ok([0, 1].map(|d| logs.iter().skip(d).step_by(2).map(|&log| f64::from(log).exp()).sum::<f64>() * width))
+) -> Result<Vec<[f64; 2]>> {
+    let place = |cell: i64| (width * (cell as f64 + 0.5)) as f32;
+    let points = columns.iter().flat_map(|&column| cells.iter().map(move |&cell| (centre(column) as f32, cell)));
+    let (x, y): (Vec<[f32; 2]>, Vec<[f32; 2]>) = points.map(|(x1, cell)| ([x1, 0.0], [place(cell); 2])).unzip();
+    let logs = closed_form::log_densities(gpu, trained, x.as_flattened(), y.as_flattened(), SIGMA)?;
+    let mass = |logs: &[f32], d: usize| logs.iter().skip(d).step_by(2).map(|&log| f64::from(log).exp()).sum::<f64>();
+    Ok(logs.chunks_exact(2 * cells.len()).map(|logs| [0, 1].map(|d| width * mass(logs, d))).collect())
 }
 
 /// Beyond the board there is nothing that a conditional could be of: it is that of the nearest column.

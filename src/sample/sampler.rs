@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Kernel, Variant};
 use crate::kernels::{SampleLangevin, SampleMala, SampleMixture, SampleMultilevel, SampleOde};
 
-/// Points of a first grid that the kernels have room for, by two.
+/// Half of the grid points that the kernels have room for.
 const MAX_POINTS: u32 = 128;
 /// Points of a grid by [`Sampler::multilevel_default`], seven of the spread that it is to resolve across; the first grid is
 /// as fine, in its sigma, with so many points at least and at most.
