@@ -122,6 +122,8 @@ struct Global {
 enum VariantKind {
     /// Nothing that WebGPU does not promise
     Baseline,
+    /// The same, sharing through workgroup memory: for hardware adapters
+    Workgroup,
     /// A software adapter with subgroups of eight
     CpuSubgroups,
     /// The same, and matrices that are read as textures
@@ -135,6 +137,7 @@ impl VariantKind {
     fn needs(self) -> Needs {
         match self {
             Self::Baseline => Needs::Baseline,
+            Self::Workgroup => Needs::Workgroup,
             Self::CpuSubgroups => Needs::CpuSubgroups,
             Self::CpuTextures => Needs::CpuTextures,
             Self::CpuPrivate => Needs::CpuPrivate,

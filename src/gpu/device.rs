@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::Duration;
 
@@ -77,11 +78,12 @@ pub struct Gpu {
 /// Name and needs of a variant, and values of the constants.
 type PipelineKey = (&'static str, Needs, Vec<u32>);
 
-/// What callbacks of the driver left for us.
+/// What callbacks of the driver left for us, and whether a mistake was planted.
 #[derive(Default)]
 struct Faults {
     lost: Mutex<Option<String>>,
     reported: Mutex<Option<String>>,
+    planted: AtomicBool,
 }
 
 struct QueueState {
@@ -426,6 +428,7 @@ impl Gpu {
     pub fn offers(&self, needs: Needs) -> bool {
         match needs {
             Needs::Baseline => true,
+            Needs::Workgroup => !self.summary.software || self.options.variant == Some(needs),
             Needs::CpuSubgroups | Needs::CpuTextures => {
                 let has_subgroups = self.device.features().contains(wgpu::Features::SUBGROUP);
                 has_subgroups && self.summary.software && self.summary.subgroup == [8, 8]
@@ -520,6 +523,9 @@ impl Gpu {
             let has_it = |other: &Variant| other.compose(spec, constants).is_ok_and(|text| text.contains(fault.from));
             if !spec.variants.iter().any(has_it) {
                 return Err(refused(format!("the fault to plant, `{}`, does not occur in it", fault.from)));
+            }
+            if source.contains(fault.from) {
+                self.faults.planted.store(true, Ordering::Relaxed);
             }
             source = source.replace(fault.from, fault.to);
         }
@@ -657,6 +663,11 @@ impl Gpu {
     fn fault(&self) -> Option<GpuError> {
         let lost = lock(&self.faults.lost).clone().map(GpuError::Lost);
         lost.or_else(|| lock(&self.faults.reported).clone().map(GpuError::Reported))
+    }
+
+    /// Whether the mistake of [`GpuOptions::fault`] stands in a kernel that was compiled; for tests.
+    pub fn fault_was_planted(&self) -> bool {
+        self.faults.planted.load(Ordering::Relaxed)
     }
 
     /// Gives the device up, as a driver reset would; for tests of what happens then.

@@ -47,6 +47,9 @@ pub enum Form {
 pub enum Needs {
     /// WebGPU's default limits, nothing else.
     Baseline,
+    /// The same of a hardware adapter, whose threads share what they load through a workgroup's memory. Software adapters run
+    /// these where they are pinned: their workgroup memory is as slow as all other.
+    Workgroup,
     /// A software adapter with subgroups of exactly eight lanes: lanes share what they load by shuffles.
     CpuSubgroups,
     /// The same, and tensors that fit textures: a software adapter loads a texel four times as fast as a vec4 of a buffer.
@@ -58,13 +61,15 @@ pub enum Needs {
 
 impl Needs {
     /// All of them, the most first.
-    pub const ALL: [Self; 4] = [Self::CpuPrivate, Self::CpuTextures, Self::CpuSubgroups, Self::Baseline];
+    pub const ALL: [Self; 5] =
+        [Self::CpuPrivate, Self::CpuTextures, Self::CpuSubgroups, Self::Workgroup, Self::Baseline];
 }
 
 impl std::fmt::Display for Needs {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Baseline => "baseline",
+            Self::Workgroup => "workgroup",
             Self::CpuSubgroups => "cpu-subgroups",
             Self::CpuTextures => "cpu-textures",
             Self::CpuPrivate => "cpu-private",
@@ -107,7 +112,7 @@ impl Variant {
     /// Neighbouring threads that share what they load.
     pub fn lanes(&self) -> u32 {
         match self.needs {
-            Needs::Baseline => 1,
+            Needs::Baseline | Needs::Workgroup => 1,
             Needs::CpuSubgroups | Needs::CpuTextures | Needs::CpuPrivate => 8,
         }
     }
@@ -128,7 +133,7 @@ impl Variant {
         named.push(("QUADS", self.tile[1].div_ceil(32)));
         named.push(("LANES", self.lanes()));
         let renamed: &[(&str, &str)] = match self.needs {
-            Needs::Baseline => &[],
+            Needs::Baseline | Needs::Workgroup => &[],
             Needs::CpuSubgroups | Needs::CpuTextures => &[("broadcast", "broadcast_shuffle")],
             Needs::CpuPrivate => &[("broadcast", "broadcast_shuffle"), ("score_net", "score_net_private")],
         };

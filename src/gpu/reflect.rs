@@ -47,7 +47,7 @@ fn parse(spec: &KernelSpec, variant: &Variant, constants: &[u32]) -> Result<(Mod
     let source = variant.compose(spec, constants)?;
     let module = naga::front::wgsl::parse_str(&source).map_err(|error| error.emit_to_string(&source))?;
     let capabilities = match variant.needs {
-        Needs::Baseline => Capabilities::empty(),
+        Needs::Baseline | Needs::Workgroup => Capabilities::empty(),
         Needs::CpuSubgroups | Needs::CpuTextures => Capabilities::SUBGROUP,
         Needs::CpuPrivate => Capabilities::SUBGROUP | Capabilities::SHADER_INT64,
     };
@@ -190,7 +190,7 @@ fn translations(module: &Module, info: &ModuleInfo, variant: &Variant, found: &m
         found.push(format!("no Metal code: {error}"));
     }
     let shader_model = match variant.needs {
-        Needs::Baseline => hlsl::ShaderModel::V5_1,
+        Needs::Baseline | Needs::Workgroup => hlsl::ShaderModel::V5_1,
         Needs::CpuSubgroups | Needs::CpuTextures | Needs::CpuPrivate => hlsl::ShaderModel::V6_0,
     };
     let options = hlsl::Options { shader_model, ..hlsl::Options::default() };
