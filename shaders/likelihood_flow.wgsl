@@ -81,7 +81,7 @@ fn top_density(row: u32, y: f32, y_target: f32) -> f32 {
     return mix(densities[at], densities[at + 1u], place - cell);
 }
 
-@compute @workgroup_size(8, TILE_LINES / 16u)
+@compute @workgroup_size(8, GROUP_ROWS)
 fn likelihood_flow(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
     load_layers();
     let thread = local.y * 8u + local.x;

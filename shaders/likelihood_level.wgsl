@@ -190,7 +190,7 @@ fn read_off(row: u32, own: u32) {
     readings[row] = vec4(logs[own], mass, mass_of_half, cut);
 }
 
-@compute @workgroup_size(8, TILE_LINES / 16u)
+@compute @workgroup_size(8, GROUP_ROWS)
 fn likelihood_level(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
     load_layers();
     let thread = local.y * 8u + local.x;

@@ -78,10 +78,10 @@ fn langevin_step(sample: u32, d: u32, n: u32, sigma: f32, drift: f32) -> f32 {
     return 0.5 * params.step_size * drift + noise;
 }
 
-@compute @workgroup_size(8, TILE_LINES / 16u)
+@compute @workgroup_size(8, GROUP_ROWS)
 fn sample_langevin(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
-    load_layers();
     let thread = local.y * 8u + local.x;
+    load_net(thread);
     let first = group.x * params.group_samples;
     let n_samples = min(params.group_samples, params.n_samples - first);
     let base = group.x * (params.scratch_words / 4u);
@@ -105,8 +105,7 @@ fn sample_langevin(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invoc
                 y.y = params.mean + spread * normal(odd, d, 0u);
             }
         }
-        // Threads of one row go together: they share what they load.
-        if local.y * 8u * LINES < n_samples {
+        if takes_part(local.y * 8u * LINES, n_samples) {
             // The context columns stay from the evaluation before.
             let first_quad = select(params.context_width / 4u, 0u, n == 0u || e == params.first_evaluation);
             let drift = sigma * sigma * point_scores(base, vec2(even, odd), y, sigma, first_quad, local.x, 2u * thread);

@@ -93,10 +93,10 @@ fn energy_gain(jump: f32, s: f32, line: u32) -> f32 {
     return 0.5 * jump * (ends + 49.0 / 90.0 * (scores[line] + scores[line + 2u]) + 32.0 / 45.0 * scores[line + 1u]);
 }
 
-@compute @workgroup_size(8, TILE_LINES / 16u)
+@compute @workgroup_size(8, GROUP_ROWS)
 fn sample_mala(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
-    load_layers();
     let thread = local.y * 8u + local.x;
+    load_net(thread);
     let line = 2u * thread;
     let first = group.x * params.group_samples;
     let n_samples = min(params.group_samples, params.n_samples - first);
@@ -128,14 +128,15 @@ fn sample_mala(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocatio
         let half = 0.5 * params.step_size * sigma * sigma;
         let spread = sqrt(params.step_size * params.temperature) * sigma;
         let jump = select(0.0, half * s + spread * random.x, is_step);
-        // Threads of one row go together: they share what they load.
-        if local.y * 16u < 4u * n_samples {
+        if takes_part(local.y * 16u, 4u * n_samples) {
             let places = vec2(y) + jump * nodes(thread % 2u == 1u);
             // The context columns stay from the round before.
             let first_quad = select(params.context_width / 4u, 0u, n == 0u || e == params.first_evaluation);
             let found = point_scores(base, vec2(own), places, sigma, first_quad, local.x, line);
-            scores[line] = found.x;
-            scores[line + 1u] = found.y;
+            if line < TILE_LINES {
+                scores[line] = found.x;
+                scores[line + 1u] = found.y;
+            }
         }
         workgroupBarrier();
         if is_owner && !is_step {

@@ -41,7 +41,7 @@ struct Params {
 @group(0) @binding(2) var<storage, read> tables: array<u32>; // (n_tables)
 @group(0) @binding(3) var<storage, read_write> state: array<vec4<f32>>; // (n_samples, state_words)
 
-const THREADS = 8u * TILE_LINES / ROWS;
+const THREADS = 8u * GROUP_ROWS;
 
 //#include philox
 //#include broadcast
@@ -102,7 +102,7 @@ fn draw(at: u32, sample: u32, d: u32) -> f32 {
     return snapped(c.mean + c.scale * sqrt(params.temperature) * z);
 }
 
-@compute @workgroup_size(8, TILE_LINES / ROWS)
+@compute @workgroup_size(8, GROUP_ROWS)
 fn sample_mixture(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
     let thread = local.y * 8u + local.x;
     let first = group.x * SAMPLES;

@@ -84,12 +84,12 @@ fn is_idle(first: u32, n_samples: u32, d: u32, level: u32) -> bool {
     return true;
 }
 
-@compute @workgroup_size(8, TILE_LINES / 16u)
+@compute @workgroup_size(8, GROUP_ROWS)
 fn sample_multilevel(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
-    load_layers();
     let first = group.x * SAMPLES;
     let n_samples = min(SAMPLES, params.n_samples - first);
     let thread = local.y * 8u + local.x;
+    load_net(thread);
     let own = first + min(thread, n_samples - 1u);
     let at = (own - first) * MAX_POINTS;
     let base = group.x * (params.scratch_words / 4u);

@@ -232,7 +232,7 @@ fn pass_down(base: u32, index: u32, quad: u32, line: u32, first: u32, n_rows: u3
     }
 }
 
-@compute @workgroup_size(8, TILE_LINES / 16u)
+@compute @workgroup_size(8, GROUP_ROWS)
 fn score_train(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
     load_layers();
     let thread = local.y * 8u + local.x;

@@ -3,7 +3,7 @@
 mod run;
 mod sampler;
 
-pub(crate) use sampler::{MALA_LINES, lines_of_thread};
+pub(crate) use sampler::{GRID_LINES, MALA_LINES, lines_of_thread, most_samples};
 pub use sampler::{Sampler, SamplerCost, geometric};
 
 use std::time::Instant;

@@ -4,7 +4,7 @@
 // workgroup's scratch, vec4s; tile_at gives places in them), unused. The last layer has one output and no z, h.
 
 //#loads net
-const THREADS = TILE_LINES / 2u;
+const THREADS = 8u * GROUP_ROWS;
 
 struct Layer {
     n_in: u32,

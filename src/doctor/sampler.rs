@@ -4,14 +4,14 @@
 //! How the work is cut into dispatches must not change a bit.
 
 use crate::config::{Activation, Network, Parametrisation};
-use crate::gpu::{Gpu, GpuError, Kernel, Tensor, pitch};
+use crate::gpu::{Gpu, GpuError, Kernel, KernelSpec, Tensor, Variant, pitch};
 use crate::kernels::{SampleLangevin, SampleMala, SampleMultilevel, SampleOde, ScoreConstants};
 use crate::nn::StepTile;
 use crate::reference::sampler::{
     DataLevels, Flow, Given, Langevin, MultiLevel, flow as flow_twin, langevin as langevin_twin, mala as mala_twin,
     multilevel as multilevel_twin, multilevel_given,
 };
-use crate::sample::{MALA_LINES, lines_of_thread};
+use crate::sample::{GRID_LINES, MALA_LINES, lines_of_thread, most_samples};
 
 use super::model::{Contexts, MEAN, RandomModel, SD, Shape};
 use super::trial::Trial;
@@ -181,6 +181,13 @@ struct Cut<'a> {
     ends: &'a [usize],
 }
 
+impl Cut<'_> {
+    /// With at most as many samples in a workgroup as a variant of the kernel takes, where each has so many lines.
+    fn on(self, variant: &Variant, lines: usize) -> Self {
+        Self { samples: self.samples.min(most_samples(variant, lines)), ..self }
+    }
+}
+
 /// What a sampler's dispatch is given, beside its settings.
 struct Setup {
     random: RandomModel,
@@ -210,7 +217,7 @@ macro_rules! score_sampler {
         let model = &setup.random.model;
         let constants = model.context_net.step_constants();
         let (group, n_samples): ([usize; 2], usize) = ($group, state.shape()[0]);
-        let tile = StepTile::new($trial.gpu.variant($kernel::SPEC), group[1] as u64);
+        let tile = StepTile::new(setup.variant($trial.gpu, $kernel::SPEC), group[1] as u64);
         $kernel {
             activation: shape.activation as u32,
             parametrisation: shape.parametrisation as u32,
@@ -358,6 +365,11 @@ impl Setup {
         Ok(words.chunks_exact(self.state_words).flat_map(|state| &state[..dimensions]).copied().collect())
     }
 
+    /// Of a sampler's kernel, for this network.
+    fn variant(&self, gpu: &Gpu, spec: &'static KernelSpec) -> &'static Variant {
+        gpu.variant_for_net(spec, self.score.net_quads > 0)
+    }
+
     /// Of as many workgroups as a cut has.
     fn scratch(&self, trial: &Trial<'_>, state: &Tensor, cut: Cut<'_>) -> Result<Tensor, GpuError> {
         trial.gpu.tensor("scratch", &[state.shape()[0].div_ceil(cut.samples), self.stash_words])
@@ -487,6 +499,7 @@ fn run_multilevel(
     state: &Tensor,
     cut: Cut<'_>,
 ) -> Result<(), GpuError> {
+    let cut = cut.on(setup.variant(trial.gpu, SampleMultilevel::SPEC), GRID_LINES);
     let scratch = setup.scratch(trial, state, cut)?;
     for range in cut.ends.windows(2) {
         trial.run(&score_sampler!(
@@ -557,6 +570,8 @@ fn run_langevin(
     state: &Tensor,
     cut: Cut<'_>,
 ) -> Result<(), GpuError> {
+    let variant = setup.variant(trial.gpu, SampleLangevin::SPEC);
+    let cut = cut.on(variant, 1);
     let scratch = setup.scratch(trial, state, cut)?;
     let group = [cut.samples, cut.samples.next_power_of_two().min(8)];
     for range in cut.ends.windows(2) {
@@ -571,7 +586,7 @@ fn run_langevin(
             SampleLangevin {
                 first_evaluation: range[0] as u32,
                 end_evaluation: range[1] as u32,
-                lines: lines_of_thread(cut.samples, trial.gpu.variant(SampleLangevin::SPEC).tile[0] as usize),
+                lines: lines_of_thread(cut.samples, variant.tile[0] as usize),
                 group_samples: cut.samples as u32,
                 steps: settings.steps as u32,
                 step_size: settings.step_size as f32,
@@ -622,6 +637,7 @@ fn run_ode(
     state: &Tensor,
     cut: Cut<'_>,
 ) -> Result<(), GpuError> {
+    let cut = cut.on(setup.variant(trial.gpu, SampleOde::SPEC), GRID_LINES);
     let scratch = setup.scratch(trial, state, cut)?;
     for range in cut.ends.windows(2) {
         trial.run(&score_sampler!(
@@ -716,6 +732,7 @@ fn run_mala(
     state: &Tensor,
     cut: Cut<'_>,
 ) -> Result<Tensor, GpuError> {
+    let cut = cut.on(setup.variant(trial.gpu, SampleMala::SPEC), MALA_LINES);
     let scratch = setup.scratch(trial, state, cut)?;
     let accepted =
         trial.gpu.upload("accepted", &[state.shape()[0], SIGMAS.len()], &vec![0u32; state.shape()[0] * 3])?;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::GpuError;
 use super::adapter::{self, AdapterChoice, AdapterSummary};
-use super::kernel::{Access, Argument, Form, KernelSpec, Needs, Tuning, Variant};
+use super::kernel::{Access, Argument, Form, KernelSpec, NET_QUADS, Needs, Tuning, Variant};
 use super::pipeline::{LazyPipeline, Pipeline};
 use super::profiler::Profiler;
 use super::recorder::{Recorder, Submission};
@@ -441,7 +441,12 @@ impl Gpu {
 
     /// The variant of a kernel that this adapter runs whatever the values of the constants.
     pub fn variant(&self, spec: &'static KernelSpec) -> &'static Variant {
-        self.choose(spec, |variant| variant.needs != Needs::CpuPrivate)
+        self.variant_for_net(spec, false)
+    }
+
+    /// The same where it is known whether the score network is small (see [`Variant::wants_small_net`]).
+    pub fn variant_for_net(&self, spec: &'static KernelSpec, is_small: bool) -> &'static Variant {
+        self.choose(spec, |variant| is_small || !variant.wants_small_net(spec))
     }
 
     /// The variants that this adapter runs, each for some values of the constants.
@@ -452,18 +457,18 @@ impl Gpu {
     }
 
     /// The variant of a kernel that this adapter runs with these values of the constants and these tensors: networks that are
-    /// not small have no use for private memory, and the largest tensors do not fit textures.
+    /// not small fit no thread's own memory, and the largest tensors do not fit textures.
     pub(super) fn variant_for(
         &self,
         spec: &'static KernelSpec,
         constants: &[u32],
         arguments: &[Argument<'_>],
     ) -> &'static Variant {
-        let is_small = spec.constant_names().zip(constants).any(|(name, &value)| name == "NET_QUADS" && value > 0);
+        let is_small = spec.constant_names().zip(constants).any(|(name, &value)| name == NET_QUADS && value > 0);
         self.choose(spec, |variant| {
             let mut in_textures = arguments.iter().filter(|argument| variant.form(argument.name) == Form::Texture);
             let fit = in_textures.all(|argument| self.window(argument.tensor).fits_texture());
-            (is_small || variant.needs != Needs::CpuPrivate) && fit
+            (is_small || !variant.wants_small_net(spec)) && fit
         })
     }
 

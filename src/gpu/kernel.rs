@@ -54,8 +54,8 @@ pub enum Needs {
     CpuSubgroups,
     /// The same, and tensors that fit textures: a software adapter loads a texel four times as fast as a vec4 of a buffer.
     CpuTextures,
-    /// The same, and a network that is small enough: its constant NET_QUADS is not 0. The weights, the tensor `net`, come in a
-    /// uniform buffer of 64-bit words, and activations stay in private memory.
+    /// The same, and a network that is small enough. The weights, the tensor `net`, come in a uniform buffer of 64-bit words,
+    /// and activations stay in private memory.
     CpuPrivate,
 }
 
@@ -86,6 +86,9 @@ pub struct Tuning {
     pub parallel_groups: Option<usize>,
 }
 
+/// The constant that is 0 where a score network is too large for threads' own memory, else its vec4s.
+pub(super) const NET_QUADS: &str = "NET_QUADS";
+
 /// One implementation of a kernel: a WGSL file, composed for what the adapter offers.
 #[derive(Debug, Clone, Copy)]
 pub struct Variant {
@@ -109,6 +112,13 @@ impl Variant {
         self.forms.iter().find(|(name, _)| *name == tensor).map_or(Form::Storage, |(_, form)| *form)
     }
 
+    /// Whether it keeps the score network in threads' own memory, for which that must be small: the kernel's constant
+    /// NET_QUADS is not 0.
+    pub fn wants_small_net(&self, spec: &KernelSpec) -> bool {
+        let has_net = || spec.constant_names().any(|name| name == NET_QUADS);
+        self.needs == Needs::CpuPrivate || self.needs == Needs::Workgroup && has_net()
+    }
+
     /// Neighbouring threads that share what they load.
     pub fn lanes(&self) -> u32 {
         match self.needs {
@@ -119,7 +129,8 @@ impl Variant {
 
     /// The WGSL that the compiler sees, for values of the kernel's constants. More constants say what the tile is: its rows,
     /// `TILE_LINES`, and what one thread owns of it: `ROWS`, and `UNITS` columns or `QUADS` vec4s of columns, where eight
-    /// threads stand side by side; and how many of these share what they load, `LANES`.
+    /// threads stand side by side; how many of these share what they load, `LANES`; and how many of its lines a thread works on
+    /// at a time where all threads work on the same ones, `BLOCK`.
     /// `FIRST_UNIFORM` becomes the name of the first uniform.
     ///
     /// # Errors
@@ -132,8 +143,15 @@ impl Variant {
         named.push(("ROWS", self.tile[0].div_ceil(self.workgroup[1])));
         named.push(("QUADS", self.tile[1].div_ceil(32)));
         named.push(("LANES", self.lanes()));
+        named.push(("BLOCK", self.tile[0].min(4)));
         let renamed: &[(&str, &str)] = match self.needs {
-            Needs::Baseline | Needs::Workgroup => &[],
+            Needs::Baseline => &[],
+            Needs::Workgroup => &[
+                ("score_net", "score_net_workgroup"),
+                ("point_scores", "point_scores_workgroup"),
+                ("grid_points", "grid_points_workgroup"),
+                ("made_step", "made_step_workgroup"),
+            ],
             Needs::CpuSubgroups | Needs::CpuTextures => &[("broadcast", "broadcast_shuffle")],
             Needs::CpuPrivate => &[("broadcast", "broadcast_shuffle"), ("score_net", "score_net_private")],
         };

@@ -3,7 +3,7 @@
 use crate::config::{ModelConfig, Network};
 use crate::data::SampleShape;
 use crate::error::{Error, Result};
-use crate::gpu::{Gpu, GpuError, Recorder, Tensor, Variant};
+use crate::gpu::{Gpu, GpuError, Needs, Recorder, Tensor, Variant};
 use crate::nn::memory::Planned;
 use crate::nn::{ImageNet, ImageWorkspace, MadeNet, MadeWorkspace, Noise, ParamBuffer, ParamTable};
 
@@ -202,6 +202,8 @@ pub(crate) struct StepTile {
     lanes: u64,
     units: u64,
     samples: u64,
+    /// Whether threads share the sum of a unit.
+    shares_sums: bool,
 }
 
 impl StepTile {
@@ -212,6 +214,7 @@ impl StepTile {
             lanes: u64::from(variant.lanes()),
             units: u64::from(variant.tile[1].div_ceil(8)),
             samples,
+            shares_sums: variant.needs == Needs::Workgroup,
         }
     }
 
@@ -220,10 +223,16 @@ impl StepTile {
         items.div_ceil(self.threads) + 1
     }
 
-    /// Iterations of a thread's loop over blocks of as many samples and units as threads share their loads.
-    pub(crate) fn of_blocks(&self, n_samples: u64, units: u64) -> u64 {
+    /// Iterations of a thread for dense layers that make `units` of each of `n_samples` samples from `quads` vec4s: by blocks of as
+    /// many samples and units as threads share their loads, or by sums that at least eight threads share.
+    pub(crate) fn of_units(&self, n_samples: u64, units: u64, quads: u64) -> u64 {
+        if self.shares_sums {
+            let n_parts = (self.threads / units.next_power_of_two().max(1)).max(8);
+            let rounds = (n_samples * units).div_ceil(self.threads / n_parts) + 1;
+            return rounds * (quads.div_ceil(n_parts) + n_parts + 2) + 4;
+        }
         let blocks = n_samples.div_ceil(self.lanes) * units.div_ceil(self.lanes);
-        blocks.div_ceil(self.threads / self.lanes) + 1
+        (blocks.div_ceil(self.threads / self.lanes) + 1) * (quads + 2)
     }
 
     /// Iterations of a thread for convolutions that make `units` of each of `n_samples` samples from `n_taps` vectors of

@@ -306,7 +306,7 @@ impl MadeNet {
         let layer_bound = |(l, layer): (usize, &MaskedDense)| {
             let starts = self.degrees[l + 1].starts(self.dimensions);
             let units = starts.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or(0);
-            tile.of_blocks(n_samples, u64::from(units)) * (u64::from(layer.n_in).div_ceil(4) + 2)
+            tile.of_units(n_samples, u64::from(units), u64::from(layer.n_in).div_ceil(4))
         };
         self.layers.iter().enumerate().map(layer_bound).sum()
     }

@@ -300,6 +300,11 @@ impl ScoreNet {
         self.stash_words + self.range.len() + 4
     }
 
+    /// Whether it fits threads' own memory.
+    pub(crate) fn is_small(&self) -> bool {
+        self.constants().net_quads > 0
+    }
+
     pub(crate) fn constants(&self) -> ScoreConstants {
         let (_, hidden) = self.layers.split_last().expect("there is an output layer");
         let widest = hidden.iter().map(|layer| quads(layer.n_out)).max().expect("there is a hidden layer");
@@ -326,7 +331,9 @@ impl ScoreNet {
     /// Loop iterations of one thread for the forward pass of one tile, at most, in either form of the network.
     pub(crate) fn forward_iterations(&self) -> u64 {
         let [shared, private] = self.forward_loops();
-        shared.max(private)
+        // By a whole workgroup: four blocks of lines at most, layer by layer, after the context's columns.
+        let by_group = quads(self.layers[0].n_in) + 4 * (self.layers.len() as u64 - 1);
+        shared.max(private).max(by_group)
     }
 
     /// The same for 32 rows, which are one tile in shared memory and four in private memory.

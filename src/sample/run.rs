@@ -6,7 +6,7 @@ use super::sampler::MAX_SHARING;
 use super::{SampleRequest, Sampler, lines_of_thread, state_words};
 use crate::error::{Error, Result};
 use crate::given::Particles;
-use crate::gpu::{Gpu, GpuError, Kernel, MAX_ITERATIONS, Recorder, Tensor};
+use crate::gpu::{Gpu, GpuError, Kernel, MAX_ITERATIONS, Needs, Recorder, Tensor, Variant};
 use crate::kernels::{CopyColumns, GatherRows, SampleLangevin, SampleMala, SampleMixture, SampleMultilevel, SampleOde};
 use crate::nn::{Head, MixtureHead, ScoreNet, StepTile, Workspace};
 use crate::trained::Trained;
@@ -69,6 +69,8 @@ pub(super) struct SamplerRun<'a> {
     request: &'a SampleRequest,
     first_sample: usize,
     pub(super) n_samples: usize,
+    /// Of the sampler's kernel.
+    variant: &'static Variant,
     /// Samples of a workgroup.
     group_samples: usize,
     /// Samples that a thread computes a unit of the context network for.
@@ -146,9 +148,12 @@ impl<'a> SamplerRun<'a> {
             let groups = first_sample / given.particles..(first_sample + n_samples) / given.particles;
             given.append_table(&model.order, groups, &mut words);
         }
-        let group_samples = request.sampler.group_samples(gpu, n_samples);
+        let variant = request.sampler.variant(gpu, model);
+        let group_samples = request.sampler.group_samples(gpu, variant, n_samples);
         let samples_at_a_time = group_samples.next_power_of_two().min(MAX_SHARING) as u32;
-        let tile = StepTile::new(request.sampler.variant(gpu), u64::from(samples_at_a_time));
+        // In the variant for hardware, activations stay in the workgroup's memory.
+        let scratch_words = if variant.needs == Needs::Workgroup { 4 } else { stash_words };
+        let tile = StepTile::new(variant, u64::from(samples_at_a_time));
         let run = Self {
             net,
             context_net: context_weights,
@@ -160,13 +165,14 @@ impl<'a> SamplerRun<'a> {
             accepted: matches!(request.sampler, Sampler::Mala { .. })
                 .then(|| gpu.tensor("sampler_accepted", &[n_samples, request.sampler.noise_levels().len()]))
                 .transpose()?,
-            scratch: gpu.tensor("sampler_scratch", &[n_samples.div_ceil(group_samples), stash_words])?,
+            scratch: gpu.tensor("sampler_scratch", &[n_samples.div_ceil(group_samples), scratch_words])?,
             workspace: request.full_passes.then(|| model.workspace(gpu, n_samples, 1, false)).transpose()?,
             gpu,
             trained,
             request,
             first_sample,
             n_samples,
+            variant,
             group_samples,
             samples_at_a_time,
             context_iterations: model.context_net.step_iterations(group_samples.min(n_samples) as u64, &tile),
@@ -414,7 +420,7 @@ impl<'a> SamplerRun<'a> {
             SampleLangevin {
                 first_evaluation: span.first,
                 end_evaluation: span.end,
-                lines: lines_of_thread(self.group_samples, self.request.sampler.variant(self.gpu).tile[0] as usize),
+                lines: lines_of_thread(self.group_samples, self.variant.tile[0] as usize),
                 group_samples: self.group_samples as u32,
                 steps,
                 step_size,

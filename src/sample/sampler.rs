@@ -4,8 +4,9 @@ use serde::Serialize;
 
 use crate::config::{Config, HeadKind, NoiseConfig, Objective};
 use crate::error::{Error, Result};
-use crate::gpu::{Gpu, Kernel, Variant};
+use crate::gpu::{Gpu, Kernel, Needs, Variant};
 use crate::kernels::{SampleLangevin, SampleMala, SampleMixture, SampleMultilevel, SampleOde};
+use crate::nn::{ArCsm, Head};
 
 /// Half of the grid points that the kernels have room for.
 const MAX_POINTS: u32 = 128;
@@ -15,8 +16,19 @@ const DEFAULT_POINTS: u32 = 12;
 const DEFAULT_FIRST_POINTS: [f32; 2] = [16.0, 64.0];
 /// Samples that share the weights of the context network they load, at most.
 pub(super) const MAX_SHARING: usize = 8;
+/// Lines of the score network's tile that a sample takes at least where its points lie on a grid.
+pub(crate) const GRID_LINES: usize = 2;
 /// Lines of the score network's tile that a sample of the Metropolis-adjusted sampler takes.
 pub(crate) const MALA_LINES: usize = 4;
+
+/// Samples that a workgroup of a variant owns at most, where each takes so many lines of its tile: on hardware adapters one,
+/// which gets all of the threads.
+pub(crate) fn most_samples(variant: &Variant, lines: usize) -> usize {
+    match variant.needs {
+        Needs::Workgroup => 1,
+        _ => (variant.tile[0] as usize / lines).min(if lines == GRID_LINES { MAX_SHARING } else { usize::MAX }),
+    }
+}
 
 /// Samples that each thread of a tile of so many lines draws, where a group has so many of them.
 pub(crate) fn lines_of_thread(group_samples: usize, lines_of_tile: usize) -> u32 {
@@ -222,28 +234,28 @@ impl Sampler {
     }
 
     /// Samples of a workgroup: as few as leave every core of the adapter one, at most as many as a tile takes.
-    pub(super) fn group_samples(&self, gpu: &Gpu, n_samples: usize) -> usize {
+    pub(super) fn group_samples(&self, gpu: &Gpu, variant: &Variant, n_samples: usize) -> usize {
         let share = n_samples.div_ceil(gpu.parallel_groups());
-        let tile_rows = self.variant(gpu).tile[0] as usize;
         match self {
             Self::MultiLevel { .. } | Self::Ode { .. } | Self::Ancestral { .. } => {
-                share.next_power_of_two().min(MAX_SHARING)
+                share.next_power_of_two().min(most_samples(variant, GRID_LINES))
             }
-            Self::Langevin { .. } => share.min(tile_rows),
-            Self::Mala { .. } => share.min(tile_rows / MALA_LINES),
-            Self::Direct { .. } => tile_rows,
+            Self::Langevin { .. } => share.min(most_samples(variant, 1)),
+            Self::Mala { .. } => share.min(most_samples(variant, MALA_LINES)),
+            Self::Direct { .. } => most_samples(variant, 1),
         }
     }
 
-    /// Of its kernel, for an adapter.
-    pub(super) fn variant(&self, gpu: &Gpu) -> &'static Variant {
-        gpu.variant(match self {
+    /// Of its kernel, for an adapter and a model.
+    pub(super) fn variant(&self, gpu: &Gpu, model: &ArCsm) -> &'static Variant {
+        let spec = match self {
             Self::MultiLevel { .. } => SampleMultilevel::SPEC,
             Self::Langevin { .. } => SampleLangevin::SPEC,
             Self::Ode { .. } | Self::Ancestral { .. } => SampleOde::SPEC,
             Self::Mala { .. } => SampleMala::SPEC,
             Self::Direct { .. } => SampleMixture::SPEC,
-        })
+        };
+        gpu.variant_for_net(spec, matches!(&model.head, Head::Score(net) if net.is_small()))
     }
 
     /// Its units of work in one dimension: whole dimensions, or rounds of a chain.
