@@ -115,6 +115,21 @@ impl<'g> Trial<'g> {
         }
     }
 
+    /// Holds samples against those of the same work in other dispatches: their bits must be equal.
+    pub(super) fn expect_same_draws(&self, whole: &[f32], cut: &[f32]) -> Result<(), Failure> {
+        let differ = |(whole, cut): &(&f32, &f32)| whole.to_bits() != cut.to_bits();
+        let differences: Vec<f32> =
+            whole.iter().zip(cut).filter(differ).map(|(whole, cut)| (whole - cut).abs()).collect();
+        match differences.iter().copied().max_by(f32::total_cmp) {
+            None => Ok(()),
+            Some(largest) => Err(Failure::Broken(format!(
+                "{} of {} samples depend on how the work is cut into dispatches, by up to {largest:.1e}",
+                differences.len(),
+                whole.len(),
+            ))),
+        }
+    }
+
     pub(super) fn expect_intact(&self, tensor: &Tensor) -> Result<(), Failure> {
         if self.gpu.is_intact(tensor)? {
             return Ok(());

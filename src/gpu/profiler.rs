@@ -215,11 +215,14 @@ impl Gpu {
     }
 
     fn timestamps_agree(&self) -> Result<bool, GpuError> {
-        const WORDS: usize = 1 << 20;
         const LONG: f64 = 0.02;
         const MOST: u32 = 1024;
-        let (terms, sums) = (self.tensor("terms", &[WORDS])?, self.tensor("sums", &[WORDS])?);
-        let copy = AddScaled { n_values: WORDS as u32, accumulate: 0, scale: 1.0, terms: &terms, sums: &sums };
+        // A dispatch must take long next to the pause after it, which is in the wall time alone. Hardware copies 4 MiB in less
+        // than its pause of several us, 64 MiB in more than ten times that; software takes about 1 ms for the former.
+        let wanted = if self.adapter().software { 4 << 20 } else { 64 << 20 };
+        let words = (wanted.min(self.adapter().max_binding_bytes) / 4) as usize;
+        let (terms, sums) = (self.tensor("terms", &[words])?, self.tensor("sums", &[words])?);
+        let copy = AddScaled { n_values: words as u32, accumulate: 0, scale: 1.0, terms: &terms, sums: &sums };
         let (mut dispatches, mut rounds) = (1, 0);
         // Other processes may come between once or twice. The first round compiles.
         while rounds <= 3 {
