@@ -86,6 +86,9 @@ pub struct Tuning {
     pub parallel_groups: Option<usize>,
 }
 
+/// vec4s in the memory of a workgroup: WebGPU's default, 16 KiB.
+const STAGED_QUADS: u32 = 1024;
+
 /// One implementation of a kernel: a WGSL file, composed for what the adapter offers.
 #[derive(Debug, Clone, Copy)]
 pub struct Variant {
@@ -117,9 +120,28 @@ impl Variant {
         }
     }
 
+    /// What the threads of a workgroup stage and share of a matrix product, see `shaders/shared/tile_product.wgsl`: threads
+    /// side by side, `GROUP_COLUMNS`, and slices of threads that split the sum, `SLICES`, for tiles of `TILE_COLUMNS`; vec4s
+    /// of terms in a block of both factors, `BLOCK_QUADS`; vec4s of each factor that a thread fetches, `LINE_FETCHES` and
+    /// `COLUMN_FETCHES`.
+    fn staging(&self) -> [(&'static str, u32); 6] {
+        let [lines, columns] = self.tile;
+        let threads: u32 = self.workgroup.iter().product();
+        // The largest power of two for which both fit.
+        let block_quads = 1 << (STAGED_QUADS / (lines + columns)).max(1).ilog2();
+        [
+            ("GROUP_COLUMNS", self.workgroup[0]),
+            ("SLICES", self.workgroup[2]),
+            ("TILE_COLUMNS", columns),
+            ("BLOCK_QUADS", block_quads),
+            ("LINE_FETCHES", lines * block_quads / threads),
+            ("COLUMN_FETCHES", columns * block_quads / threads),
+        ]
+    }
+
     /// The WGSL that the compiler sees, for values of the kernel's constants. More constants say what the tile is: its rows,
-    /// `TILE_LINES`, and what one thread owns of it: `ROWS`, and `UNITS` columns or `QUADS` vec4s of columns, where eight
-    /// threads stand side by side; and how many of these share what they load, `LANES`.
+    /// `TILE_LINES`, and what one thread owns of it: `ROWS`, and `UNITS` columns, where eight threads stand side by side, or `QUADS` vec4s of columns; and how many of these share what they load, `LANES`. Variants that stage tiles in a
+    /// workgroup's memory get more of them, see [`staging`](Self::staging).
     /// `FIRST_UNIFORM` becomes the name of the first uniform.
     ///
     /// # Errors
@@ -130,8 +152,11 @@ impl Variant {
         named.push(("UNITS", self.tile[1].div_ceil(8)));
         named.push(("GROUP_ROWS", self.workgroup[1]));
         named.push(("ROWS", self.tile[0].div_ceil(self.workgroup[1])));
-        named.push(("QUADS", self.tile[1].div_ceil(32)));
+        named.push(("QUADS", self.tile[1].div_ceil(4 * self.workgroup[0])));
         named.push(("LANES", self.lanes()));
+        if self.needs == Needs::Workgroup {
+            named.extend(self.staging());
+        }
         let renamed: &[(&str, &str)] = match self.needs {
             Needs::Baseline | Needs::Workgroup => &[],
             Needs::CpuSubgroups | Needs::CpuTextures => &[("broadcast", "broadcast_shuffle")],

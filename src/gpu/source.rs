@@ -38,6 +38,7 @@ const SHARED: &[(&str, &str)] = &[
     ("state", include_str!("../../shaders/shared/state.wgsl")),
     ("given", include_str!("../../shaders/shared/given.wgsl")),
     ("sampler", include_str!("../../shaders/shared/sampler.wgsl")),
+    ("tile_product", include_str!("../../shaders/shared/tile_product.wgsl")),
 ];
 
 /// The WGSL that the compiler sees: the constants, then the source with its includes and loops expanded. `renamed` swaps
