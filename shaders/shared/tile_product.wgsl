@@ -53,9 +53,9 @@ fn quad_of(index: u32, along: bool, lines: u32) -> Quad {
     return Quad(4u * (index % (lines / 4u)), index / (lines / 4u));
 }
 
-// Its place among the staged quads of its factor. Threads side by side read every fourth line at once, so these are turned
+// Its slot among the staged quads of its factor. Threads side by side read every fourth line at once, so these are turned
 // against each other to lie in different banks.
-fn place_of(quad: Quad, along: bool, lines: u32) -> u32 {
+fn slot_of(quad: Quad, along: bool, lines: u32) -> u32 {
     if along {
         return quad.line * BLOCK_QUADS + ((quad.term / 4u) ^ (quad.line / 4u % 8u));
     }
@@ -65,7 +65,7 @@ fn place_of(quad: Quad, along: bool, lines: u32) -> u32 {
 // 4 x 4 staged values; a column of the matrix is a line of the left factor.
 fn left_values(line: u32, term: u32) -> mat4x4<f32> {
     //#for j in 0..4
-    let quad{j} = staged[place_of(beside(line, term, {j}u, LEFT_ALONG), LEFT_ALONG, TILE_LINES)];
+    let quad{j} = staged[slot_of(beside(line, term, {j}u, LEFT_ALONG), LEFT_ALONG, TILE_LINES)];
     //#end
     let values = mat4x4(quad0, quad1, quad2, quad3);
     if LEFT_ALONG {
@@ -77,7 +77,7 @@ fn left_values(line: u32, term: u32) -> mat4x4<f32> {
 // 4 x 4 staged values; a column of the matrix is a term of the right factor.
 fn right_values(column: u32, term: u32) -> mat4x4<f32> {
     //#for j in 0..4
-    let quad{j} = staged[RIGHT + place_of(beside(column, term, {j}u, RIGHT_ALONG), RIGHT_ALONG, TILE_COLUMNS)];
+    let quad{j} = staged[RIGHT + slot_of(beside(column, term, {j}u, RIGHT_ALONG), RIGHT_ALONG, TILE_COLUMNS)];
     //#end
     let values = mat4x4(quad0, quad1, quad2, quad3);
     if RIGHT_ALONG {
@@ -94,20 +94,20 @@ fn beside(line: u32, term: u32, j: u32, along: bool) -> Quad {
     return Quad(line, term + j);
 }
 
-// Sums over the terms from `first_term`, a multiple of 4, to `end_term`, which are the same for all threads, as is the rest
-// but `thread`.
+// Sums over the terms from `first_term` (a multiple of 4 where a factor lies along the sum) to `end_term`. All but `thread`
+// are the same for all threads.
 fn sum_products(thread: vec3<u32>, first_line: u32, first_column: u32, first_term: u32, end_term: u32) {
     let slice_thread = thread.y * GROUP_COLUMNS + thread.x;
     let index = thread.z * SLICE_THREADS + slice_thread;
     //#for f in 0..LINE_FETCHES
     let left_quad{f} = quad_of(index + {f}u * THREADS, LEFT_ALONG, TILE_LINES);
-    let left_place{f} = place_of(left_quad{f}, LEFT_ALONG, TILE_LINES);
+    let left_slot{f} = slot_of(left_quad{f}, LEFT_ALONG, TILE_LINES);
     let line{f} = line_of(first_line + left_quad{f}.line);
     var left{f} = left_quad(line{f}, first_term + left_quad{f}.term);
     //#end
     //#for f in 0..COLUMN_FETCHES
     let right_quad{f} = quad_of(index + {f}u * THREADS, RIGHT_ALONG, TILE_COLUMNS);
-    let right_place{f} = RIGHT + place_of(right_quad{f}, RIGHT_ALONG, TILE_COLUMNS);
+    let right_slot{f} = RIGHT + slot_of(right_quad{f}, RIGHT_ALONG, TILE_COLUMNS);
     let column{f} = column_of(first_column + right_quad{f}.line);
     var right{f} = right_quad(column{f}, first_term + right_quad{f}.term);
     //#end
@@ -115,10 +115,10 @@ fn sum_products(thread: vec3<u32>, first_line: u32, first_column: u32, first_ter
         // The block before has been multiplied.
         workgroupBarrier();
         //#for f in 0..LINE_FETCHES
-        staged[left_place{f}] = left{f};
+        staged[left_slot{f}] = left{f};
         //#end
         //#for f in 0..COLUMN_FETCHES
-        staged[right_place{f}] = right{f};
+        staged[right_slot{f}] = right{f};
         //#end
         workgroupBarrier();
         let next = term + BLOCK_TERMS;

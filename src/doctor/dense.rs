@@ -21,8 +21,7 @@ pub(super) const FORWARD: Check = Check {
         fault("masked_dense_forward", "inputs < vec4(column.seen)", "inputs <= vec4(column.seen)"),
         fault("masked_dense_forward", "visible[last_output]", "visible[first_output]"),
         fault("masked_dense_forward", "bias[column / 4u] + value", "value"),
-        fault("masked_dense_forward", "half > 0u", "half > 1u"),
-        fault("masked_dense_forward", "next + right_quad1.term", "term + right_quad1.term"),
+        fault("masked_dense_forward", "next + right_quad0.term", "term + right_quad0.term"),
     ],
 };
 
@@ -50,7 +49,7 @@ pub(super) const BACKWARD_WEIGHT: Check = Check {
         fault("masked_dense_backward_weight", "visible[last] <= tile", "visible[row] <= tile"),
         fault("masked_dense_backward_weight", "visible[last_output]", "visible[first_output]"),
         fault("masked_dense_backward_weight", "value, sample < params.batch", "value, true"),
-        fault("masked_dense_backward_weight", "columns1[3]", "columns0[3]"),
+        fault("masked_dense_backward_weight", "columns0[3]", "columns0[2]"),
         fault("masked_dense_backward_weight", "return transpose(values)", "return values"),
     ],
 };
