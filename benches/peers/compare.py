@@ -190,6 +190,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=5, metavar="N", help="measurements of each [default: 5]")
     parser.add_argument("--only", default="", metavar="TEXT", help="only cases with this in their name")
     parser.add_argument("--adapter", metavar="NAME", help="arcsm's adapter; Burn's is chosen by CUBECL_WGPU_DEFAULT_DEVICE")
+    parser.add_argument("--cuda", action="store_true", help="PyTorch on the GPU")
     parser.add_argument("--without", action="append", default=[], choices=["pytorch", "burn"], help="leave a peer out")
     parser.add_argument("--prefix", default="", metavar="COMMAND", help="put before each program, such as 'chrt -f 10' "
                         "(as root) where others use the machine")
@@ -206,7 +207,8 @@ def main():
     prefix = shlex.split(options.prefix)
     load = os.getloadavg()[0]
     here = pathlib.Path(__file__).parent
-    commands = {"pytorch": [options.python, str(here / "pytorch" / "bench.py")], "burn": [options.burn, "serve"]}
+    device = ["cuda"] if options.cuda else []
+    commands = {"pytorch": [options.python, str(here / "pytorch" / "bench.py"), *device], "burn": [options.burn, "serve"]}
     peers = {who: Peer([*prefix, *command]) for who, command in commands.items() if who not in options.without}
     arcsm = Arcsm([*prefix, options.arcsm_bench], options.adapter)
     answers = measure(cases, arcsm, peers, options.rounds)

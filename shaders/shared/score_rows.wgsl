@@ -35,19 +35,24 @@ fn tangent_quad(row: vec4<u32>, quad: u32) -> vec4<f32> {
 
 // The network's input on a thread's two lines, where their rows are among the tile's n_rows from `first` on; else zero.
 fn write_inputs(base: u32, first: u32, n_rows: u32, line: u32) {
-    let layer = layers[0];
+    for (var quad = 0u; quad < quads(layers[0].n_in); quad++) {
+        set_input(base, quad, line, input_pair(first, n_rows, line, quad));
+    }
+}
+
+// Columns 4 quad .. + 4 of it.
+fn input_pair(first: u32, n_rows: u32, line: u32, quad: u32) -> Pair {
+    let n_in = layers[0].n_in;
     let index = line / VIRTUAL;
     let row = rows[first + min(index, n_rows - 1u)];
-    let next_row = rows[first + min(index + 1u, n_rows - 1u)];
-    for (var quad = 0u; quad < quads(layer.n_in); quad++) {
-        var odd = tangent_quad(row, quad);
-        if TANGENT == 0u {
-            odd = select(vec4(0.0), value_quad(next_row, quad, layer.n_in), vec4(index + 1u < n_rows));
-        }
-        let even = value_quad(row, quad, layer.n_in);
-        let is_row = vec4(index < n_rows);
-        set_input(base, quad, line, Pair(select(vec4(0.0), even, is_row), select(vec4(0.0), odd, is_row)));
+    var odd = tangent_quad(row, quad);
+    if TANGENT == 0u {
+        let next_row = rows[first + min(index + 1u, n_rows - 1u)];
+        odd = select(vec4(0.0), value_quad(next_row, quad, n_in), vec4(index + 1u < n_rows));
     }
+    let even = value_quad(row, quad, n_in);
+    let is_row = vec4(index < n_rows);
+    return Pair(select(vec4(0.0), even, is_row), select(vec4(0.0), odd, is_row));
 }
 
 // (s, ds/dx~) of a row from the network's output f and its tangent f'.

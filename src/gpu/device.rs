@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::GpuError;
 use super::adapter::{self, AdapterChoice, AdapterSummary};
-use super::kernel::{Access, Argument, Form, KernelSpec, NET_QUADS, Needs, Tuning, Variant};
+use super::kernel::{Access, Argument, Form, KernelSpec, Needs, Tuning, Variant};
 use super::pipeline::{LazyPipeline, Pipeline};
 use super::profiler::Profiler;
 use super::recorder::{Recorder, Submission};
@@ -464,11 +464,10 @@ impl Gpu {
         constants: &[u32],
         arguments: &[Argument<'_>],
     ) -> &'static Variant {
-        let is_small = spec.constant_names().zip(constants).any(|(name, &value)| name == NET_QUADS && value > 0);
         self.choose(spec, |variant| {
             let mut in_textures = arguments.iter().filter(|argument| variant.form(argument.name) == Form::Texture);
             let fit = in_textures.all(|argument| self.window(argument.tensor).fits_texture());
-            (is_small || !variant.wants_small_net(spec)) && fit
+            variant.serves(spec, constants) && fit
         })
     }
 

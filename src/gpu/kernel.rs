@@ -87,7 +87,10 @@ pub struct Tuning {
 }
 
 /// The constant that is 0 where a score network is too large for threads' own memory, else its vec4s.
-pub(super) const NET_QUADS: &str = "NET_QUADS";
+const NET_QUADS: &str = "NET_QUADS";
+
+/// vec4s in the memory of a workgroup: WebGPU's default, 16 KiB.
+const STAGED_QUADS: u32 = 1024;
 
 /// One implementation of a kernel: a WGSL file, composed for what the adapter offers.
 #[derive(Debug, Clone, Copy)]
@@ -104,6 +107,8 @@ pub struct Variant {
     pub tile: [u32; 2],
     /// Tensors that are bound in another form than a storage buffer.
     pub forms: &'static [(&'static str, Form)],
+    /// Hidden layers of the score network that it serves at most.
+    pub hidden_layers: u32,
 }
 
 impl Variant {
@@ -119,6 +124,14 @@ impl Variant {
         self.needs == Needs::CpuPrivate || self.needs == Needs::Workgroup && has_net()
     }
 
+    /// Whether it serves these values of the constants.
+    pub fn serves(&self, spec: &KernelSpec, constants: &[u32]) -> bool {
+        let value =
+            |wanted| spec.constant_names().zip(constants).find(|(name, _)| *name == wanted).map(|(_, &value)| value);
+        let is_small = value(NET_QUADS).is_some_and(|quads| quads > 0);
+        (is_small || !self.wants_small_net(spec)) && value("HIDDEN").is_none_or(|hidden| hidden <= self.hidden_layers)
+    }
+
     /// Neighbouring threads that share what they load.
     pub fn lanes(&self) -> u32 {
         match self.needs {
@@ -127,10 +140,30 @@ impl Variant {
         }
     }
 
+    /// What the threads of a workgroup stage and share of a matrix product, see `shaders/shared/tile_product.wgsl`: threads
+    /// side by side, `GROUP_COLUMNS`, and slices of threads that split the sum, `SLICES`, for tiles of `TILE_COLUMNS`; vec4s
+    /// of terms in a block of both factors, `BLOCK_QUADS`; vec4s of each factor that a thread fetches, `LINE_FETCHES` and
+    /// `COLUMN_FETCHES`.
+    fn staging(&self) -> [(&'static str, u32); 6] {
+        let [lines, columns] = self.tile;
+        let threads: u32 = self.workgroup.iter().product();
+        // The largest power of two for which both fit.
+        let block_quads = 1 << (STAGED_QUADS / (lines + columns)).max(1).ilog2();
+        [
+            ("GROUP_COLUMNS", self.workgroup[0]),
+            ("SLICES", self.workgroup[2]),
+            ("TILE_COLUMNS", columns),
+            ("BLOCK_QUADS", block_quads),
+            ("LINE_FETCHES", lines * block_quads / threads),
+            ("COLUMN_FETCHES", columns * block_quads / threads),
+        ]
+    }
+
     /// The WGSL that the compiler sees, for values of the kernel's constants. More constants say what the tile is: its rows,
-    /// `TILE_LINES`, and what one thread owns of it: `ROWS`, and `UNITS` columns or `QUADS` vec4s of columns, where eight
-    /// threads stand side by side; how many of these share what they load, `LANES`; and how many of its lines a thread works on
-    /// at a time where all threads work on the same ones, `BLOCK`.
+    /// `TILE_LINES`, and what one thread owns of it: `ROWS`, and `UNITS` columns, where eight threads stand side by side, or
+    /// `QUADS` vec4s of columns; how many of these share what they load, `LANES`; and how many of its lines a thread works on
+    /// at a time where all threads work on the same ones, `BLOCK`. Variants that stage tiles in a workgroup's memory get more
+    /// of them, see [`staging`](Self::staging).
     /// `FIRST_UNIFORM` becomes the name of the first uniform.
     ///
     /// # Errors
@@ -141,9 +174,12 @@ impl Variant {
         named.push(("UNITS", self.tile[1].div_ceil(8)));
         named.push(("GROUP_ROWS", self.workgroup[1]));
         named.push(("ROWS", self.tile[0].div_ceil(self.workgroup[1])));
-        named.push(("QUADS", self.tile[1].div_ceil(32)));
+        named.push(("QUADS", self.tile[1].div_ceil(4 * self.workgroup[0])));
         named.push(("LANES", self.lanes()));
         named.push(("BLOCK", self.tile[0].min(4)));
+        if self.needs == Needs::Workgroup {
+            named.extend(self.staging());
+        }
         let renamed: &[(&str, &str)] = match self.needs {
             Needs::Baseline => &[],
             Needs::Workgroup => &[
@@ -259,7 +295,7 @@ macro_rules! kernel {
         pub struct $Name:ident;
         variants { $(
             $file:literal: $needs:ident, workgroup $workgroup:expr, tile $tile:expr
-            $(, uniforms [$($uniform:ident),+])? $(, textures [$($texture:ident),+])?;
+            $(, uniforms [$($uniform:ident),+])? $(, textures [$($texture:ident),+])? $(, hidden_layers $hidden:expr)?;
         )+ }
         $(constants { $($(#[$cdoc:meta])* $constant:ident as $CONSTANT:literal),* $(,)? })?
         $(shared $group:ident: $Group:ty;)?
@@ -297,6 +333,7 @@ macro_rules! kernel {
                         $($((stringify!($uniform), $crate::gpu::Form::Uniform),)+)?
                         $($((stringify!($texture), $crate::gpu::Form::Texture),)+)?
                     ],
+                    hidden_layers: [$($hidden,)? u32::MAX][0],
                 }),+],
                 constants: &[&[$($($CONSTANT),*)?], $(<$Group as $crate::gpu::ConstantGroup>::NAMES)?],
                 params: &[$((stringify!($param), <$kind as $crate::gpu::Uniform>::KIND)),*],

@@ -19,6 +19,8 @@ const SHARED: &[(&str, &str)] = &[
     ("broadcast", include_str!("../../shaders/shared/broadcast.wgsl")),
     ("broadcast_shuffle", include_str!("../../shaders/shared/broadcast_shuffle.wgsl")),
     ("context_step", include_str!("../../shaders/shared/context_step.wgsl")),
+    ("conv_inputs", include_str!("../../shaders/shared/conv_inputs.wgsl")),
+    ("conv_outputs", include_str!("../../shaders/shared/conv_outputs.wgsl")),
     ("conv_taps", include_str!("../../shaders/shared/conv_taps.wgsl")),
     ("mixture", include_str!("../../shaders/shared/mixture.wgsl")),
     ("mixture_rows", include_str!("../../shaders/shared/mixture_rows.wgsl")),
@@ -45,6 +47,7 @@ const SHARED: &[(&str, &str)] = &[
     ("state", include_str!("../../shaders/shared/state.wgsl")),
     ("given", include_str!("../../shaders/shared/given.wgsl")),
     ("sampler", include_str!("../../shaders/shared/sampler.wgsl")),
+    ("tile_product", include_str!("../../shaders/shared/tile_product.wgsl")),
 ];
 
 /// The WGSL that the compiler sees: the constants, then the source with its includes and loops expanded. `renamed` swaps

@@ -10,6 +10,7 @@ kernel! {
     variants {
         "masked_conv_forward": CpuTextures, workgroup [8, 8, 1], tile [256, 32], textures [x, weight];
         "masked_conv_forward": CpuSubgroups, workgroup [8, 8, 1], tile [256, 32];
+        "masked_conv_forward_tiled": Workgroup, workgroup [8, 16, 2], tile [64, 64];
         "masked_conv_forward": Baseline, workgroup [8, 8, 1], tile [64, 64];
     }
     params {
@@ -51,7 +52,7 @@ kernel! {
     read { x: (batch * in_height * in_width, n_in), weight: (n_out * n_taps, n_in), bias: (n_out) }
     write { y: (batch * out_height * out_width, n_out) }
     grid |tile| [(batch * out_height * out_width).div_ceil(tile[0]), n_out.div_ceil(tile[1]), 1];
-    iterations 2 * n_taps * n_in.div_ceil(4);
+    iterations 2 * n_taps * n_in.div_ceil(4) + 4;
 }
 
 kernel! {
@@ -60,6 +61,7 @@ kernel! {
     variants {
         "masked_conv_backward_input": CpuTextures, workgroup [8, 8, 1], tile [256, 32], textures [dy, weight];
         "masked_conv_backward_input": CpuSubgroups, workgroup [8, 8, 1], tile [256, 32];
+        "masked_conv_backward_input_tiled": Workgroup, workgroup [8, 16, 2], tile [64, 64];
         "masked_conv_backward_input": Baseline, workgroup [8, 8, 1], tile [64, 64];
     }
     params {
@@ -101,7 +103,7 @@ kernel! {
     read { dy: (batch * out_height * out_width, n_out), weight: (n_out * n_taps, n_in) }
     write { dx: (batch * in_height * in_width, n_in) }
     grid |tile| [(batch * in_height * in_width).div_ceil(tile[0]), n_in.div_ceil(tile[1]), 1];
-    iterations 2 * (n_taps << (2 * up)) * n_out.div_ceil(4);
+    iterations 2 * (n_taps << (2 * up)) * n_out.div_ceil(4) + 4;
 }
 
 kernel! {
@@ -111,6 +113,7 @@ kernel! {
     variants {
         "masked_conv_backward_weight": CpuTextures, workgroup [8, 8, 1], tile [256, 32], textures [dy, x];
         "masked_conv_backward_weight": CpuSubgroups, workgroup [8, 8, 1], tile [256, 32];
+        "masked_conv_backward_weight_tiled": Workgroup, workgroup [8, 16, 2], tile [64, 64];
         "masked_conv_backward_weight": Baseline, workgroup [8, 8, 1], tile [64, 64];
     }
     params {
@@ -154,7 +157,7 @@ kernel! {
     read { dy: (batch * out_height * out_width, n_out), x: (batch * in_height * in_width, n_in) }
     write { partials: (n_chunks * n_out * n_taps, n_in) }
     grid |tile| [n_out.div_ceil(tile[0]), (n_taps * n_in.div_ceil(4)).div_ceil(tile[1] / 4), n_chunks];
-    iterations 2 * chunk_rows;
+    iterations 2 * chunk_rows + 4;
 }
 
 kernel! {

@@ -9,6 +9,7 @@ kernel! {
     variants {
         "masked_dense_forward": CpuTextures, workgroup [8, 4, 1], tile [128, 64], textures [x, weight];
         "masked_dense_forward": CpuSubgroups, workgroup [8, 4, 1], tile [128, 64];
+        "masked_dense_forward_tiled": Workgroup, workgroup [8, 8, 4], tile [32, 32];
         "masked_dense_forward": Baseline, workgroup [8, 8, 1], tile [64, 64];
     }
     params {
@@ -28,7 +29,7 @@ kernel! {
     }
     write { y: (batch, n_out) }
     grid |tile| [batch.div_ceil(tile[0]), n_out.div_ceil(tile[1]), 1];
-    iterations 2 * n_in.div_ceil(4);
+    iterations 2 * n_in.div_ceil(4) + 4;
 }
 
 kernel! {
@@ -37,6 +38,7 @@ kernel! {
     variants {
         "masked_dense_backward_input": CpuTextures, workgroup [8, 4, 1], tile [128, 64], textures [dy, weight];
         "masked_dense_backward_input": CpuSubgroups, workgroup [8, 4, 1], tile [128, 64];
+        "masked_dense_backward_input_tiled": Workgroup, workgroup [4, 4, 16], tile [16, 32];
         "masked_dense_backward_input": Baseline, workgroup [8, 8, 1], tile [64, 64];
     }
     params {
@@ -59,7 +61,7 @@ kernel! {
     }
     write { dx: (batch, n_in) }
     grid |tile| [batch.div_ceil(tile[0]), n_in.div_ceil(tile[1]), 1];
-    iterations 2 * n_out.div_ceil(4);
+    iterations 2 * n_out.div_ceil(4) + 4;
 }
 
 kernel! {
@@ -69,6 +71,7 @@ kernel! {
     variants {
         "masked_dense_backward_weight": CpuTextures, workgroup [8, 4, 1], tile [128, 64], textures [dy, x];
         "masked_dense_backward_weight": CpuSubgroups, workgroup [8, 4, 1], tile [128, 64];
+        "masked_dense_backward_weight_tiled": Workgroup, workgroup [8, 16, 2], tile [64, 64];
         "masked_dense_backward_weight": Baseline, workgroup [8, 8, 1], tile [64, 64];
     }
     params {
@@ -87,7 +90,7 @@ kernel! {
     }
     write { dweight: (n_out, n_in) }
     grid |tile| [n_out.div_ceil(tile[0]), n_in.div_ceil(tile[1]), 1];
-    iterations 2 * batch;
+    iterations 2 * batch + 4;
 }
 
 kernel! {

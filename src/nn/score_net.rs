@@ -147,7 +147,7 @@ impl ScoreNet {
         let n_rows = (batch * dimensions).div_ceil(row_stride);
         let tiles = n_rows.div_ceil(TILE_LINES / 2);
         // Enough workgroups to fill the adapter, and so many that none loops for too long.
-        let fill = if gpu.adapter().software { 16 } else { 256 };
+        let fill = if gpu.adapter().software { 16 } else { 512 };
         let n_groups = tiles.min(fill).max((tiles as u64 * self.training_iterations()).div_ceil(40_000) as usize);
         [
             Planned::new("rows", &[n_rows, 4]),

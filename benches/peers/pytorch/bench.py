@@ -5,7 +5,8 @@
     {"case": "sample-langevin", "batch": 100, "levels": 10, "steps": 10, "slice": 28, "contexts": "full", ...}
 
 The answer has `seconds` for one step, product or batch of whole images, and `how`: a case is prepared at its first request,
-where every way to do it is tried and the fastest kept. `python bench.py verify-slice` holds a slice against the whole.
+where every way to do it is tried and the fastest kept. `python bench.py verify-slice` holds a slice against the whole;
+`python bench.py cuda` answers for a GPU, where every way is tried as a CUDA graph, too.
 """
 
 import functools
@@ -21,11 +22,31 @@ import model
 STRETCH = 1.0  # s: cheap units are repeated for about this long
 
 
+def on_gpu():
+    return torch.get_default_device().type == "cuda"
+
+
 def clocked(work, units):
     start = time.perf_counter()
     for _ in range(units):
         work()
+    if on_gpu():
+        torch.cuda.synchronize()
     return (time.perf_counter() - start) / units
+
+
+def as_graph(work):
+    """What does the same as `work` on the same tensors, launched at once."""
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            work()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        work()
+    return graph.replay
 
 
 def settings_of(request):
@@ -35,18 +56,33 @@ def settings_of(request):
 def train_step(request):
     """Every way to make a training step."""
     data = torch.rand(2048, request["dimensions"])
-    blocks = [None, 4096, 12544]
+    blocks = [None] if on_gpu() else [None, 4096, 12544]
     for compiled in [False, True]:
         for block in blocks:
             net = model.ArCsm(settings_of(request))
             trainer = model.Trainer(net, request["objective"], block, compiled, lr=1e-4, betas=(0.9, 0.99))
             rows = "all rows at once" if block is None else f"{block} rows at a time"
 
-            def step(trainer=trainer):
-                first = int(torch.randint(0, len(data) - request["batch"], ()))
-                trainer.step(data[first : first + request["batch"]])
+            batch = data[: request["batch"]].clone()
 
-            yield f"{'compiled' if compiled else 'eager'}, {rows}", step, 1
+            def next_batch():
+                first = int(torch.randint(0, len(data) - request["batch"], (), device="cpu"))
+                return data[first : first + request["batch"]]
+
+            def step(trainer=trainer, next_batch=next_batch):
+                trainer.step(next_batch())
+
+            how = f"{'compiled' if compiled else 'eager'}, {rows}"
+            yield how, step, 1
+            if on_gpu():
+
+                def graph_step(trainer=trainer, batch=batch, next_batch=next_batch, graphs=[]):
+                    if not graphs:
+                        graphs.append(as_graph(lambda: trainer.step(batch)))
+                    batch.copy_(next_batch())
+                    graphs[0]()
+
+                yield f"{how}, as a CUDA graph", graph_step, 1
 
 
 def gemm_forward(request):
@@ -69,6 +105,24 @@ def sample_langevin(request):
         model.langevin, net, request["batch"], dimensions, request["levels"], request["steps"],
         contexts=request["contexts"],
     )
+    slice_of_all = f"{n_slice} of {n_dimensions} dimensions"
+    if on_gpu():
+        yield f"eager, {slice_of_all}", draw, n_dimensions / n_slice
+        context = torch.zeros(request["batch"], request["context"])
+        drawn = torch.zeros(request["batch"])
+
+        def chain():
+            drawn.copy_(model.langevin_chain(net, context, request["levels"], request["steps"], 1.0))
+
+        def replayed(c, graphs=[]):
+            if not graphs:
+                graphs.append(as_graph(chain))
+            context.copy_(c)
+            graphs[0]()
+            return drawn
+
+        yield f"chains as CUDA graphs, {slice_of_all}", functools.partial(draw, chain=replayed), n_dimensions / n_slice
+        return
     for threads in sorted({1, torch.get_num_threads()}):
 
         def on_threads(threads=threads):
@@ -77,7 +131,7 @@ def sample_langevin(request):
             draw()
             torch.set_num_threads(before)
 
-        yield f"{threads} threads, {n_slice} of {n_dimensions} dimensions", on_threads, n_dimensions / n_slice
+        yield f"{threads} threads, {slice_of_all}", on_threads, n_dimensions / n_slice
 
 
 CASES = {"train-step": train_step, "gemm-forward": gemm_forward, "sample-langevin": sample_langevin}
@@ -101,7 +155,8 @@ def prepare(request):
 
 def serve():
     prepared = {}
-    about = {"name": f"PyTorch {torch.__version__}, {torch.get_num_threads()} threads", "python": platform.python_version()}
+    where = torch.cuda.get_device_name() if on_gpu() else f"{torch.get_num_threads()} threads"
+    about = {"name": f"PyTorch {torch.__version__}, {where}", "python": platform.python_version()}
     print(json.dumps(about), flush=True)
     for line in sys.stdin:
         if line not in prepared:
@@ -126,4 +181,6 @@ def verify_slice():
 
 if __name__ == "__main__":
     torch.manual_seed(0)
-    verify_slice() if sys.argv[1:] == ["verify-slice"] else serve()
+    if "cuda" in sys.argv[1:]:
+        torch.set_default_device("cuda")
+    verify_slice() if "verify-slice" in sys.argv[1:] else serve()

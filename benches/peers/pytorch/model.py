@@ -1,4 +1,4 @@
-"""The model of arcsm in PyTorch, written for speed on a CPU.
+"""The model of arcsm in PyTorch, written for speed on a CPU, and on a GPU where it is the default device.
 
 An autoregressive conditional score model: a masked dense network (MADE) turns x_<d into K numbers of context c_d, and one
 small network shared by all dimensions turns (c_d, x_d, sigma) into the score s_d = d/dx_d log p(x_d | x_<d).
@@ -177,10 +177,11 @@ class Trainer:
     def __init__(self, model, objective, block=None, compiled=False, **adam):
         self.model, self.objective, self.block = model, objective, block
         self.row_loss = torch.compile(model.loss, dynamic=False) if compiled else model.loss
-        self.adam = torch.optim.Adam(model.parameters(), fused=True, **adam)
+        on_gpu = torch.get_default_device().type == "cuda"
+        self.adam = torch.optim.Adam(model.parameters(), fused=True, capturable=on_gpu, **adam)
 
     def gradients(self, x, sigma, eps):
-        """Loss of a batch (a float) and its gradients, in `.grad`."""
+        """Loss of a batch (a tensor, so that a GPU need not be waited for) and its gradients, in `.grad`."""
         self.adam.zero_grad(set_to_none=True)
         batch = len(x)
         rows = [tensor.reshape(-1) for tensor in (x, sigma, eps)]
@@ -188,7 +189,7 @@ class Trainer:
         if self.block is None:
             loss = self.row_loss(self.objective, contexts.flatten(0, 1), *rows) / batch
             loss.backward()
-            return loss.item()
+            return loss.detach()
         # The graph is cut at the contexts, so that each block's activations live in the cache and die there.
         leaf = contexts.detach().flatten(0, 1)
         dcontexts, total = torch.empty_like(leaf), 0.0
@@ -198,7 +199,7 @@ class Trainer:
             loss = self.row_loss(self.objective, c, *(row[part] for row in rows)) / batch
             loss.backward()
             dcontexts[part] = c.grad
-            total += loss.item()
+            total = total + loss.detach()
         contexts.backward(dcontexts.view_as(contexts))
         return total
 
@@ -213,21 +214,28 @@ class Trainer:
 
 
 @torch.inference_mode()
-def langevin(model, count, dimensions, levels=10, steps=10, step_size=1.0, contexts="full"):
+def langevin(model, count, dimensions, levels=10, steps=10, step_size=1.0, contexts="full", chain=None):
     """Fills in `dimensions` of `count` images one after another by annealed Langevin dynamics and a denoising step, in the
     usual way: a pass of the context network for each. `contexts`: "full" computes all of its outputs, "needed" those of the
-    dimension alone."""
-    settings = model.settings
-    x = torch.zeros(count, settings.dimensions)
-    sigmas = torch.logspace(math.log10(settings.sigma_max), math.log10(settings.sigma_min), levels).tolist()
+    dimension alone. `chain`: something that does what `langevin_chain` does with these settings."""
+    x = torch.zeros(count, model.settings.dimensions)
+    chain = chain or functools.partial(langevin_chain, model, levels=levels, steps=steps, step_size=step_size)
     for d in dimensions:
         c = model.contexts(x)[:, d] if contexts == "full" else model.context_of(x, d)
-        y = settings.mean + settings.sigma_max * torch.randn(count)
-        for level in sigmas:
-            sigma = torch.full((count,), level)
-            for _ in range(steps):
-                s, _ = model.scores(c, y, sigma, with_slope=False)
-                y = y + 0.5 * step_size * level**2 * s + step_size**0.5 * level * torch.randn(count)
-        s, _ = model.scores(c, y, sigma, with_slope=False)
-        x[:, d] = y + sigmas[-1] ** 2 * s
+        x[:, d] = chain(c)
     return x
+
+
+@torch.inference_mode()
+def langevin_chain(model, c, levels, steps, step_size):
+    """Draws one dimension given its context c (N, K)."""
+    settings, count = model.settings, len(c)
+    sigmas = torch.logspace(math.log10(settings.sigma_max), math.log10(settings.sigma_min), levels, device="cpu").tolist()
+    y = settings.mean + settings.sigma_max * torch.randn(count)
+    for level in sigmas:
+        sigma = torch.full((count,), level)
+        for _ in range(steps):
+            s, _ = model.scores(c, y, sigma, with_slope=False)
+            y = y + 0.5 * step_size * level**2 * s + step_size**0.5 * level * torch.randn(count)
+    s, _ = model.scores(c, y, sigma, with_slope=False)
+    return y + sigmas[-1] ** 2 * s
