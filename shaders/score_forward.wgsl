@@ -32,6 +32,7 @@ struct Params {
 //#include parametrisation
 //#include score_net
 //#include score_rows
+//#include score_inputs
 @compute @workgroup_size(8, GROUP_ROWS)
 fn score_forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
     load_layers();

@@ -48,6 +48,7 @@ var<workgroup> losses: array<f32, THREADS>;
 //#include parametrisation
 //#include score_net
 //#include score_rows
+//#include score_inputs
 //#include score_loss
 // dW, db of the output layer, summed over the tile in order, and the loss.
 fn output_gradient(base: u32, layer: Layer, thread: u32) {

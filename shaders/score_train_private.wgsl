@@ -52,6 +52,7 @@ var<private> dt_{i+1}: array<vec4<f32>, WIDTH_{i+1}>;
 //#include parametrisation
 //#include score_net
 //#include score_rows
+//#include score_inputs
 //#include score_loss
 // Eight numbers of a thread.
 struct Eight {

@@ -33,14 +33,8 @@ fn tangent_quad(row: vec4<u32>, quad: u32) -> vec4<f32> {
     return select(vec4(0.0), vec4(input_scale(bitcast<f32>(row.z), params.sd)), is_value);
 }
 
-// The network's input on a thread's two lines, where their rows are among the tile's n_rows from `first` on; else zero.
-fn write_inputs(base: u32, first: u32, n_rows: u32, line: u32) {
-    for (var quad = 0u; quad < quads(layers[0].n_in); quad++) {
-        set_input(base, quad, line, input_pair(first, n_rows, line, quad));
-    }
-}
-
-// Columns 4 quad .. + 4 of it.
+// Columns 4 quad .. + 4 of the network's input on the two lines from `line` on, where their rows are among the tile's n_rows from
+// `first` on; else zero.
 fn input_pair(first: u32, n_rows: u32, line: u32, quad: u32) -> Pair {
     let n_in = layers[0].n_in;
     let index = line / VIRTUAL;
