@@ -3,7 +3,7 @@
 //   w = w - rate (m / c1 / (sqrt(v / c2) + epsilon) + decay w),  ema = e ema + (1 - e) w,  c_k = 1 - beta_k^step
 //
 // Words come in blocks of 64; only those in the list are touched: blocks of nothing but masked-out weights are zero and stay so.
-// A thread owns four words. The squared gradient norm comes first in squared_norms; where it is not finite, nothing is touched,
+// An entry of the list is twice the number of a block, plus 1 where its weights decay. A thread owns four words. The squared gradient norm comes first in squared_norms; where it is not finite, nothing is touched,
 // so that a bad step leaves good weights. The bits are tested: comparisons with NaN are not reliable in shaders.
 
 struct Params {
@@ -32,7 +32,8 @@ struct Params {
 @compute @workgroup_size(64)
 fn adam(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
     let place = (group.y * 1024u + group.x) * 64u + local.x;
-    let k = 16u * blocks[min(place / 16u, params.n_blocks - 1u)] + place % 16u;
+    let entry = blocks[min(place / 16u, params.n_blocks - 1u)];
+    let k = 16u * (entry / 2u) + place % 16u;
     if place >= 16u * params.n_blocks || k >= (params.n_values + 3u) / 4u {
         return;
     }
@@ -46,7 +47,8 @@ fn adam(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
     let m = params.beta1 * first_moment[k] + (1.0 - params.beta1) * g;
     let v = params.beta2 * second_moment[k] + (1.0 - params.beta2) * g * g;
     let step = m / params.correction1 / (sqrt(v / params.correction2) + params.epsilon);
-    let w = value[k] - params.rate * (step + params.decay * value[k]);
+    let decay = select(0.0, params.decay, entry % 2u == 1u);
+    let w = value[k] - params.rate * (step + decay * value[k]);
     first_moment[k] = m;
     second_moment[k] = v;
     value[k] = w;

@@ -12,11 +12,12 @@ pub(super) const ADAM: Check = Check {
     run: adam,
     faults: &[
         fault("adam", "v / params.correction2", "v"),
-        fault("adam", "params.decay * value[k]", "params.decay"),
+        fault("adam", "decay * value[k]", "decay"),
+        fault("adam", "entry % 2u == 1u", "true"),
         fault("adam", "norm > params.clip_norm)", "norm < params.clip_norm)"),
         fault("adam", ">= 0x7f800000u", "> 0x7f800000u"),
         fault("adam", "group.y * 1024u + group.x", "group.x"),
-        fault("adam", "blocks[min(place / 16u, params.n_blocks - 1u)]", "(place / 16u)"),
+        fault("adam", "16u * (entry / 2u) + place % 16u", "place"),
     ],
 };
 
@@ -75,6 +76,7 @@ impl State {
         clip_norm: f32,
     ) -> Result<(), Failure> {
         let settings = SETTINGS;
+        let entries: Vec<u32> = blocks.iter().map(|&block| Adam::block(block, decays(block))).collect();
         let correction = |beta: f64| (1.0 - beta.powf(settings.step as f64)) as f32;
         Ok(trial.run(&Adam {
             n_values: gradient.shape()[0] as u32,
@@ -90,13 +92,18 @@ impl State {
             ema_decay: settings.ema_decay as f32,
             gradient,
             squared_norms: &trial.floats("squared_norms", &[4], &[squared_norm, 1.0, 2.0, 3.0])?,
-            blocks: &trial.words("blocks", blocks)?,
+            blocks: &trial.words("blocks", &entries)?,
             value: &self.value.tensor,
             first_moment: &self.first_moment.tensor,
             second_moment: &self.second_moment.tensor,
             average: &self.average.tensor,
         })?)
     }
+}
+
+/// Whether the weights of a block decay.
+fn decays(block: u32) -> bool {
+    block % 3 != 1
 }
 
 fn adam(gpu: &Gpu) -> Result<f64, Failure> {
@@ -133,28 +140,30 @@ fn expect_step(
     gradient: &[f64],
     clip_scale: f64,
 ) -> Result<(), Failure> {
-    let settings = AdamStep { clip_scale, ..SETTINGS };
     let rounding = roundings(16.0);
-    let correction = |beta: f64| 1.0 - beta.powf(settings.step as f64);
     let State { value, first_moment, second_moment, average } = state;
     let mut arrays = [value, first_moment, second_moment, average];
     let before = arrays.each_ref().map(|data| data.values.clone());
-    let [w, m, v, ema] = arrays.each_mut().map(|data| data.values.as_mut_slice());
-    adam_twin(w, gradient, m, v, ema, &settings);
     let mut tolerances = before.each_ref().map(|before| vec![0.0; before.len()]);
-    for (i, gradient) in gradient.iter().enumerate() {
-        if blocks.binary_search(&((i / Adam::BLOCK_WORDS) as u32)).is_err() {
-            arrays.iter_mut().zip(&before).for_each(|(data, before)| data.values[i] = before[i]);
-            continue;
-        }
-        let v = arrays[2].values[i];
-        let m_size = settings.beta1 * before[1][i].abs() + (1.0 - settings.beta1) * (clip_scale * gradient).abs();
-        let root = (v / correction(settings.beta2)).sqrt() + settings.epsilon;
-        let step = m_size / correction(settings.beta1) / root + settings.weight_decay * before[0][i].abs();
-        let w_size = before[0][i].abs() + settings.learning_rate * step;
-        let average_size = settings.ema_decay * before[3][i].abs() + (1.0 - settings.ema_decay) * w_size;
-        for (tolerance, size) in tolerances.iter_mut().zip([w_size, m_size, v, average_size]) {
-            tolerance[i] = rounding * size;
+    for &block in blocks {
+        let weight_decay = if decays(block) { SETTINGS.weight_decay } else { 0.0 };
+        let settings = AdamStep { clip_scale, weight_decay, ..SETTINGS };
+        let correction = |beta: f64| 1.0 - beta.powf(settings.step as f64);
+        let first = block as usize * Adam::BLOCK_WORDS;
+        let words = first..(first + Adam::BLOCK_WORDS).min(gradient.len());
+        let [w, m, v, ema] = arrays.each_mut().map(|data| &mut data.values[words.clone()]);
+        adam_twin(w, &gradient[words.clone()], m, v, ema, &settings);
+        for i in words {
+            let v = arrays[2].values[i];
+            let m_size =
+                settings.beta1 * before[1][i].abs() + (1.0 - settings.beta1) * (clip_scale * gradient[i]).abs();
+            let root = (v / correction(settings.beta2)).sqrt() + settings.epsilon;
+            let step = m_size / correction(settings.beta1) / root + settings.weight_decay * before[0][i].abs();
+            let w_size = before[0][i].abs() + settings.learning_rate * step;
+            let average_size = settings.ema_decay * before[3][i].abs() + (1.0 - settings.ema_decay) * w_size;
+            for (tolerance, size) in tolerances.iter_mut().zip([w_size, m_size, v, average_size]) {
+                tolerance[i] = rounding * size;
+            }
         }
     }
     for (data, tolerance) in arrays.into_iter().zip(&tolerances) {

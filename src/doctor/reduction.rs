@@ -13,6 +13,11 @@ pub(super) const COLUMN_SUM: Check = Check {
     faults: &[
         fault("column_sum", "row * n_quads", "row * params.columns / 4u"),
         fault("column_sum", "row = start; row <", "row = start + 1u; row <"),
+        // Of the variant that shares rows among threads.
+        fault("column_sum", "start + local.y", "start"),
+        fault("column_sum", "min(start + params.chunk_rows, params.rows)", "params.rows"),
+        fault("column_sum", "width = GROUP_ROWS / 2u", "width = GROUP_ROWS / 4u"),
+        fault("column_sum", "is_inside = k < n_quads", "is_inside = true"),
     ],
 };
 
@@ -22,6 +27,12 @@ pub(super) const SUM_PARTIALS: Check = Check {
     faults: &[
         fault("sum_partials", "group * params.words + params.offset", "group * params.words"),
         fault("sum_partials", "group * params.words", "group * params.n_sums"),
+        // Of the variant that shares groups among threads.
+        fault("sum_partials", "row * params.words + params.offset", "row * params.words"),
+        fault("sum_partials", "row * params.words", "row * params.n_sums"),
+        fault("sum_partials", "row += GROUP_ROWS", "row += 1u"),
+        fault("sum_partials", "width = GROUP_ROWS / 2u", "width = GROUP_ROWS / 4u"),
+        fault("sum_partials", "place + 8u * width", "place + width"),
     ],
 };
 
@@ -76,7 +87,8 @@ pub(super) const ADD_SCALED: Check = Check {
 
 fn column_sum(gpu: &Gpu) -> Result<f64, Failure> {
     let mut trial = Trial::new(gpu);
-    for [rows, columns, chunk_rows] in [[1, 1, 1], [7, 3, 7], [70, 255, 16], [5, 256, 9], [33, 258, 11]] {
+    for [rows, columns, chunk_rows] in [[1, 1, 1], [7, 3, 7], [70, 255, 16], [5, 256, 9], [33, 258, 11], [100, 37, 70]]
+    {
         let values = trial.data("values", &[rows, columns])?;
         let n_chunks = rows.div_ceil(chunk_rows);
         let sums = gpu.tensor("sums", &[n_chunks, columns])?;
@@ -98,7 +110,7 @@ fn column_sum(gpu: &Gpu) -> Result<f64, Failure> {
 
 fn sum_partials(gpu: &Gpu) -> Result<f64, Failure> {
     let mut trial = Trial::new(gpu);
-    for [n_groups, words, offset, n_sums] in [[1, 4, 0, 4], [5, 28, 8, 16], [17, 528, 260, 264]] {
+    for [n_groups, words, offset, n_sums] in [[1, 4, 0, 4], [5, 28, 8, 16], [17, 528, 260, 264], [75, 44, 4, 36]] {
         let partials = trial.data("partials", &[n_groups, words])?;
         let sums = gpu.tensor("sums", &[n_sums])?;
         trial.run(&SumPartials {

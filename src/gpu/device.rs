@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::GpuError;
 use super::adapter::{self, AdapterChoice, AdapterSummary};
+use super::encoding::BindGroups;
 use super::kernel::{Access, Argument, Form, KernelSpec, Needs, Tuning, Variant};
 use super::pipeline::{LazyPipeline, Pipeline};
 use super::profiler::Profiler;
@@ -89,6 +90,7 @@ struct Faults {
 struct QueueState {
     uniform_arena: wgpu::Buffer,
     textures: Textures,
+    groups: BindGroups,
     in_flight: VecDeque<wgpu::SubmissionIndex>,
     submitted: u32,
 }
@@ -99,6 +101,7 @@ pub(super) struct Scene<'a> {
     /// Uniforms of all its kernels.
     pub(super) uniforms: &'a wgpu::Buffer,
     pub(super) textures: &'a mut Textures,
+    pub(super) groups: &'a mut BindGroups,
 }
 
 /// A copy to the host that is under way.
@@ -178,6 +181,7 @@ impl Gpu {
             queue_state: Mutex::new(QueueState {
                 uniform_arena,
                 textures: Textures::default(),
+                groups: BindGroups::default(),
                 in_flight: VecDeque::new(),
                 submitted: 0,
             }),
@@ -261,6 +265,7 @@ impl Gpu {
         let bytes = ((words + fence) as u64 * 4).max(16);
         self.check_size(label, bytes, self.limits.max_buffer_size, "buffer")?;
         tracing::debug!(label, ?shape, bytes, "allocating");
+        lock(&self.queue_state).groups.forget();
         let scope = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
         let descriptor =
             wgpu::BufferDescriptor { label: Some(label), size: bytes, usage: STORAGE, mapped_at_creation: false };
@@ -604,6 +609,7 @@ impl Gpu {
         let span = self.span("encode and submit");
         let mut state = lock(&self.queue_state);
         if (uniforms.len() as u64) > state.uniform_arena.size() {
+            state.groups.forget();
             state.uniform_arena = self.device.create_buffer(&wgpu::BufferDescriptor {
                 label: Some("uniform_arena"),
                 size: (uniforms.len() as u64).next_power_of_two(),
@@ -612,8 +618,8 @@ impl Gpu {
             });
         }
         self.queue.write_buffer(&state.uniform_arena, 0, uniforms);
-        let QueueState { uniform_arena, textures, .. } = &mut *state;
-        let commands = encode(Scene { device: &self.device, uniforms: uniform_arena, textures });
+        let QueueState { uniform_arena, textures, groups, .. } = &mut *state;
+        let commands = encode(Scene { device: &self.device, uniforms: uniform_arena, textures, groups });
         textures.forget();
         let index = self.queue.submit([commands]);
         state.submitted = state.submitted.wrapping_add(u32::from(counted));

@@ -1,5 +1,7 @@
 //! A submission in the making: passes, bind groups, copies.
 
+use std::collections::HashMap;
+
 use glam::UVec3;
 
 use super::device::Scene;
@@ -8,6 +10,36 @@ use super::pipeline::Pipeline;
 use super::recorder::Command;
 use super::texture::Window;
 use super::{Gpu, Tensor};
+
+/// Bind groups are kept up to this many, a multiple of what steps of training and sampling take.
+const KEPT: usize = 4096;
+
+/// Bind groups of earlier dispatches: steps repeat themselves but for the values of their uniforms, and making the groups is
+/// about half of the host's work. They keep the buffers of dropped tensors, so whoever allocates a tensor forgets them before.
+#[derive(Default)]
+pub(super) struct BindGroups(HashMap<Bound, wgpu::BindGroup>);
+
+/// What a group binds: uniforms from an offset on, whose size the pipeline tells, and tensors.
+#[derive(PartialEq, Eq, Hash)]
+struct Bound {
+    pipeline: wgpu::ComputePipeline,
+    uniform_offset: u64,
+    windows: Vec<Window>,
+}
+
+impl BindGroups {
+    /// Drops all of them.
+    pub(super) fn forget(&mut self) {
+        self.0.clear();
+    }
+
+    fn keep(&mut self, bound: Bound, group: wgpu::BindGroup) {
+        if self.0.len() >= KEPT {
+            self.forget();
+        }
+        self.0.insert(bound, group);
+    }
+}
 
 /// A submission in the making.
 pub(super) struct Encoding<'a> {
@@ -104,6 +136,7 @@ impl<'a> Encoding<'a> {
         textures.map(|(_, tensor)| self.gpu.window(tensor))
     }
 
+    /// A bind group, made or kept. Textures hold one tensor now and another then: groups with textures are not kept.
     fn bind(
         &mut self,
         pipeline: &Pipeline,
@@ -111,6 +144,19 @@ impl<'a> Encoding<'a> {
         uniform_offset: u64,
         uniform_bytes: u64,
     ) -> wgpu::BindGroup {
+        let windows: Vec<_> = tensors.iter().map(|tensor| self.gpu.window(tensor)).collect();
+        let bound = Bound { pipeline: pipeline.pipeline.clone(), uniform_offset, windows };
+        if let Some(group) = self.scene.groups.0.get(&bound) {
+            return group.clone();
+        }
+        let group = self.new_group(pipeline, &bound, uniform_bytes);
+        if pipeline.bindings.iter().all(|(_, form)| *form != Form::Texture) {
+            self.scene.groups.keep(bound, group.clone());
+        }
+        group
+    }
+
+    fn new_group(&mut self, pipeline: &Pipeline, bound: &Bound, uniform_bytes: u64) -> wgpu::BindGroup {
         let buffer = |buffer, offset, bytes| {
             wgpu::BindingResource::Buffer(wgpu::BufferBinding {
                 buffer,
@@ -118,17 +164,16 @@ impl<'a> Encoding<'a> {
                 size: std::num::NonZeroU64::new(bytes),
             })
         };
-        let windows: Vec<_> = tensors.iter().map(|tensor| self.gpu.window(tensor)).collect();
         let view = |((_, form), window): (&(_, Form), &Window)| match form {
             Form::Texture => Some(self.scene.textures.find(window).expect("it was copied before")),
             Form::Storage | Form::Uniform => None,
         };
-        let views: Vec<_> = pipeline.bindings.iter().zip(&windows).map(view).collect();
+        let views: Vec<_> = pipeline.bindings.iter().zip(&bound.windows).map(view).collect();
         let uniforms = (uniform_bytes > 0).then(|| wgpu::BindGroupEntry {
             binding: 0,
-            resource: buffer(self.scene.uniforms, uniform_offset, uniform_bytes),
+            resource: buffer(self.scene.uniforms, bound.uniform_offset, uniform_bytes),
         });
-        let tensors = windows.iter().zip(&views).zip(1..).map(|((window, view), binding)| {
+        let tensors = bound.windows.iter().zip(&views).zip(1..).map(|((window, view), binding)| {
             let whole = || buffer(&window.buffer, window.offset, window.bytes);
             let resource = view.as_ref().map_or_else(whole, wgpu::BindingResource::TextureView);
             wgpu::BindGroupEntry { binding, resource }

@@ -16,6 +16,7 @@ use super::texture;
 const SHARED: &[(&str, &str)] = &[
     ("activation", include_str!("../../shaders/shared/activation.wgsl")),
     ("activation_quad", include_str!("../../shaders/shared/activation_quad.wgsl")),
+    ("add_lines", include_str!("../../shaders/shared/add_lines.wgsl")),
     ("broadcast", include_str!("../../shaders/shared/broadcast.wgsl")),
     ("broadcast_shuffle", include_str!("../../shaders/shared/broadcast_shuffle.wgsl")),
     ("context_step", include_str!("../../shaders/shared/context_step.wgsl")),

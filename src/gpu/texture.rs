@@ -29,7 +29,7 @@ pub(super) const BINDING: wgpu::BindingType = wgpu::BindingType::StorageTexture 
 };
 
 /// Part of a buffer.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Window {
     pub(super) buffer: wgpu::Buffer,
     pub(super) offset: u64,

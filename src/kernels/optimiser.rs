@@ -24,7 +24,7 @@ kernel! {
         correction2: f32,
         /// Added to the root of the second moment.
         epsilon: f32,
-        /// Decoupled weight decay.
+        /// Decoupled weight decay, of the blocks that take part in it.
         decay: f32,
         /// Largest gradient norm; 0 for any.
         clip_norm: f32,
@@ -35,7 +35,7 @@ kernel! {
         gradient: (n_values),
         /// Squared norm of the whole gradient in the first word.
         squared_norms: (4),
-        /// Their numbers: block b is the words 64 b .. 64 b + 64.
+        /// As [`Adam::block`] gives them.
         blocks: (n_blocks),
     }
     write { value: (n_values), first_moment: (n_values), second_moment: (n_values), average: (n_values) }
@@ -46,6 +46,11 @@ kernel! {
 impl Adam<'_> {
     /// Words of a block.
     pub const BLOCK_WORDS: usize = 64;
+
+    /// Entry of the table of blocks for the words 64 b .. 64 b + 64, which decay or do not.
+    pub const fn block(b: u32, decays: bool) -> u32 {
+        2 * b + decays as u32
+    }
 }
 
 kernel! {

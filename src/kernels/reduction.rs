@@ -8,6 +8,7 @@ kernel! {
     pub struct ColumnSum;
     variants {
         "column_sum": CpuTextures, workgroup [64, 1, 1], tile [1, 256], textures [values];
+        "column_sum_parallel": Workgroup, workgroup [8, 32, 1], tile [1, 32];
         "column_sum": Baseline, workgroup [64, 1, 1], tile [1, 256];
     }
     params {
@@ -23,13 +24,16 @@ kernel! {
     read { values: (rows, columns) }
     write { sums: (n_chunks, columns) }
     grid |tile| [columns.div_ceil(tile[1]), n_chunks, 1];
-    iterations chunk_rows;
+    iterations chunk_rows.max(6);
 }
 
 kernel! {
     /// Adds up what workgroups left behind, in order; see `shaders/sum_partials.wgsl`.
     pub struct SumPartials;
-    variants { "sum_partials": Baseline, workgroup [64, 1, 1], tile [1, 256]; }
+    variants {
+        "sum_partials_parallel": Workgroup, workgroup [8, 32, 1], tile [1, 32];
+        "sum_partials": Baseline, workgroup [64, 1, 1], tile [1, 256];
+    }
     params {
         /// Workgroups that wrote.
         n_groups: u32,
@@ -43,7 +47,7 @@ kernel! {
     read { partials: (n_groups, words) }
     write { sums: (n_sums) }
     grid |tile| [n_sums.div_ceil(tile[1]), 1, 1];
-    iterations n_groups;
+    iterations n_groups.max(6);
 }
 
 kernel! {

@@ -1,11 +1,9 @@
 //! How much a gradient that is drawn at random scatters around its mean: what a stochastic loss costs in steps.
 
-use crate::gpu::{Gpu, GpuError, Recorder, Tensor};
-use crate::kernels::{AddScaled, SquareSum};
+use super::squares::Squares;
+use crate::gpu::{Gpu, GpuError, Recorder};
+use crate::kernels::AddScaled;
 use crate::nn::ParamBuffer;
-
-/// Partial sums of squares of each parameter.
-const GROUPS: usize = 64;
 
 /// Sums over gradients g_1 .. g_R, on the GPU. They are taken of g_r - g_1, so that equal gradients give exactly no scatter.
 pub struct GradientNoise<'g> {
@@ -13,7 +11,8 @@ pub struct GradientNoise<'g> {
     first: ParamBuffer,
     /// Sum of g_r - g_1.
     sum: ParamBuffer,
-    partial: Tensor,
+    /// Of one gradient at a time.
+    partial: Squares,
     count: u32,
     /// Sum of |g_r - g_1|^2.
     squares: f64,
@@ -47,7 +46,7 @@ impl<'g> GradientNoise<'g> {
             gpu,
             first: ParamBuffer::zeros(gpu, "first_gradient", table)?,
             sum: ParamBuffer::zeros(gpu, "sum_of_gradients", table)?,
-            partial: gpu.tensor("squares", &[table.slots().count() * GROUPS, 4])?,
+            partial: Squares::new(gpu, gradient)?,
             count: 0,
             squares: 0.0,
         })
@@ -61,9 +60,7 @@ impl<'g> GradientNoise<'g> {
         self.count += 1;
         let mut recorder = self.gpu.record("gradient_noise");
         if self.count == 1 {
-            for (id, _) in gradient.table().slots() {
-                recorder.copy(&gradient.words(id), &self.first.words(id));
-            }
+            gradient.stretches().zip(self.first.stretches()).for_each(|(from, to)| recorder.copy(&from, &to));
             return recorder.submit().map(drop);
         }
         add_scaled(&mut recorder, &self.first, -1.0, gradient)?;
@@ -90,16 +87,9 @@ impl<'g> GradientNoise<'g> {
 
     fn squared_norm(&self, vector: &ParamBuffer) -> Result<f64, GpuError> {
         let mut recorder = self.gpu.record("squared_norm");
-        for (index, (id, slot)) in vector.table().slots().enumerate() {
-            recorder.run(&SquareSum {
-                n_values: slot.words() as u32,
-                n_groups: GROUPS as u32,
-                values: &vector.words(id),
-                sums: &self.partial.rows(index * GROUPS, GROUPS),
-            })?;
-        }
+        self.partial.add_up(&mut recorder, vector)?;
         recorder.submit()?;
-        let partial: Vec<f32> = self.gpu.read(&self.partial)?;
+        let partial: Vec<f32> = self.gpu.read(&self.partial.sums)?;
         Ok(partial.into_iter().map(f64::from).sum())
     }
 }
@@ -111,14 +101,9 @@ fn add_scaled(
     scale: f32,
     sums: &ParamBuffer,
 ) -> Result<(), GpuError> {
-    for (id, slot) in terms.table().slots() {
-        recorder.run(&AddScaled {
-            n_values: slot.words() as u32,
-            accumulate: 1,
-            scale,
-            terms: &terms.words(id),
-            sums: &sums.words(id),
-        })?;
+    for (terms, sums) in terms.stretches().zip(sums.stretches()) {
+        let n_values = sums.words() as u32;
+        recorder.run(&AddScaled { n_values, accumulate: 1, scale, terms: &terms, sums: &sums })?;
     }
     Ok(())
 }

@@ -15,6 +15,7 @@ mod order;
 mod params;
 mod score_field;
 mod score_net;
+mod squares;
 
 pub use any_order::AnyOrder;
 pub(crate) use any_order::Ends;

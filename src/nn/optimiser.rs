@@ -1,15 +1,14 @@
 //! Adam over a parameter table, with the moving average of the weights beside it.
 
+use std::ops::Range;
 use std::sync::Arc;
 
+use super::squares::Squares;
 use crate::config::TrainConfig;
 use crate::gpu::{Gpu, GpuError, Recorder, Tensor};
-use crate::kernels::{Adam, AddScaled, SquareSum, SumPartials};
+use crate::kernels::{Adam, AddScaled, SumPartials};
 use crate::nn::{ParamBuffer, ParamTable, Slot};
 use crate::schedule::{ema_decay, learning_rate};
-
-/// Partial sums that each parameter adds to the squared gradient norm.
-const NORM_GROUPS: usize = 64;
 
 /// Gradient, moments and moving average; one step of them all is one submission's part.
 #[derive(Debug)]
@@ -22,10 +21,10 @@ pub struct Optimiser {
     pub second_moment: ParamBuffer,
     /// Moving average of the weights: what samples and held-out losses are taken with.
     pub average: ParamBuffer,
-    /// Of every parameter the blocks that Adam has to look at; none where all of its weights are masked out.
+    /// Of every stretch of the buffers the blocks that Adam has to look at; none where all of its weights are masked out.
     blocks: Vec<Option<Tensor>>,
-    /// Partial sums of the squared gradient norm, in the first column.
-    norms: Tensor,
+    /// Partial sums of the squared gradient norm.
+    squares: Squares,
     /// Their sum, in the first word.
     squared_norm: Tensor,
 }
@@ -36,25 +35,21 @@ impl Optimiser {
     /// # Errors
     /// Sizes over the adapter's limits, with the numbers; no memory.
     pub fn new(gpu: &Gpu, table: &Arc<ParamTable>, weights: &ParamBuffer) -> Result<Self, GpuError> {
-        let upload = |slot: &Slot| {
-            let blocks = slot.live_blocks(Adam::BLOCK_WORDS);
-            (!blocks.is_empty())
-                .then(|| gpu.upload(&format!("{}.blocks", slot.name), &[blocks.len()], &blocks))
-                .transpose()
+        let upload = |stretch: &Range<usize>| {
+            let blocks = live_blocks(table, stretch);
+            (!blocks.is_empty()).then(|| gpu.upload("blocks", &[blocks.len()], &blocks)).transpose()
         };
         let optimiser = Self {
-            blocks: table.slots().map(|(_, slot)| upload(slot)).collect::<Result<_, _>>()?,
+            blocks: weights.ranges().iter().map(upload).collect::<Result<_, _>>()?,
             gradient: ParamBuffer::zeros(gpu, "gradient", table)?,
             first_moment: ParamBuffer::zeros(gpu, "first_moment", table)?,
             second_moment: ParamBuffer::zeros(gpu, "second_moment", table)?,
             average: ParamBuffer::zeros(gpu, "average", table)?,
-            norms: gpu.tensor("gradient_norms", &[table.slots().count() * NORM_GROUPS, 4])?,
+            squares: Squares::new(gpu, weights)?,
             squared_norm: gpu.tensor("squared_norm", &[4])?,
         };
         let mut recorder = gpu.record("optimiser");
-        for (id, _) in table.slots() {
-            recorder.copy(&weights.words(id), &optimiser.average.words(id));
-        }
+        weights.stretches().zip(optimiser.average.stretches()).for_each(|(from, to)| recorder.copy(&from, &to));
         recorder.submit()?;
         Ok(optimiser)
     }
@@ -70,8 +65,8 @@ impl Optimiser {
         parts: usize,
         first: bool,
     ) -> Result<(), GpuError> {
-        for (id, _) in part.table().slots() {
-            add_scaled(recorder, &part.words(id), parts, first, &self.gradient.words(id))?;
+        for (part, whole) in part.stretches().zip(self.gradient.stretches()) {
+            add_scaled(recorder, &part, parts, first, &whole)?;
         }
         Ok(())
     }
@@ -88,30 +83,23 @@ impl Optimiser {
         step: u64,
         weights: &ParamBuffer,
     ) -> Result<(), GpuError> {
-        let table = weights.table();
-        for (index, (id, slot)) in table.slots().enumerate() {
-            recorder.run(&SquareSum {
-                n_values: slot.words() as u32,
-                n_groups: NORM_GROUPS as u32,
-                values: &self.gradient.words(id),
-                sums: &self.norms.rows(index * NORM_GROUPS, NORM_GROUPS),
-            })?;
-        }
+        self.squares.add_up(recorder, &self.gradient)?;
         recorder.run(&SumPartials {
-            n_groups: self.norms.shape()[0] as u32,
+            n_groups: self.squares.sums.shape()[0] as u32,
             words: 4,
             offset: 0,
             n_sums: 4,
-            partials: &self.norms,
+            partials: &self.squares.sums,
             sums: &self.squared_norm,
         })?;
         let (beta1, beta2) = (f64::from(config.beta1), f64::from(config.beta2));
         let peak = f64::from(config.learning_rate);
         let rate = learning_rate(step, config.steps, peak, config.warmup, f64::from(config.final_rate));
-        for ((id, slot), blocks) in table.slots().zip(&self.blocks) {
+        for (range, blocks) in weights.ranges().iter().zip(&self.blocks) {
             let Some(blocks) = blocks else { continue };
+            let window = |buffer: &ParamBuffer| buffer.stretch(range);
             recorder.run(&Adam {
-                n_values: slot.words() as u32,
+                n_values: range.len() as u32,
                 n_blocks: blocks.elements() as u32,
                 rate: rate as f32,
                 beta1: config.beta1,
@@ -119,20 +107,31 @@ impl Optimiser {
                 correction1: (1.0 - beta1.powf(step as f64)) as f32,
                 correction2: (1.0 - beta2.powf(step as f64)) as f32,
                 epsilon: config.epsilon,
-                decay: if slot.is_matrix() { config.weight_decay } else { 0.0 },
+                decay: config.weight_decay,
                 clip_norm: config.clip_norm,
                 ema_decay: ema_decay(step, f64::from(config.ema)) as f32,
-                gradient: &self.gradient.words(id),
+                gradient: &window(&self.gradient),
                 squared_norms: &self.squared_norm,
                 blocks,
-                value: &weights.words(id),
-                first_moment: &self.first_moment.words(id),
-                second_moment: &self.second_moment.words(id),
-                average: &self.average.words(id),
+                value: &window(weights),
+                first_moment: &window(&self.first_moment),
+                second_moment: &window(&self.second_moment),
+                average: &window(&self.average),
             })?;
         }
         Ok(())
     }
+}
+
+/// The blocks of a stretch that hold more than masked-out weights and padding, as Adam wants them: only matrices decay. Every
+/// parameter starts with a block of its own.
+fn live_blocks(table: &ParamTable, stretch: &Range<usize>) -> Vec<u32> {
+    let slots = table.slots().map(|(_, slot)| slot).filter(|slot| stretch.contains(&slot.offset));
+    let of_slot = |slot: &Slot| {
+        let (first, decays) = (((slot.offset - stretch.start) / Adam::BLOCK_WORDS) as u32, slot.is_matrix());
+        slot.live_blocks(Adam::BLOCK_WORDS).into_iter().map(move |block| Adam::block(first + block, decays))
+    };
+    slots.flat_map(of_slot).collect()
 }
 
 /// sums = terms / parts, or added to what is there; both flat.
@@ -153,4 +152,21 @@ pub(crate) fn add_scaled(
         terms,
         sums,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_count_from_their_stretch_and_only_those_of_matrices_decay() {
+        let mut table = ParamTable::default();
+        // Two blocks; two of which the mask leaves the second; one.
+        table.add("whole".into(), &[2, 64], None);
+        table.add("masked".into(), &[2, 64], Some(vec![0, 3]));
+        table.add("bias".into(), &[5], None);
+        let block = Adam::block;
+        assert_eq!(live_blocks(&table, &(0..264)), [block(0, true), block(1, true), block(3, true), block(4, false)]);
+        assert_eq!(live_blocks(&table, &(128..264)), [block(1, true), block(2, false)]);
+    }
 }

@@ -1,6 +1,7 @@
 //! One table of parameters (name, shape, place); initialisation, optimiser, checkpoint and tests walk it.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::arrays::HostTensor;
@@ -199,6 +200,19 @@ impl ParamTable {
         self.words
     }
 
+    /// Stretches of a flat buffer, as few as there are of at most so many words without cutting a parameter.
+    fn stretches(&self, most_words: usize) -> Vec<Range<usize>> {
+        let mut stretches: Vec<Range<usize>> = Vec::new();
+        for slot in &self.slots {
+            let end = slot.offset + slot.words();
+            match stretches.last_mut() {
+                Some(stretch) if end - stretch.start <= most_words => stretch.end = end,
+                _ => stretches.push(slot.offset..end),
+            }
+        }
+        stretches
+    }
+
     /// Number of weights and biases, without paddings and masked-out weights.
     pub fn count(&self) -> usize {
         let free = |slot: &Slot| match &slot.visible {
@@ -214,6 +228,8 @@ impl ParamTable {
 pub struct ParamBuffer {
     table: Arc<ParamTable>,
     arena: Tensor,
+    /// What bindings can hold of it.
+    stretches: Vec<Range<usize>>,
 }
 
 impl ParamBuffer {
@@ -225,7 +241,8 @@ impl ParamBuffer {
         for slot in &table.slots {
             gpu.check_binding(&slot.name, &slot.shape)?;
         }
-        let buffer = Self { table: Arc::clone(table), arena: gpu.arena(label, table.words)? };
+        let stretches = table.stretches((gpu.adapter().max_binding_bytes / 4) as usize);
+        let buffer = Self { table: Arc::clone(table), arena: gpu.arena(label, table.words)?, stretches };
         let mut recorder = gpu.record("zeros");
         recorder.clear(&buffer.arena);
         recorder.submit()?;
@@ -313,8 +330,24 @@ impl ParamBuffer {
         self.arena.window(&slot.name, slot.offset, &[slot.words()])
     }
 
+    /// Where [`ParamBuffer::stretches`] lie.
+    pub(super) fn ranges(&self) -> &[Range<usize>] {
+        &self.stretches
+    }
+
+    /// All words as flat vectors, for kernels that treat all words alike: as few as bindings allow without cutting a
+    /// parameter. The paddings between parameters are zero.
+    pub(super) fn stretches(&self) -> impl Iterator<Item = Tensor> {
+        self.ranges().iter().map(|range| self.stretch(range))
+    }
+
+    /// One of them.
+    pub(super) fn stretch(&self, range: &Range<usize>) -> Tensor {
+        self.range(self.arena.label(), range.clone())
+    }
+
     /// All words from one offset to another, as a flat vector.
-    pub(super) fn range(&self, label: &str, range: std::ops::Range<usize>) -> Tensor {
+    pub(super) fn range(&self, label: &str, range: Range<usize>) -> Tensor {
         self.arena.window(label, range.start, &[range.len()])
     }
 }
@@ -322,6 +355,21 @@ impl ParamBuffer {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn stretches_are_as_long_as_a_binding_and_cut_no_parameter() {
+        let mut table = ParamTable::default();
+        // 64, 128, 8 and 32 words, each behind a multiple of 64.
+        for (name, shape) in [("a", &[64][..]), ("b", &[2, 64]), ("c", &[5]), ("d", &[4, 7])] {
+            table.add(name.into(), shape, None);
+        }
+        let stretches = |most| table.stretches(most).iter().map(|range| (range.start, range.end)).collect::<Vec<_>>();
+        assert_eq!(stretches(1000), [(0, 288)]);
+        assert_eq!(stretches(288), [(0, 288)]);
+        assert_eq!(stretches(287), [(0, 200), (256, 288)]);
+        assert_eq!(stretches(150), [(0, 64), (64, 200), (256, 288)]);
+        assert_eq!(stretches(64), [(0, 64), (64, 192), (192, 200), (256, 288)]);
+    }
 
     #[test]
     fn blocks_of_masked_out_weights_are_left_out() {

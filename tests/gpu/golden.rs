@@ -218,7 +218,8 @@ fn adam_step(bench: &Bench<'_>, [first, second, average]: &[ParamBuffer; 3], squ
     let mut recorder = bench.gpu.record("adam");
     let table = Arc::clone(&bench.model.table);
     for (id, slot) in table.slots() {
-        let blocks = slot.live_blocks(Adam::BLOCK_WORDS);
+        let blocks: Vec<u32> =
+            slot.live_blocks(Adam::BLOCK_WORDS).into_iter().map(|block| Adam::block(block, false)).collect();
         let adam = Adam {
             n_values: slot.words() as u32,
             n_blocks: blocks.len() as u32,
