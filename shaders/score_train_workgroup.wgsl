@@ -1,8 +1,8 @@
 // score_train on hardware adapters, for networks of one or two hidden layers of at most 64 units. The mathematics are those of
 // score_train.wgsl; the work is divided otherwise: a workgroup takes tiles of 16 lines (8 rows with their tangents, or 16
-// without), thread u has unit u of every hidden layer. It keeps its row of the second layer's weights in registers from the
-// first tile to the last, and the gradients of all the weights that lead to its units. Lines pass through the workgroup's
-// memory, and nothing but gradients at the end goes to `scratch`.
+// without), and two threads share each unit of the hidden layers. Of the second layer each has half of the unit's row of weights
+// in registers from the first tile to the last, with its gradient; of everything else each has half of the lines. Lines pass
+// through the workgroup's memory, and nothing but gradients at the end goes to `scratch`.
 
 const KEEP = 0u;
 
@@ -33,32 +33,39 @@ struct Params {
 
 const PAIRS = TILE_LINES / 2u;
 const UNITS_AT_MOST = 64u;
+// Threads that share a unit.
+const SHARES = THREADS / UNITS_AT_MOST;
+const OWN_PAIRS = PAIRS / SHARES;
 // vec4s of a line: the units, and one that spreads the lines over memory banks.
 const LINE_QUADS = 17u;
-// Threads that share the output of a pair of lines, and the units that each of them adds up.
-const PARTS = THREADS / PAIRS;
-const PART_QUADS = UNITS_AT_MOST / 4u / PARTS;
+const BUFFER_QUADS = TILE_LINES * LINE_QUADS;
+// Threads that share a sum over a vec4 of units of each.
+const PARTS = UNITS_AT_MOST / 4u;
 
 //#include activation_quad
 //#include parametrisation
 //#include score_layers
 //#include score_rows
 //#include score_loss
-// Of every line: the network's input; h of the first hidden layer, then its dz; z of the last hidden layer, then its dz.
+// Of every line: the network's input; h of the first hidden layer, then its dz; z of the last hidden layer as two terms, then
+// its dz in the place of the first.
 var<workgroup> inputs: array<vec4<f32>, TILE_LINES * WIDTH_0>;
-var<workgroup> below: array<vec4<f32>, TILE_LINES * LINE_QUADS>;
-var<workgroup> last: array<vec4<f32>, TILE_LINES * LINE_QUADS>;
-// What each part of the units adds to the output on a pair of lines; then dJ/df of the pair.
-var<workgroup> outputs: array<vec2<f32>, THREADS>;
+var<workgroup> below: array<vec4<f32>, BUFFER_QUADS>;
+var<workgroup> last: array<vec4<f32>, SHARES * BUFFER_QUADS>;
+// What each vec4 of units adds to the output on a pair of lines; then dJ/df of the pair.
+var<workgroup> outputs: array<vec2<f32>, PARTS * PAIRS>;
 var<workgroup> seeds: array<vec2<f32>, PAIRS>;
 // At the end, of every pair: the loss, and the output bias's gradient.
 var<workgroup> totals: array<vec2<f32>, PAIRS>;
 
-// A thread's weights and gradients. HIDDEN - 1 is the last hidden layer.
+// A thread's unit and share of it.
+var<private> unit: u32;
+var<private> share: u32;
+// Its weights and gradients.
 var<private> first_gradient: array<vec4<f32>, WIDTH_0>;
 //#for i in 1..HIDDEN
-var<private> weights: array<vec4<f32>, WIDTH_1>;
-var<private> gradient: array<vec4<f32>, WIDTH_1>;
+var<private> weights: array<vec4<f32>, WIDTH_1/2>;
+var<private> gradient: array<vec4<f32>, WIDTH_1/2>;
 //#end
 var<private> output_weight: f32;
 var<private> output_gradient: f32;
@@ -70,20 +77,26 @@ fn net_word(quad: u32, word: u32) -> f32 {
     return net_at(quad + word / 4u)[word % 4u];
 }
 
-// Where a unit's row of weights starts; that of the last unit for threads that have none.
-fn row_of(layer: Layer, unit: u32) -> u32 {
+// Where the row of weights of a thread's unit starts; that of the last unit for threads that have none.
+fn row_of(layer: Layer) -> u32 {
     return layer.weight + min(unit, layer.n_out - 1u) * quads(layer.n_in);
 }
 
-fn load_weights(unit: u32) {
+fn bias_of(layer: Layer) -> f32 {
+    return net_word(layer.bias, min(unit, layer.n_out - 1u));
+}
+
+fn load_weights() {
     //#for i in 1..HIDDEN
     let in_quads = quads(layers[1].n_in);
-    let row = row_of(layers[1], unit);
-    //#for k in 0..WIDTH_1
-    weights[{k}] = select(vec4(0.0), net_at(row + min({k}u, in_quads - 1u)), vec4({k}u < in_quads));
+    let row = row_of(layers[1]);
+    let first = share * {WIDTH_1/2}u;
+    //#for k in 0..WIDTH_1/2
+    weights[{k}] = select(vec4(0.0), net_at(row + min(first + {k}u, in_quads - 1u)), vec4(first + {k}u < in_quads));
     //#end
     //#end
-    output_weight = select(0.0, net_word(layers[HIDDEN].weight, min(unit, layers[HIDDEN].n_in - 1u)), unit < layers[HIDDEN].n_in);
+    let output = layers[HIDDEN];
+    output_weight = select(0.0, net_word(output.weight, min(unit, output.n_in - 1u)), unit < output.n_in);
 }
 
 // h and h' (or another h) of one unit on a pair of lines, from its z and t; zero where a thread has no unit.
@@ -117,68 +130,83 @@ fn to_bias(dz: vec2<f32>) -> f32 {
     return dz.x + select(dz.y, 0.0, TANGENT == 1u);
 }
 
-// z of a unit of the first layer on a pair of lines.
-fn first_sums(unit: u32, pair: u32) -> vec2<f32> {
-    let layer = layers[0];
-    let row = row_of(layer, unit);
-    var z = of_bias(net_word(layer.bias, min(unit, layer.n_out - 1u)));
-    for (var k = 0u; k < quads(layer.n_in); k++) {
-        let w = net_at(row + k);
-        z += vec2(dot(w, inputs[2u * pair * WIDTH_0 + k]), dot(w, inputs[(2u * pair + 1u) * WIDTH_0 + k]));
-    }
-    return z;
-}
-
-fn word_at(line: u32, unit: u32) -> u32 {
+fn word_at(line: u32) -> u32 {
     return line * LINE_QUADS + unit / 4u;
 }
 
-fn first_forward(unit: u32) {
-    for (var pair = 0u; pair < PAIRS; pair++) {
-        let z = first_sums(unit, pair);
-        let at = vec2(word_at(2u * pair, unit), word_at(2u * pair + 1u, unit));
-        if HIDDEN == 1u {
-            last[at.x][unit % 4u] = z.x;
-            last[at.y][unit % 4u] = z.y;
-        } else {
-            let h = activate_unit(z, unit < layers[0].n_out);
-            below[at.x][unit % 4u] = h.x;
-            below[at.y][unit % 4u] = h.y;
-        }
+// z of a thread's unit of the first layer on its pairs.
+fn first_sums() -> array<vec2<f32>, OWN_PAIRS> {
+    let layer = layers[0];
+    let row = row_of(layer);
+    let in_quads = quads(layer.n_in);
+    let bias = of_bias(bias_of(layer));
+    //#for k in 0..WIDTH_0
+    let w{k} = select(vec4(0.0), net_at(row + min({k}u, in_quads - 1u)), vec4({k}u < in_quads));
+    //#end
+    var sums: array<vec2<f32>, OWN_PAIRS>;
+    //#for p in 0..4
+    let at{p} = 2u * (share * OWN_PAIRS + {p}u) * WIDTH_0;
+    var z{p} = bias;
+    //#for k in 0..WIDTH_0
+    z{p} += vec2(dot(w{k}, inputs[at{p} + {k}u]), dot(w{k}, inputs[at{p} + WIDTH_0 + {k}u]));
+    //#end
+    sums[{p}] = z{p};
+    //#end
+    return sums;
+}
+
+fn first_forward() {
+    let z = first_sums();
+    //#for p in 0..4
+    let line{p} = 2u * (share * OWN_PAIRS + {p}u);
+    let even{p} = word_at(line{p});
+    let odd{p} = word_at(line{p} + 1u);
+    if HIDDEN == 1u {
+        last[even{p}][unit % 4u] = z[{p}].x;
+        last[odd{p}][unit % 4u] = z[{p}].y;
+        last[BUFFER_QUADS + even{p}][unit % 4u] = 0.0;
+        last[BUFFER_QUADS + odd{p}][unit % 4u] = 0.0;
+    } else {
+        let h{p} = activate_unit(z[{p}], unit < layers[0].n_out);
+        below[even{p}][unit % 4u] = h{p}.x;
+        below[odd{p}][unit % 4u] = h{p}.y;
     }
+    //#end
 }
 
 //#for i in 1..HIDDEN
-fn second_forward(unit: u32) {
-    let bias = of_bias(net_word(layers[1].bias, min(unit, layers[1].n_out - 1u)));
+// A thread's term of z of the second layer, on all lines.
+fn second_forward() {
+    let bias = of_bias(select(0.0, bias_of(layers[1]), share == 0u));
     for (var line = 0u; line < TILE_LINES; line += 4u) {
         //#for l in 0..4
         var sum{l} = vec4(bias[{l}u % 2u], 0.0, 0.0, 0.0);
+        let at{l} = (line + {l}u) * LINE_QUADS + share * {WIDTH_1/2}u;
         //#end
-        //#for k in 0..WIDTH_1
+        //#for k in 0..WIDTH_1/2
         //#for l in 0..4
-        sum{l} += weights[{k}] * below[(line + {l}u) * LINE_QUADS + {k}u];
+        sum{l} += weights[{k}] * below[at{l} + {k}u];
         //#end
         //#end
         //#for l in 0..4
-        last[word_at(line + {l}u, unit)][unit % 4u] = dot(sum{l}, vec4(1.0));
+        last[share * BUFFER_QUADS + word_at(line + {l}u)][unit % 4u] = dot(sum{l}, vec4(1.0));
         //#end
     }
 }
 
 //#end
-// What the units of a part of the last hidden layer add to the output on a pair of lines.
-fn part_of_output(pair: u32, part: u32) -> vec2<f32> {
+// What a vec4 of units of the last hidden layer adds to the output on a pair of lines.
+fn part_of_output(pair: u32, quad: u32) -> vec2<f32> {
     let output = layers[HIDDEN];
-    var sum = vec2(0.0);
-    for (var quad = part * PART_QUADS; quad < min((part + 1u) * PART_QUADS, quads(output.n_in)); quad++) {
-        let w = net_at(output.weight + quad);
-        let even = last[2u * pair * LINE_QUADS + quad];
-        let odd = last[(2u * pair + 1u) * LINE_QUADS + quad];
-        let h = activate(Pair(even, odd), 4u * quad, output.n_in);
-        sum += vec2(dot(w, h.even), dot(w, h.odd));
+    if quad >= quads(output.n_in) {
+        return vec2(0.0);
     }
-    return sum;
+    let w = net_at(output.weight + quad);
+    let at = 2u * pair * LINE_QUADS + quad;
+    let even = last[at] + last[BUFFER_QUADS + at];
+    let odd = last[at + LINE_QUADS] + last[BUFFER_QUADS + at + LINE_QUADS];
+    let h = activate(Pair(even, odd), 4u * quad, output.n_in);
+    return vec2(dot(w, h.even), dot(w, h.odd));
 }
 
 // The seeds of a thread's pair, whose loss and share of the output bias's gradient it gives.
@@ -192,61 +220,63 @@ fn seed_pair(pair: u32, first: u32, n_rows: u32) -> vec2<f32> {
     return vec2(terms.x, to_bias(terms.yz));
 }
 
-// z of the last hidden layer to its dz, in place; a thread's own unit.
-fn last_backward(unit: u32) {
+// z of the last hidden layer to its dz, in place: a thread's unit on its pairs.
+fn last_backward() {
     let is_unit = unit < layers[HIDDEN].n_in;
-    for (var pair = 0u; pair < PAIRS; pair++) {
-        let at = vec2(word_at(2u * pair, unit), word_at(2u * pair + 1u, unit));
-        let z = vec2(last[at.x][unit % 4u], last[at.y][unit % 4u]);
-        let h = activate_unit(z, is_unit);
-        output_gradient += dot(seeds[pair], h);
-        let dz = unit_backward(z, seeds[pair] * output_weight, is_unit);
-        bias_gradient += to_bias(dz);
-        last[at.x][unit % 4u] = dz.x;
-        last[at.y][unit % 4u] = dz.y;
-    }
+    //#for p in 0..4
+    let pair{p} = share * OWN_PAIRS + {p}u;
+    let even{p} = word_at(2u * pair{p});
+    let odd{p} = word_at(2u * pair{p} + 1u);
+    let z{p} = vec2(
+        last[even{p}][unit % 4u] + last[BUFFER_QUADS + even{p}][unit % 4u],
+        last[odd{p}][unit % 4u] + last[BUFFER_QUADS + odd{p}][unit % 4u],
+    );
+    output_gradient += dot(seeds[pair{p}], activate_unit(z{p}, is_unit));
+    let dz{p} = unit_backward(z{p}, seeds[pair{p}] * output_weight, is_unit);
+    bias_gradient += to_bias(dz{p});
+    last[even{p}][unit % 4u] = dz{p}.x;
+    last[odd{p}][unit % 4u] = dz{p}.y;
+    //#end
 }
 
 //#for i in 1..HIDDEN
-// dW of a thread's row of the second layer.
-fn second_gradient(unit: u32) {
-    for (var line = 0u; line < TILE_LINES; line++) {
-        let dz = last[word_at(line, unit)][unit % 4u];
-        //#for k in 0..WIDTH_1
-        gradient[{k}] += dz * below[line * LINE_QUADS + {k}u];
+// dW of a thread's half of a row of the second layer, over all lines.
+fn second_gradient() {
+    for (var line = 0u; line < TILE_LINES; line += 2u) {
+        //#for l in 0..2
+        let dz{l} = last[word_at(line + {l}u)][unit % 4u];
+        let at{l} = (line + {l}u) * LINE_QUADS + share * {WIDTH_1/2}u;
+        //#for k in 0..WIDTH_1/2
+        gradient[{k}] += dz{l} * below[at{l} + {k}u];
+        //#end
         //#end
     }
 }
 
-// dz of the first layer from that of the second: a thread's unit is an input of it.
-fn second_backward(unit: u32) {
+// dz of the first layer from that of the second, on a thread's pairs, in the place of h: its unit is an input of the second.
+fn second_backward() {
     let layer = layers[1];
     let in_quads = quads(layer.n_in);
     let column = layer.weight + min(unit, layer.n_in - 1u) / 4u;
-    for (var line = 0u; line < TILE_LINES; line += 8u) {
-        //#for l in 0..8
-        var dh{l} = 0.0;
+    let line = 2u * share * OWN_PAIRS;
+    //#for l in 0..8
+    var dh{l} = 0.0;
+    //#end
+    for (var quad = 0u; quad < quads(layer.n_out); quad++) {
+        //#for j in 0..4
+        let w{j} = net_at(column + min(4u * quad + {j}u, layer.n_out - 1u) * in_quads)[unit % 4u];
         //#end
-        for (var quad = 0u; quad < quads(layer.n_out); quad++) {
-            //#for j in 0..4
-            let w{j} = net_at(column + min(4u * quad + {j}u, layer.n_out - 1u) * in_quads)[unit % 4u];
-            //#end
-            let w = vec4(w0, w1, w2, w3);
-            //#for l in 0..8
-            dh{l} += dot(w, last[(line + {l}u) * LINE_QUADS + quad]);
-            //#end
-        }
-        //#for p in 0..4
-        first_backward(unit, line / 2u + {p}u, vec2(dh{2p}, dh{2p+1}));
+        let w = vec4(w0, w1, w2, w3);
+        //#for l in 0..8
+        dh{l} += dot(w, last[(line + {l}u) * LINE_QUADS + quad]);
         //#end
     }
-}
-
-// dz of a unit of the first layer on a pair of lines, in the place of its h.
-fn first_backward(unit: u32, pair: u32, dh: vec2<f32>) {
-    let dz = unit_backward(first_sums(unit, pair), dh, unit < layers[0].n_out);
-    below[word_at(2u * pair, unit)][unit % 4u] = dz.x;
-    below[word_at(2u * pair + 1u, unit)][unit % 4u] = dz.y;
+    let z = first_sums();
+    //#for p in 0..4
+    let dz{p} = unit_backward(z[{p}], vec2(dh{2p}, dh{2p+1}), unit < layers[0].n_out);
+    below[word_at(line + {2p}u)][unit % 4u] = dz{p}.x;
+    below[word_at(line + {2p+1}u)][unit % 4u] = dz{p}.y;
+    //#end
 }
 
 //#end
@@ -258,74 +288,97 @@ fn first_dz(line: u32, quad: u32) -> vec4<f32> {
     return below[line * LINE_QUADS + quad];
 }
 
-// dW of a thread's row of the first layer.
-fn sum_first_gradient(unit: u32) {
-    for (var line = 0u; line < TILE_LINES; line++) {
-        let dz = first_dz(line, unit / 4u)[unit % 4u];
+// dW of a thread's row of the first layer, over its lines.
+fn sum_first_gradient() {
+    for (var pair = share * OWN_PAIRS; pair < (share + 1u) * OWN_PAIRS; pair++) {
+        let dz = vec2(first_dz(2u * pair, unit / 4u)[unit % 4u], first_dz(2u * pair + 1u, unit / 4u)[unit % 4u]);
         //#for k in 0..WIDTH_0
-        first_gradient[{k}] += dz * inputs[line * WIDTH_0 + {k}u];
+        first_gradient[{k}] += dz.x * inputs[2u * pair * WIDTH_0 + {k}u] + dz.y * inputs[(2u * pair + 1u) * WIDTH_0 + {k}u];
         //#end
-        first_bias_gradient += select(0.0, dz, line % VIRTUAL == 0u);
+        first_bias_gradient += to_bias(dz);
     }
 }
 
-// dJ/dcontext = W^T dz of the first layer, a thread for four columns of a row.
-fn context_gradient(thread: u32, first: u32, n_rows: u32) {
+// Terms of dJ/dcontext = W^T dz of the first layer, for four columns of a row: what every PARTS-th thread's vec4 of units adds,
+// to the second half of `last`, from which nobody reads any more.
+fn context_terms(thread: u32, column: u32) {
     let layer = layers[0];
     let in_quads = quads(layer.n_in);
-    for (var item = thread; item < ROWS_PER_TILE * quads(params.context_width); item += THREADS) {
+    for (var item = thread; item < ROWS_PER_TILE * PARTS; item += THREADS) {
         let row = item % ROWS_PER_TILE;
-        let column = item / ROWS_PER_TILE;
+        let quad = item / ROWS_PER_TILE;
+        let dz = first_dz(row * VIRTUAL, quad);
         var sum = vec4(0.0);
-        for (var quad = 0u; quad < quads(layer.n_out); quad++) {
-            let dz = first_dz(row * VIRTUAL, quad);
-            //#for j in 0..4
-            sum += dz[{j}] * net_at(layer.weight + min(4u * quad + {j}u, layer.n_out - 1u) * in_quads + column);
-            //#end
-        }
-        write_dcontext(row, column, first, n_rows, sum);
+        //#for j in 0..4
+        sum += dz[{j}] * net_at(layer.weight + min(4u * quad + {j}u, layer.n_out - 1u) * in_quads + column);
+        //#end
+        last[BUFFER_QUADS + item] = sum;
     }
 }
 
-// A thread's gradients, to their places in the workgroup's part of scratch, which is laid out as net; what no thread has is
-// zero.
-fn write_gradients(start: u32, unit: u32) {
-    for (var k = unit; k < params.n_net / 4u + 1u; k += THREADS) {
+fn sum_context_terms(thread: u32, column: u32, first: u32, n_rows: u32) {
+    if thread < ROWS_PER_TILE {
+        var sum = vec4(0.0);
+        for (var part = 0u; part < PARTS; part++) {
+            sum += last[BUFFER_QUADS + part * ROWS_PER_TILE + thread];
+        }
+        write_dcontext(thread, column, first, n_rows, sum);
+    }
+}
+
+// All threads' gradients, to their places in the workgroup's part of scratch, which is laid out as net; what no thread has is
+// zero. Threads that share a unit come one after the other.
+fn write_gradients(start: u32, thread: u32) {
+    for (var k = thread; k < params.n_net / 4u + 1u; k += THREADS) {
         scratch[start + k] = vec4(0.0);
     }
     storageBarrier();
     workgroupBarrier();
-    let first_quads = quads(layers[0].n_in);
-    if unit < layers[0].n_out {
-        //#for k in 0..WIDTH_0
-        if {k}u < first_quads {
-            scratch[start + layers[0].weight + unit * first_quads + {k}u] = first_gradient[{k}];
+    for (var turn = 0u; turn < SHARES; turn++) {
+        if turn == share {
+            add_shared_gradients(start);
         }
-        //#end
-        scratch[start + layers[0].bias + unit / 4u][unit % 4u] = first_bias_gradient;
+        storageBarrier();
+        workgroupBarrier();
     }
     //#for i in 1..HIDDEN
     let in_quads = quads(layers[1].n_in);
     if unit < layers[1].n_out {
-        //#for k in 0..WIDTH_1
-        if {k}u < in_quads {
-            scratch[start + layers[1].weight + unit * in_quads + {k}u] = gradient[{k}];
+        //#for k in 0..WIDTH_1/2
+        if share * {WIDTH_1/2}u + {k}u < in_quads {
+            scratch[start + layers[1].weight + unit * in_quads + share * {WIDTH_1/2}u + {k}u] = gradient[{k}];
         }
         //#end
-        scratch[start + layers[1].bias + unit / 4u][unit % 4u] = bias_gradient;
     }
     //#end
-    let output = layers[HIDDEN];
-    if unit < output.n_in {
-        scratch[start + output.weight + unit / 4u][unit % 4u] = output_gradient;
-    }
-    if unit == 0u {
+    if thread == 0u {
         var total = vec2(0.0);
         for (var pair = 0u; pair < PAIRS; pair++) {
             total += totals[pair];
         }
-        scratch[start + output.bias].x = total.y;
+        scratch[start + layers[HIDDEN].bias].x = total.y;
         scratch[start + params.n_net / 4u].x = total.x;
+    }
+}
+
+// What was summed over a thread's lines.
+fn add_shared_gradients(start: u32) {
+    let first_quads = quads(layers[0].n_in);
+    if unit < layers[0].n_out {
+        //#for k in 0..WIDTH_0
+        if {k}u < first_quads {
+            scratch[start + layers[0].weight + unit * first_quads + {k}u] += first_gradient[{k}];
+        }
+        //#end
+        scratch[start + layers[0].bias + unit / 4u][unit % 4u] += first_bias_gradient;
+    }
+    //#for i in 1..HIDDEN
+    if unit < layers[1].n_out {
+        scratch[start + layers[1].bias + unit / 4u][unit % 4u] += bias_gradient;
+    }
+    //#end
+    if unit < layers[HIDDEN].n_in {
+        scratch[start + layers[HIDDEN].weight + unit / 4u][unit % 4u] += output_gradient;
     }
 }
 
@@ -333,7 +386,9 @@ fn write_gradients(start: u32, unit: u32) {
 fn score_train_workgroup(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
     load_layers();
     let thread = local.y * 8u + local.x;
-    load_weights(thread);
+    unit = thread % UNITS_AT_MOST;
+    share = thread / UNITS_AT_MOST;
+    load_weights();
     var total = vec2(0.0);
     for (var first = group.x * ROWS_PER_TILE; first < params.n_rows; first += params.n_groups * ROWS_PER_TILE) {
         let n_rows = min(ROWS_PER_TILE, params.n_rows - first);
@@ -344,10 +399,10 @@ fn score_train_workgroup(@builtin(workgroup_id) group: vec3<u32>, @builtin(local
             inputs[(line + 1u) * WIDTH_0 + item / PAIRS] = pair.odd;
         }
         workgroupBarrier();
-        first_forward(thread);
+        first_forward();
         workgroupBarrier();
         //#for i in 1..HIDDEN
-        second_forward(thread);
+        second_forward();
         workgroupBarrier();
         //#end
         outputs[thread] = part_of_output(thread % PAIRS, thread / PAIRS);
@@ -356,17 +411,21 @@ fn score_train_workgroup(@builtin(workgroup_id) group: vec3<u32>, @builtin(local
             total += seed_pair(thread, first, n_rows);
         }
         workgroupBarrier();
-        last_backward(thread);
+        last_backward();
         workgroupBarrier();
         //#for i in 1..HIDDEN
-        second_gradient(thread);
+        second_gradient();
         workgroupBarrier();
-        second_backward(thread);
+        second_backward();
         workgroupBarrier();
         //#end
-        sum_first_gradient(thread);
-        context_gradient(thread, first, n_rows);
-        workgroupBarrier();
+        sum_first_gradient();
+        for (var column = 0u; column < quads(params.context_width); column++) {
+            context_terms(thread, column);
+            workgroupBarrier();
+            sum_context_terms(thread, column, first, n_rows);
+            workgroupBarrier();
+        }
     }
     if thread < PAIRS {
         totals[thread] = total;

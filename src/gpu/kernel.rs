@@ -107,8 +107,8 @@ pub struct Variant {
     pub tile: [u32; 2],
     /// Tensors that are bound in another form than a storage buffer.
     pub forms: &'static [(&'static str, Form)],
-    /// Hidden layers of the score network that it serves at most.
-    pub hidden_layers: u32,
+    /// Constants with the largest value that it serves.
+    pub most: &'static [(&'static str, u32)],
 }
 
 impl Variant {
@@ -126,10 +126,12 @@ impl Variant {
 
     /// Whether it serves these values of the constants.
     pub fn serves(&self, spec: &KernelSpec, constants: &[u32]) -> bool {
-        let value =
-            |wanted| spec.constant_names().zip(constants).find(|(name, _)| *name == wanted).map(|(_, &value)| value);
+        let value = |wanted: &str| {
+            spec.constant_names().zip(constants).find(|(name, _)| *name == wanted).map(|(_, &value)| value)
+        };
         let is_small = value(NET_QUADS).is_some_and(|quads| quads > 0);
-        (is_small || !self.wants_small_net(spec)) && value("HIDDEN").is_none_or(|hidden| hidden <= self.hidden_layers)
+        let is_within = |(name, most): &(&str, u32)| value(name).is_none_or(|value| value <= *most);
+        (is_small || !self.wants_small_net(spec)) && self.most.iter().all(is_within)
     }
 
     /// Neighbouring threads that share what they load.
@@ -295,7 +297,7 @@ macro_rules! kernel {
         pub struct $Name:ident;
         variants { $(
             $file:literal: $needs:ident, workgroup $workgroup:expr, tile $tile:expr
-            $(, uniforms [$($uniform:ident),+])? $(, textures [$($texture:ident),+])? $(, hidden_layers $hidden:expr)?;
+            $(, uniforms [$($uniform:ident),+])? $(, textures [$($texture:ident),+])? $(, most [$($limited:literal: $most:expr),+])?;
         )+ }
         $(constants { $($(#[$cdoc:meta])* $constant:ident as $CONSTANT:literal),* $(,)? })?
         $(shared $group:ident: $Group:ty;)?
@@ -333,7 +335,7 @@ macro_rules! kernel {
                         $($((stringify!($uniform), $crate::gpu::Form::Uniform),)+)?
                         $($((stringify!($texture), $crate::gpu::Form::Texture),)+)?
                     ],
-                    hidden_layers: [$($hidden,)? u32::MAX][0],
+                    most: &[$($(($limited, $most)),+)?],
                 }),+],
                 constants: &[&[$($($CONSTANT),*)?], $(<$Group as $crate::gpu::ConstantGroup>::NAMES)?],
                 params: &[$((stringify!($param), <$kind as $crate::gpu::Uniform>::KIND)),*],

@@ -104,7 +104,8 @@ kernel! {
     variants {
         "score_train_private": CpuPrivate, workgroup [8, 1, 1], tile [16, 1], uniforms [net];
         "score_train": CpuSubgroups, workgroup [8, 4, 1], tile [64, 1];
-        "score_train_workgroup": Workgroup, workgroup [8, 8, 1], tile [16, 1], hidden_layers 2;
+        "score_train_workgroup": Workgroup, workgroup [8, 16, 1], tile [16, 1],
+            most ["HIDDEN": 2, "WIDTH_0": 8];
         "score_train": Baseline, workgroup [8, 4, 1], tile [64, 1];
     }
     constants {
