@@ -67,6 +67,10 @@ var<private> first_gradient: array<vec4<f32>, WIDTH_0>;
 var<private> weights: array<vec4<f32>, WIDTH_1/2>;
 var<private> gradient: array<vec4<f32>, WIDTH_1/2>;
 //#end
+//#for i in 1..HIDDEN
+// Half of a column of the second layer, whose input the unit is.
+var<private> column: array<vec4<f32>, WIDTH_2/2>;
+//#end
 var<private> output_weight: f32;
 var<private> output_gradient: f32;
 // Of the bias of the first hidden layer and of the last one.
@@ -93,6 +97,14 @@ fn load_weights() {
     let first = share * {WIDTH_1/2}u;
     //#for k in 0..WIDTH_1/2
     weights[{k}] = select(vec4(0.0), net_at(row + min(first + {k}u, in_quads - 1u)), vec4(first + {k}u < in_quads));
+    //#end
+    let quad = layers[1].weight + min(unit, layers[1].n_in - 1u) / 4u;
+    //#for q in 0..WIDTH_2/2
+    //#for j in 0..4
+    let output{q}_{j} = 4u * (share * {WIDTH_2/2}u + {q}u) + {j}u;
+    let w{q}_{j} = net_at(quad + min(output{q}_{j}, layers[1].n_out - 1u) * in_quads)[unit % 4u];
+    column[{q}][{j}] = select(0.0, w{q}_{j}, output{q}_{j} < layers[1].n_out);
+    //#end
     //#end
     //#end
     let output = layers[HIDDEN];
@@ -253,29 +265,36 @@ fn second_gradient() {
     }
 }
 
-// dz of the first layer from that of the second, on a thread's pairs, in the place of h: its unit is an input of the second.
-fn second_backward() {
-    let layer = layers[1];
-    let in_quads = quads(layer.n_in);
-    let column = layer.weight + min(unit, layer.n_in - 1u) / 4u;
-    let line = 2u * share * OWN_PAIRS;
-    //#for l in 0..8
+// The terms of dh of the first layer from half of the units of the second. A thread keeps those on its own lines; those on the
+// other thread's lines go to the second half of `last`, from which nobody reads any more.
+fn second_backward() -> array<f32, 2u * OWN_PAIRS> {
+    //#for l in 0..16
     var dh{l} = 0.0;
     //#end
-    for (var quad = 0u; quad < quads(layer.n_out); quad++) {
-        //#for j in 0..4
-        let w{j} = net_at(column + min(4u * quad + {j}u, layer.n_out - 1u) * in_quads)[unit % 4u];
-        //#end
-        let w = vec4(w0, w1, w2, w3);
-        //#for l in 0..8
-        dh{l} += dot(w, last[(line + {l}u) * LINE_QUADS + quad]);
-        //#end
-    }
+    //#for q in 0..WIDTH_2/2
+    //#for l in 0..16
+    dh{l} += dot(column[{q}], last[{l}u * LINE_QUADS + share * {WIDTH_2/2}u + {q}u]);
+    //#end
+    //#end
+    let other_line = 2u * OWN_PAIRS * (1u - share);
+    var own: array<f32, 2u * OWN_PAIRS>;
+    //#for l in 0..8
+    own[{l}] = select(dh{l}, dh{l+8}, share == 1u);
+    last[BUFFER_QUADS + word_at(other_line + {l}u)][unit % 4u] = select(dh{l+8}, dh{l}, share == 1u);
+    //#end
+    return own;
+}
+
+// dz of the first layer on a thread's lines, in the place of h, from its own terms of dh and those of the other thread.
+fn first_backward(own: array<f32, 2u * OWN_PAIRS>) {
     let z = first_sums();
     //#for p in 0..4
-    let dz{p} = unit_backward(z[{p}], vec2(dh{2p}, dh{2p+1}), unit < layers[0].n_out);
-    below[word_at(line + {2p}u)][unit % 4u] = dz{p}.x;
-    below[word_at(line + {2p+1}u)][unit % 4u] = dz{p}.y;
+    let even{p} = word_at(2u * (share * OWN_PAIRS + {p}u));
+    let odd{p} = word_at(2u * (share * OWN_PAIRS + {p}u) + 1u);
+    let others{p} = vec2(last[BUFFER_QUADS + even{p}][unit % 4u], last[BUFFER_QUADS + odd{p}][unit % 4u]);
+    let dz{p} = unit_backward(z[{p}], vec2(own[{2p}], own[{2p+1}]) + others{p}, unit < layers[0].n_out);
+    below[even{p}][unit % 4u] = dz{p}.x;
+    below[odd{p}][unit % 4u] = dz{p}.y;
     //#end
 }
 
@@ -415,8 +434,9 @@ fn score_train_workgroup(@builtin(workgroup_id) group: vec3<u32>, @builtin(local
         workgroupBarrier();
         //#for i in 1..HIDDEN
         second_gradient();
+        let own = second_backward();
         workgroupBarrier();
-        second_backward();
+        first_backward(own);
         workgroupBarrier();
         //#end
         sum_first_gradient();

@@ -4,14 +4,23 @@
 //#include made_layers
 var<workgroup> parts_of_sums: array<f32, THREADS>;
 
-// What every n_parts-th vec4 from number `part` on of the first `visible` inputs adds to a unit.
+// What every n_parts-th vec4 from number `part` on of the first `visible` inputs adds to a unit. Four at a time, which do not
+// wait for each other.
 fn part_of_sum(weight: u32, input: u32, visible: u32, part: u32, n_parts: u32) -> f32 {
-    var sum = vec4(0.0);
-    for (var k = part; 4u * k < visible; k += n_parts) {
-        let i = vec4(4u * k, 4u * k + 1u, 4u * k + 2u, 4u * k + 3u);
-        sum += context_net[weight + k] * select(vec4(0.0), state[input / 4u + k], i < vec4(visible));
+    //#for j in 0..4
+    var sum{j} = vec4(0.0);
+    //#end
+    let n_quads = (visible + 3u) / 4u;
+    for (var k = part; k < n_quads; k += 4u * n_parts) {
+        //#for j in 0..4
+        let k{j} = k + {j}u * n_parts;
+        let i{j} = vec4(4u * k{j}, 4u * k{j} + 1u, 4u * k{j} + 2u, 4u * k{j} + 3u);
+        let w{j} = context_net[weight + min(k{j}, n_quads - 1u)];
+        let x{j} = state[input / 4u + min(k{j}, n_quads - 1u)];
+        sum{j} += w{j} * select(vec4(0.0), x{j}, i{j} < vec4(visible));
+        //#end
     }
-    return dot(sum, vec4(1.0));
+    return dot(sum0 + sum1 + sum2 + sum3, vec4(1.0));
 }
 
 // Hidden units of degree d, then the context of dimension d (counted from 0), for samples first .. first + n_samples.
@@ -34,14 +43,15 @@ fn made_advance(d: u32, first: u32, n_samples: u32, thread: u32) {
             let weight = layer.weight + (layer.start + place) * ((layer.n_in + 3u) / 4u);
             parts_of_sums[thread] = part_of_sum(weight, base + layer.input, layer.visible, part, n_parts);
             workgroupBarrier();
-            if part == 0u && item < n_items {
-                var sum = 0.0;
-                for (var p = 0u; p < n_parts; p++) {
-                    sum += parts_of_sums[thread + p];
+            for (var half = n_parts / 2u; half > 0u; half /= 2u) {
+                if part < half {
+                    parts_of_sums[thread] += parts_of_sums[thread + half];
                 }
-                keep_made_unit(layer, index, base, place, sum);
+                workgroupBarrier();
             }
-            workgroupBarrier();
+            if part == 0u && item < n_items {
+                keep_made_unit(layer, index, base, place, parts_of_sums[thread]);
+            }
         }
         storageBarrier();
         workgroupBarrier();

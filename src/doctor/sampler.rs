@@ -70,6 +70,11 @@ pub(super) const LANGEVIN: Check = Check {
         fault("sample_langevin", "set_state(chain_at(even), y.x);", ""),
         fault("sample_langevin", "n == 0u || e == params.first_evaluation", "n == 0u && e != params.first_evaluation"),
         fault("sample_langevin", "params.first_sample + sample, d, n", "sample, d, n"),
+        // Of the variant for hardware.
+        fault("sample_langevin", "n - n % THREADS + thread + 1u", "n + thread + 1u"),
+        fault("sample_langevin", "level + 1u < params.n_levels", "level + 2u < params.n_levels"),
+        fault("sample_langevin", "snapped(y + drift)", "y + drift"),
+        fault("sample_langevin", "set_state(chain_at(sample), y);", ""),
         // Of the image networks.
         fault("sample_langevin", "min(j + ahead + 1u", "min(j + 1u"),
         fault("sample_langevin", "tables[t + 12u] << up", "tables[t + 12u]"),

@@ -41,6 +41,7 @@ const SHARED: &[(&str, &str)] = &[
     ("image_step", include_str!("../../shaders/shared/image_step.wgsl")),
     ("grid_points", include_str!("../../shaders/shared/grid_points.wgsl")),
     ("grid_points_workgroup", include_str!("../../shaders/shared/grid_points_workgroup.wgsl")),
+    ("langevin", include_str!("../../shaders/shared/langevin.wgsl")),
     ("made_layers", include_str!("../../shaders/shared/made_layers.wgsl")),
     ("made_step", include_str!("../../shaders/shared/made_step.wgsl")),
     ("made_step_workgroup", include_str!("../../shaders/shared/made_step_workgroup.wgsl")),

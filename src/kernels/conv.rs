@@ -10,7 +10,7 @@ kernel! {
     variants {
         "masked_conv_forward": CpuTextures, workgroup [8, 8, 1], tile [256, 32], textures [x, weight];
         "masked_conv_forward": CpuSubgroups, workgroup [8, 8, 1], tile [256, 32];
-        "masked_conv_forward_tiled": Workgroup, workgroup [8, 16, 2], tile [64, 64];
+        "masked_conv_forward_tiled": Workgroup, workgroup [8, 8, 4], tile [32, 32];
         "masked_conv_forward": Baseline, workgroup [8, 8, 1], tile [64, 64];
     }
     params {
@@ -61,7 +61,7 @@ kernel! {
     variants {
         "masked_conv_backward_input": CpuTextures, workgroup [8, 8, 1], tile [256, 32], textures [dy, weight];
         "masked_conv_backward_input": CpuSubgroups, workgroup [8, 8, 1], tile [256, 32];
-        "masked_conv_backward_input_tiled": Workgroup, workgroup [8, 16, 2], tile [64, 64];
+        "masked_conv_backward_input_tiled": Workgroup, workgroup [8, 8, 4], tile [32, 32];
         "masked_conv_backward_input": Baseline, workgroup [8, 8, 1], tile [64, 64];
     }
     params {
@@ -113,7 +113,7 @@ kernel! {
     variants {
         "masked_conv_backward_weight": CpuTextures, workgroup [8, 8, 1], tile [256, 32], textures [dy, x];
         "masked_conv_backward_weight": CpuSubgroups, workgroup [8, 8, 1], tile [256, 32];
-        "masked_conv_backward_weight_tiled": Workgroup, workgroup [8, 16, 2], tile [64, 64];
+        "masked_conv_backward_weight_tiled": Workgroup, workgroup [8, 8, 4], tile [32, 32];
         "masked_conv_backward_weight": Baseline, workgroup [8, 8, 1], tile [64, 64];
     }
     params {

@@ -38,7 +38,7 @@ kernel! {
     variants {
         "masked_dense_backward_input": CpuTextures, workgroup [8, 4, 1], tile [128, 64], textures [dy, weight];
         "masked_dense_backward_input": CpuSubgroups, workgroup [8, 4, 1], tile [128, 64];
-        "masked_dense_backward_input_tiled": Workgroup, workgroup [4, 4, 16], tile [16, 32];
+        "masked_dense_backward_input_tiled": Workgroup, workgroup [4, 4, 16], tile [16, 16];
         "masked_dense_backward_input": Baseline, workgroup [8, 8, 1], tile [64, 64];
     }
     params {

@@ -118,7 +118,7 @@ kernel! {
     variants {
         "sample_langevin": CpuPrivate, workgroup [8, 1, 1], tile [16, 32], uniforms [net];
         "sample_langevin": CpuSubgroups, workgroup [8, 1, 1], tile [16, 32];
-        "sample_langevin": Workgroup, workgroup [8, 8, 1], tile [2, 8];
+        "sample_langevin_workgroup": Workgroup, workgroup [8, 8, 1], tile [1, 8];
         "sample_langevin": Baseline, workgroup [8, 4, 1], tile [64, 8];
     }
     constants {
