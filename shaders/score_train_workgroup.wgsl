@@ -190,17 +190,17 @@ fn first_forward() {
 // A thread's term of z of the second layer, on all lines.
 fn second_forward() {
     let bias = of_bias(select(0.0, bias_of(layers[1]), share == 0u));
-    for (var line = 0u; line < TILE_LINES; line += 4u) {
-        //#for l in 0..4
+    for (var line = 0u; line < TILE_LINES; line += 2u) {
+        //#for l in 0..2
         var sum{l} = vec4(bias[{l}u % 2u], 0.0, 0.0, 0.0);
         let at{l} = (line + {l}u) * LINE_QUADS + share * {WIDTH_1/2}u;
         //#end
         //#for k in 0..WIDTH_1/2
-        //#for l in 0..4
+        //#for l in 0..2
         sum{l} += weights[{k}] * below[at{l} + {k}u];
         //#end
         //#end
-        //#for l in 0..4
+        //#for l in 0..2
         last[share * BUFFER_QUADS + word_at(line + {l}u)][unit % 4u] = dot(sum{l}, vec4(1.0));
         //#end
     }
@@ -254,35 +254,38 @@ fn last_backward() {
 //#for i in 1..HIDDEN
 // dW of a thread's half of a row of the second layer, over all lines.
 fn second_gradient() {
-    for (var line = 0u; line < TILE_LINES; line += 2u) {
-        //#for l in 0..2
-        let dz{l} = last[word_at(line + {l}u)][unit % 4u];
-        let at{l} = (line + {l}u) * LINE_QUADS + share * {WIDTH_1/2}u;
+    for (var line = 0u; line < TILE_LINES; line++) {
+        let dz = last[word_at(line)][unit % 4u];
+        let at = line * LINE_QUADS + share * {WIDTH_1/2}u;
         //#for k in 0..WIDTH_1/2
-        gradient[{k}] += dz{l} * below[at{l} + {k}u];
-        //#end
+        gradient[{k}] += dz * below[at + {k}u];
         //#end
     }
 }
 
-// The terms of dh of the first layer from half of the units of the second. A thread keeps those on its own lines; those on the
-// other thread's lines go to the second half of `last`, from which nobody reads any more.
-fn second_backward() -> array<f32, 2u * OWN_PAIRS> {
-    //#for l in 0..16
+// Terms of dh of the first layer on 2 OWN_PAIRS lines, from half of the units of the second.
+fn column_terms(line: u32) -> array<f32, 2u * OWN_PAIRS> {
+    //#for l in 0..8
     var dh{l} = 0.0;
+    let at{l} = (line + {l}u) * LINE_QUADS + share * {WIDTH_2/2}u;
     //#end
     //#for q in 0..WIDTH_2/2
-    //#for l in 0..16
-    dh{l} += dot(column[{q}], last[{l}u * LINE_QUADS + share * {WIDTH_2/2}u + {q}u]);
-    //#end
-    //#end
-    let other_line = 2u * OWN_PAIRS * (1u - share);
-    var own: array<f32, 2u * OWN_PAIRS>;
     //#for l in 0..8
-    own[{l}] = select(dh{l}, dh{l+8}, share == 1u);
-    last[BUFFER_QUADS + word_at(other_line + {l}u)][unit % 4u] = select(dh{l+8}, dh{l}, share == 1u);
+    dh{l} += dot(column[{q}], last[at{l} + {q}u]);
     //#end
-    return own;
+    //#end
+    return array(dh0, dh1, dh2, dh3, dh4, dh5, dh6, dh7);
+}
+
+// A thread's terms on its own lines; those on the other thread's lines go to the second half of `last`, from which nobody reads
+// any more.
+fn second_backward() -> array<f32, 2u * OWN_PAIRS> {
+    let other_line = 2u * OWN_PAIRS * (1u - share);
+    let others = column_terms(other_line);
+    //#for l in 0..8
+    last[BUFFER_QUADS + word_at(other_line + {l}u)][unit % 4u] = others[{l}];
+    //#end
+    return column_terms(2u * OWN_PAIRS * share);
 }
 
 // dz of the first layer on a thread's lines, in the place of h, from its own terms of dh and those of the other thread.

@@ -27,9 +27,9 @@ pub(super) const FORWARD: Check = Check {
         fault("masked_conv_forward", "i32(params.in_width << params.up)", "i32(params.in_width)"),
         fault("masked_conv_forward", "sum += y[at]", "sum = y[at]"),
         fault("masked_conv_forward", "column + 3u) < vec4(params.n_out)", "column + 3u) <= vec4(params.n_out)"),
-        fault("masked_conv_forward", "channels < vec4(column.visible)", "channels <= vec4(column.visible)"),
-        fault("masked_conv_forward", "4u * (params.n_taps - 1u)", "4u * params.n_taps"),
-        fault("masked_conv_forward", "bias[column / 4u] + value", "value"),
+        fault("masked_conv_forward_tiled", "channels < vec4(column.visible)", "channels <= vec4(column.visible)"),
+        fault("masked_conv_forward_tiled", "4u * (params.n_taps - 1u)", "4u * params.n_taps"),
+        fault("masked_conv_forward_tiled", "bias[column / 4u] + value", "value"),
     ],
 };
 
@@ -45,9 +45,13 @@ pub(super) const BACKWARD_INPUT: Check = Check {
         fault("masked_conv_backward_input", "repetition % 2u", "repetition / 2u"),
         fault("masked_conv_backward_input", "(i << params.up)", "i"),
         fault("masked_conv_backward_input", "sum += dx[at]", "sum = dx[at]"),
-        fault("masked_conv_backward_input", "column.channels < vec4(visible)", "column.channels <= vec4(visible)"),
-        fault("masked_conv_backward_input", "at_tap, turn.tap < params.n_taps", "at_tap, true"),
-        fault("masked_conv_backward_input", "turn.output + term % 4u", "turn.output"),
+        fault(
+            "masked_conv_backward_input_tiled",
+            "column.channels < vec4(visible)",
+            "column.channels <= vec4(visible)",
+        ),
+        fault("masked_conv_backward_input_tiled", "at_tap, turn.tap < params.n_taps", "at_tap, true"),
+        fault("masked_conv_backward_input_tiled", "turn.output + term % 4u", "turn.output"),
     ],
 };
 
@@ -64,9 +68,9 @@ pub(super) const BACKWARD_WEIGHT: Check = Check {
         fault("masked_conv_backward_weight", "start_row % params.out_height", "0u"),
         fault("masked_conv_backward_weight", "min(start + params.chunk_rows, n_rows)", "start + params.chunk_rows"),
         fault("masked_conv_backward_weight", "own1 < end", "own1 < n_rows"),
-        fault("masked_conv_backward_weight", "line.quad], row < end", "line.quad], true"),
-        fault("masked_conv_backward_weight", "next + left_quad0.term", "term + left_quad0.term"),
-        fault("masked_conv_backward_weight", "Column(tap_step(tap),", "Column(tap_step(0u),"),
+        fault("masked_conv_backward_weight_tiled", "line.quad], row < end", "line.quad], true"),
+        fault("masked_conv_backward_weight_tiled", "next + left_quad0.term", "term + left_quad0.term"),
+        fault("masked_conv_backward_weight_tiled", "Column(tap_step(tap),", "Column(tap_step(0u),"),
     ],
 };
 

@@ -18,10 +18,10 @@ pub(super) const FORWARD: Check = Check {
         fault("masked_dense_forward", "(visible[last] + 3u) / 4u", "visible[last] / 4u"),
         fault("masked_dense_forward", "bias[column6], bias[column7]", "bias[column6], bias[column6]"),
         fault("masked_dense_forward", "columns < vec4(params.n_out)", "columns <= vec4(params.n_out)"),
-        fault("masked_dense_forward", "inputs < vec4(column.seen)", "inputs <= vec4(column.seen)"),
-        fault("masked_dense_forward", "visible[last_output]", "visible[first_output]"),
-        fault("masked_dense_forward", "bias[column / 4u] + value", "value"),
-        fault("masked_dense_forward", "next + right_quad0.term", "term + right_quad0.term"),
+        fault("masked_dense_forward_tiled", "inputs < vec4(column.seen)", "inputs <= vec4(column.seen)"),
+        fault("masked_dense_forward_tiled", "visible[last_output]", "visible[first_output]"),
+        fault("masked_dense_forward_tiled", "bias[column / 4u] + value", "value"),
+        fault("masked_dense_forward_tiled", "next + right_quad0.term", "term + right_quad0.term"),
     ],
 };
 
@@ -32,10 +32,14 @@ pub(super) const BACKWARD_INPUT: Check = Check {
         fault("masked_dense_backward_input", "columns_0 < vec4(seen[1])", "columns_0 <= vec4(seen[1])"),
         fault("masked_dense_backward_input", "first_output[tile * 64u] / 4u", "(first_output[tile * 64u] + 3u) / 4u"),
         fault("masked_dense_backward_input", "sum += dx[at]", "sum = dx[at]"),
-        fault("masked_dense_backward_input", "column.inputs < vec4(seen)", "column.inputs <= vec4(seen)"),
-        fault("masked_dense_backward_input", "first_output[first_input] / 4u", "(first_output[first_input] + 3u) / 4u"),
-        fault("masked_dense_backward_input", "visible[known], output < params.n_out", "visible[known], true"),
-        fault("masked_dense_backward_input", "thread.z < 2u * half", "thread.z < half"),
+        fault("masked_dense_backward_input_tiled", "column.inputs < vec4(seen)", "column.inputs <= vec4(seen)"),
+        fault(
+            "masked_dense_backward_input_tiled",
+            "first_output[first_input] / 4u",
+            "(first_output[first_input] + 3u) / 4u",
+        ),
+        fault("masked_dense_backward_input_tiled", "visible[known], output < params.n_out", "visible[known], true"),
+        fault("masked_dense_backward_input_tiled", "thread.z < 2u * half", "thread.z < half"),
     ],
 };
 
@@ -47,10 +51,10 @@ pub(super) const BACKWARD_WEIGHT: Check = Check {
         fault("masked_dense_backward_weight", "min(column / 4u + 8u, in_quads - 1u)", "quad_0"),
         fault("masked_dense_backward_weight", "var first = 0u", "var first = 1u"),
         fault("masked_dense_backward_weight", "visible[last] <= tile", "visible[row] <= tile"),
-        fault("masked_dense_backward_weight", "visible[last_output]", "visible[first_output]"),
-        fault("masked_dense_backward_weight", "value, sample < params.batch", "value, true"),
-        fault("masked_dense_backward_weight", "columns0[3]", "columns0[2]"),
-        fault("masked_dense_backward_weight", "return transpose(values)", "return values"),
+        fault("masked_dense_backward_weight_tiled", "visible[last_output]", "visible[first_output]"),
+        fault("masked_dense_backward_weight_tiled", "value, sample < params.batch", "value, true"),
+        fault("masked_dense_backward_weight_tiled", "columns0[3]", "columns0[2]"),
+        fault("masked_dense_backward_weight_tiled", "return transpose(values)", "return values"),
     ],
 };
 

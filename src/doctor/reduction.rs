@@ -14,10 +14,10 @@ pub(super) const COLUMN_SUM: Check = Check {
         fault("column_sum", "row * n_quads", "row * params.columns / 4u"),
         fault("column_sum", "row = start; row <", "row = start + 1u; row <"),
         // Of the variant that shares rows among threads.
-        fault("column_sum", "start + local.y", "start"),
+        fault("column_sum_parallel", "start + local.y", "start"),
         fault("column_sum", "min(start + params.chunk_rows, params.rows)", "params.rows"),
-        fault("column_sum", "width = GROUP_ROWS / 2u", "width = GROUP_ROWS / 4u"),
-        fault("column_sum", "is_inside = k < n_quads", "is_inside = true"),
+        fault("column_sum_parallel", "width = GROUP_ROWS / 2u", "width = GROUP_ROWS / 4u"),
+        fault("column_sum_parallel", "is_inside = k < n_quads", "is_inside = true"),
     ],
 };
 
@@ -28,11 +28,11 @@ pub(super) const SUM_PARTIALS: Check = Check {
         fault("sum_partials", "group * params.words + params.offset", "group * params.words"),
         fault("sum_partials", "group * params.words", "group * params.n_sums"),
         // Of the variant that shares groups among threads.
-        fault("sum_partials", "row * params.words + params.offset", "row * params.words"),
-        fault("sum_partials", "row * params.words", "row * params.n_sums"),
-        fault("sum_partials", "row += GROUP_ROWS", "row += 1u"),
-        fault("sum_partials", "width = GROUP_ROWS / 2u", "width = GROUP_ROWS / 4u"),
-        fault("sum_partials", "place + 8u * width", "place + width"),
+        fault("sum_partials_parallel", "row * params.words + params.offset", "row * params.words"),
+        fault("sum_partials_parallel", "row * params.words", "row * params.n_sums"),
+        fault("sum_partials_parallel", "row += GROUP_ROWS", "row += 1u"),
+        fault("sum_partials_parallel", "width = GROUP_ROWS / 2u", "width = GROUP_ROWS / 4u"),
+        fault("sum_partials_parallel", "place + 8u * width", "place + width"),
     ],
 };
 

@@ -71,10 +71,10 @@ pub(super) const LANGEVIN: Check = Check {
         fault("sample_langevin", "n == 0u || e == params.first_evaluation", "n == 0u && e != params.first_evaluation"),
         fault("sample_langevin", "params.first_sample + sample, d, n", "sample, d, n"),
         // Of the variant for hardware.
-        fault("sample_langevin", "n - n % THREADS + thread + 1u", "n + thread + 1u"),
-        fault("sample_langevin", "level + 1u < params.n_levels", "level + 2u < params.n_levels"),
-        fault("sample_langevin", "snapped(y + drift)", "y + drift"),
-        fault("sample_langevin", "set_state(chain_at(sample), y);", ""),
+        fault("sample_langevin_workgroup", "n - n % THREADS + thread + 1u", "n + thread + 1u"),
+        fault("sample_langevin_workgroup", "level + 1u < params.n_levels", "level + 2u < params.n_levels"),
+        fault("sample_langevin_workgroup", "snapped(y + drift)", "y + drift"),
+        fault("sample_langevin_workgroup", "set_state(chain_at(sample), y);", ""),
         // Of the image networks.
         fault("sample_langevin", "min(j + ahead + 1u", "min(j + 1u"),
         fault("sample_langevin", "tables[t + 12u] << up", "tables[t + 12u]"),
@@ -188,8 +188,8 @@ struct Cut<'a> {
 
 impl Cut<'_> {
     /// With at most as many samples in a workgroup as a variant of the kernel takes, where each has so many lines.
-    fn on(self, variant: &Variant, lines: usize) -> Self {
-        Self { samples: self.samples.min(most_samples(variant, lines)), ..self }
+    fn on(self, gpu: &Gpu, variant: &Variant, lines: usize) -> Self {
+        Self { samples: self.samples.min(most_samples(gpu, variant, lines)), ..self }
     }
 }
 
@@ -499,7 +499,7 @@ fn run_multilevel(
     state: &Tensor,
     cut: Cut<'_>,
 ) -> Result<(), GpuError> {
-    let cut = cut.on(setup.variant(trial.gpu, SampleMultilevel::SPEC), GRID_LINES);
+    let cut = cut.on(trial.gpu, setup.variant(trial.gpu, SampleMultilevel::SPEC), GRID_LINES);
     let scratch = setup.scratch(trial, state, cut)?;
     for range in cut.ends.windows(2) {
         trial.run(&score_sampler!(
@@ -571,7 +571,7 @@ fn run_langevin(
     cut: Cut<'_>,
 ) -> Result<(), GpuError> {
     let variant = setup.variant(trial.gpu, SampleLangevin::SPEC);
-    let cut = cut.on(variant, 1);
+    let cut = cut.on(trial.gpu, variant, 1);
     let scratch = setup.scratch(trial, state, cut)?;
     let group = [cut.samples, cut.samples.next_power_of_two().min(8)];
     for range in cut.ends.windows(2) {
@@ -637,7 +637,7 @@ fn run_ode(
     state: &Tensor,
     cut: Cut<'_>,
 ) -> Result<(), GpuError> {
-    let cut = cut.on(setup.variant(trial.gpu, SampleOde::SPEC), GRID_LINES);
+    let cut = cut.on(trial.gpu, setup.variant(trial.gpu, SampleOde::SPEC), GRID_LINES);
     let scratch = setup.scratch(trial, state, cut)?;
     for range in cut.ends.windows(2) {
         trial.run(&score_sampler!(
@@ -732,7 +732,7 @@ fn run_mala(
     state: &Tensor,
     cut: Cut<'_>,
 ) -> Result<Tensor, GpuError> {
-    let cut = cut.on(setup.variant(trial.gpu, SampleMala::SPEC), MALA_LINES);
+    let cut = cut.on(trial.gpu, setup.variant(trial.gpu, SampleMala::SPEC), MALA_LINES);
     let scratch = setup.scratch(trial, state, cut)?;
     let accepted =
         trial.gpu.upload("accepted", &[state.shape()[0], SIGMAS.len()], &vec![0u32; state.shape()[0] * 3])?;

@@ -42,13 +42,17 @@ pub(super) const TRAIN: Check = Check {
         fault("score_train", "keep_columns(dz, 4u * quad, layers[0].n_out)", "dz"),
         fault("score_train", "own + subgroupShuffleXor(own, 1u)", "2.0 * own"),
         // Of the variant for hardware.
-        fault("score_train", "dh.y * phi_second_2(z.x) * z.y", "dh.y * z.y"),
-        fault("score_train", "return dz.x + select(dz.y", "return dz.x + select(0.0"),
-        fault("score_train", "dot(seeds[pair1], activate_unit(z1, is_unit))", "seeds[pair1].x"),
-        fault("score_train", "pair < PAIRS; pair++) {\n            total", "pair < 1u; pair++) {\n            total"),
-        fault("score_train", "first_dz(row * VIRTUAL, quad)", "first_dz(row, quad)"),
-        fault("score_train", "select(0.0, bias_of(layers[1]), share == 0u)", "bias_of(layers[1])"),
-        fault("score_train", "if turn == share", "if turn == 0u && share == 0u"),
+        fault("score_train_workgroup", "dh.y * phi_second_2(z.x) * z.y", "dh.y * z.y"),
+        fault("score_train_workgroup", "return dz.x + select(dz.y", "return dz.x + select(0.0"),
+        fault("score_train_workgroup", "dot(seeds[pair1], activate_unit(z1, is_unit))", "seeds[pair1].x"),
+        fault(
+            "score_train_workgroup",
+            "pair < PAIRS; pair++) {\n            total",
+            "pair < 1u; pair++) {\n            total",
+        ),
+        fault("score_train_workgroup", "first_dz(row * VIRTUAL, quad)", "first_dz(row, quad)"),
+        fault("score_train_workgroup", "select(0.0, bias_of(layers[1]), share == 0u)", "bias_of(layers[1])"),
+        fault("score_train_workgroup", "if turn == share", "if turn == 0u && share == 0u"),
     ],
 };
 

@@ -1,5 +1,7 @@
 //! Which GPUs are there, and which one is used.
 
+use std::sync::OnceLock;
+
 use serde::Serialize;
 
 use super::GpuError;
@@ -47,14 +49,18 @@ impl AdapterChoice {
 
 /// All adapters of Vulkan, Metal and DX12 (or of `WGPU_BACKEND`), best first.
 pub fn list_adapters() -> Vec<AdapterSummary> {
-    enumerate(&instance()).iter().enumerate().map(|(i, a)| summarise(i, a)).collect()
+    enumerate(instance()).iter().enumerate().map(|(i, a)| summarise(i, a)).collect()
 }
 
-pub(super) fn instance() -> wgpu::Instance {
-    let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle_from_env();
-    // OpenGL lists the same devices again and complains on headless machines.
-    descriptor.backends &= wgpu::Backends::PRIMARY;
-    wgpu::Instance::new(descriptor)
+/// One for the whole process: some drivers keep what an instance opened.
+pub(super) fn instance() -> &'static wgpu::Instance {
+    static INSTANCE: OnceLock<wgpu::Instance> = OnceLock::new();
+    INSTANCE.get_or_init(|| {
+        let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle_from_env();
+        // OpenGL lists the same devices again and complains on headless machines.
+        descriptor.backends &= wgpu::Backends::PRIMARY;
+        wgpu::Instance::new(descriptor)
+    })
 }
 
 /// The adapter of a choice, with its index in [`list_adapters`].

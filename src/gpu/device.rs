@@ -36,7 +36,7 @@ const POISON: u32 = 0x7fc0_dead;
 /// A mistake to be planted in one kernel, so that a test can be seen to fail. For tests only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fault {
-    /// Variant (file stem) in which it is planted.
+    /// Kernel in whose variants it is planted, wherever the text occurs; or the file stem of one of them.
     pub kernel: &'static str,
     /// Text of the composed WGSL.
     pub from: &'static str,
@@ -118,7 +118,7 @@ impl Gpu {
     /// # Errors
     /// No adapter, no adapter of that name, or a driver that refuses.
     pub fn open(options: GpuOptions) -> Result<Self, GpuError> {
-        let (index, adapter) = adapter::choose(&adapter::instance(), &options.adapter)?;
+        let (index, adapter) = adapter::choose(adapter::instance(), &options.adapter)?;
         let summary = adapter::summarise(index, &adapter);
         let features = adapter.features() & USED_FEATURES;
         let descriptor = wgpu::DeviceDescriptor {
@@ -528,7 +528,7 @@ impl Gpu {
         tracing::debug!(kernel = variant.name, needs = ?variant.needs, ?constants, "compiling");
         let refused = |reason: String| GpuError::Kernel { kernel: variant.name.into(), reason };
         let mut source = variant.compose(spec, constants).map_err(refused)?;
-        if let Some(fault) = self.options.fault.filter(|fault| fault.kernel == spec.name) {
+        if let Some(fault) = self.options.fault.filter(|fault| [spec.name, variant.name].contains(&fault.kernel)) {
             let has_it = |other: &Variant| other.compose(spec, constants).is_ok_and(|text| text.contains(fault.from));
             if !spec.variants.iter().any(has_it) {
                 return Err(refused(format!("the fault to plant, `{}`, does not occur in it", fault.from)));

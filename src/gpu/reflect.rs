@@ -26,20 +26,21 @@ const MAX_INVOCATIONS: u32 = 256;
 /// point, the workgroup, the uniform block, every binding's place, name, access and shape comment; WebGPU's default
 /// limits.
 pub fn mismatches(spec: &KernelSpec, variant: &Variant, constants: &[u32]) -> Vec<String> {
-    let (module, info) = match parse(spec, variant, constants) {
+    let (module, info, source) = match parse(spec, variant, constants) {
         Ok(parsed) => parsed,
         Err(complaint) => return vec![format!("{}: {complaint}", variant.name)],
     };
     let mut found = Vec::new();
     entry_point(&module, variant, &mut found);
     uniforms(&module, spec, &mut found);
-    bindings(&module, spec, variant, &mut found);
+    bindings(&module, &source, spec, variant, &mut found);
     workgroup_memory(&module, &mut found);
     translations(&module, &info, variant, &mut found);
     found.into_iter().map(|line| format!("{}: {line}", variant.name)).collect()
 }
 
-fn parse(spec: &KernelSpec, variant: &Variant, constants: &[u32]) -> Result<(Module, ModuleInfo), String> {
+/// The module with its composed source.
+fn parse(spec: &KernelSpec, variant: &Variant, constants: &[u32]) -> Result<(Module, ModuleInfo, String), String> {
     let names: Vec<_> = spec.constant_names().collect();
     if constants.len() != names.len() {
         return Err(format!("{} constants given, {names:?} declared", constants.len()));
@@ -53,7 +54,7 @@ fn parse(spec: &KernelSpec, variant: &Variant, constants: &[u32]) -> Result<(Mod
     };
     let validated = Validator::new(ValidationFlags::all(), capabilities).validate(&module);
     let info = validated.map_err(|error| error.emit_to_string(&source))?;
-    Ok((module, info))
+    Ok((module, info, source))
 }
 
 fn expect<T: PartialEq + std::fmt::Debug>(what: &str, wgsl: T, declared: T, found: &mut Vec<String>) {
@@ -109,7 +110,7 @@ fn scalar(ty: &TypeInner) -> Option<Scalar> {
     }
 }
 
-fn bindings(module: &Module, spec: &KernelSpec, variant: &Variant, found: &mut Vec<String>) {
+fn bindings(module: &Module, source: &str, spec: &KernelSpec, variant: &Variant, found: &mut Vec<String>) {
     let bound_in_all = module.global_variables.iter().filter(|(_, variable)| variable.binding.is_some()).count();
     let declared_in_all = spec.bindings.len() + usize::from(!spec.params.is_empty());
     expect("number of bindings", bound_in_all, declared_in_all, found);
@@ -139,7 +140,7 @@ fn bindings(module: &Module, spec: &KernelSpec, variant: &Variant, found: &mut V
             }
         };
         expect(&format!("binding {binding}"), variable.space, space, found);
-        let shape = shape_comment(variant.source, binding);
+        let shape = shape_comment(source, binding);
         let of_words = |text: &str| text.split_whitespace().collect::<String>();
         expect(
             &format!("shape comment of binding {binding}"),

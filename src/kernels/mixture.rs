@@ -102,7 +102,7 @@ kernel! {
     pub struct SampleMixture;
     variants {
         "sample_mixture": CpuSubgroups, workgroup [8, 1, 1], tile [8, 32];
-        "sample_mixture": Workgroup, workgroup [8, 8, 1], tile [1, 8];
+        "sample_mixture": Workgroup, workgroup [8, 8, 1], tile [1, 8], most ["SAMPLES": 1];
         "sample_mixture": Baseline, workgroup [8, 8, 1], tile [8, 8];
     }
     constants {

@@ -9,7 +9,7 @@ kernel! {
     variants {
         "sample_multilevel": CpuPrivate, workgroup [8, 1, 1], tile [16, 32], uniforms [net];
         "sample_multilevel": CpuSubgroups, workgroup [8, 1, 1], tile [16, 32];
-        "sample_multilevel": Workgroup, workgroup [8, 8, 1], tile [16, 8];
+        "sample_multilevel": Workgroup, workgroup [8, 8, 1], tile [16, 8], most ["SAMPLES": 1];
         "sample_multilevel": Baseline, workgroup [8, 4, 1], tile [64, 8];
     }
     constants {
@@ -118,7 +118,7 @@ kernel! {
     variants {
         "sample_langevin": CpuPrivate, workgroup [8, 1, 1], tile [16, 32], uniforms [net];
         "sample_langevin": CpuSubgroups, workgroup [8, 1, 1], tile [16, 32];
-        "sample_langevin_workgroup": Workgroup, workgroup [8, 8, 1], tile [1, 8];
+        "sample_langevin_workgroup": Workgroup, workgroup [8, 8, 1], tile [1, 8], most ["SAMPLES": 1];
         "sample_langevin": Baseline, workgroup [8, 4, 1], tile [64, 8];
     }
     constants {
@@ -220,7 +220,7 @@ kernel! {
     variants {
         "sample_ode": CpuPrivate, workgroup [8, 1, 1], tile [16, 32], uniforms [net];
         "sample_ode": CpuSubgroups, workgroup [8, 1, 1], tile [16, 32];
-        "sample_ode": Workgroup, workgroup [8, 8, 1], tile [16, 8];
+        "sample_ode": Workgroup, workgroup [8, 8, 1], tile [16, 8], most ["SAMPLES": 1];
         "sample_ode": Baseline, workgroup [8, 4, 1], tile [64, 8];
     }
     constants {
@@ -324,7 +324,7 @@ kernel! {
     variants {
         "sample_mala": CpuPrivate, workgroup [8, 1, 1], tile [16, 32], uniforms [net];
         "sample_mala": CpuSubgroups, workgroup [8, 1, 1], tile [16, 32];
-        "sample_mala": Workgroup, workgroup [8, 8, 1], tile [4, 8];
+        "sample_mala": Workgroup, workgroup [8, 8, 1], tile [4, 8], most ["SAMPLES": 1];
         "sample_mala": Baseline, workgroup [8, 4, 1], tile [64, 8];
     }
     constants {

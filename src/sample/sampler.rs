@@ -21,11 +21,12 @@ pub(crate) const GRID_LINES: usize = 2;
 /// Lines of the score network's tile that a sample of the Metropolis-adjusted sampler takes.
 pub(crate) const MALA_LINES: usize = 4;
 
-/// Samples that a workgroup of a variant owns at most, where each takes so many lines of its tile: on hardware adapters one,
-/// which gets all of the threads.
-pub(crate) fn most_samples(variant: &Variant, lines: usize) -> usize {
+/// Samples that a workgroup of a variant owns at most, where each takes so many lines of its tile: on hardware adapters one. So
+/// all samples have the same pipeline, however many are drawn; compilers of hardware round otherwise for another number.
+pub(crate) fn most_samples(gpu: &Gpu, variant: &Variant, lines: usize) -> usize {
     match variant.needs {
         Needs::Workgroup => 1,
+        _ if !gpu.adapter().software => 1,
         _ => (variant.tile[0] as usize / lines).min(if lines == GRID_LINES { MAX_SHARING } else { usize::MAX }),
     }
 }
@@ -238,11 +239,11 @@ impl Sampler {
         let share = n_samples.div_ceil(gpu.parallel_groups());
         match self {
             Self::MultiLevel { .. } | Self::Ode { .. } | Self::Ancestral { .. } => {
-                share.next_power_of_two().min(most_samples(variant, GRID_LINES))
+                share.next_power_of_two().min(most_samples(gpu, variant, GRID_LINES))
             }
-            Self::Langevin { .. } => share.min(most_samples(variant, 1)),
-            Self::Mala { .. } => share.min(most_samples(variant, MALA_LINES)),
-            Self::Direct { .. } => most_samples(variant, 1),
+            Self::Langevin { .. } => share.min(most_samples(gpu, variant, 1)),
+            Self::Mala { .. } => share.min(most_samples(gpu, variant, MALA_LINES)),
+            Self::Direct { .. } => variant.tile[0] as usize,
         }
     }
 

@@ -1,7 +1,7 @@
 //! The self-test passes, and sees every fault that is planted.
 
 use arcsm::doctor::{self, CHECKS, Check, Failure};
-use arcsm::gpu::{GpuError, GpuOptions, Needs};
+use arcsm::gpu::{Fault, GpuError, GpuOptions, Needs};
 
 use crate::{open, shared};
 
@@ -55,20 +55,22 @@ fn a_fault_in_a_kernel_with_workgroup_memory_is_caught() {
 /// otherwise. Of these, variants that share their source with others get one fault, which shows that the check sees them too.
 fn assert_faults_are_caught(pinned: Option<Needs>) {
     let mut missed = Vec::new();
-    for check in CHECKS {
-        let mut enough = check.faults.len();
-        if let Some(needs) = pinned {
-            let Some(variant) = check.kernel.variants.iter().find(|variant| variant.needs == needs) else { continue };
-            if check.kernel.variants.len() == 1 {
-                continue;
-            }
-            let others = check.kernel.variants.iter().filter(|other| other.needs != needs);
-            if others.map(|other| other.name).any(|name| name == variant.name) || needs == Needs::Baseline {
-                enough = 1;
-            }
+    for check in CHECKS.iter().filter(|check| pinned.is_none() || check.kernel.variants.len() > 1) {
+        let Some(gpu) = open(GpuOptions { variant: pinned, ..GpuOptions::default() }) else { return };
+        let runs: Vec<_> = gpu.variants(check.kernel).iter().map(|variant| (variant.name, variant.needs)).collect();
+        if pinned.is_some_and(|pinned| runs.iter().all(|(_, needs)| *needs != pinned)) {
+            continue;
         }
+        let (own, common): (Vec<Fault>, Vec<Fault>) =
+            check.faults.iter().copied().partition(|fault| fault.kernel != check.kernel.name);
+        let own: Vec<_> = own.into_iter().filter(|fault| runs.iter().any(|(name, _)| *name == fault.kernel)).collect();
+        let (faults, enough) = match pinned {
+            None => (own.into_iter().chain(common).collect::<Vec<_>>(), usize::MAX),
+            Some(_) if own.is_empty() => (common, 1),
+            Some(_) => (own, usize::MAX),
+        };
         let mut planted = 0;
-        for &fault in check.faults {
+        for fault in faults {
             let options = GpuOptions { fault: Some(fault), variant: pinned, ..GpuOptions::default() };
             let Some(gpu) = open(options) else { return };
             let outcome = (check.run)(&gpu);
