@@ -139,7 +139,7 @@ def cells(case, answers):
         if case.images:
             return f"{60 * case.images / median[who]:.0f} a minute"
         seconds = [1e3 * answer["seconds"] for answer in answers[who]]
-        return f"{1e3 * median[who]:.1f} ms ({min(seconds):.1f} to {max(seconds):.1f})"
+        return f"{1e3 * median[who]:.3g} ms ({min(seconds):.3g} to {max(seconds):.3g})"
 
     row = [case.name, shown("arcsm")]
     for who in answers:
