@@ -165,7 +165,7 @@ impl Variant {
     /// `TILE_LINES`, and what one thread owns of it: `ROWS`, and `UNITS` columns, where eight threads stand side by side, or
     /// `QUADS` vec4s of columns; how many of these share what they load, `LANES`; and how many of its lines a thread works on
     /// at a time where all threads work on the same ones, `BLOCK`. Variants that stage tiles in a workgroup's memory get more
-    /// of them, see [`staging`](Self::staging).
+    /// of them; `staging` says which.
     /// `FIRST_UNIFORM` becomes the name of the first uniform.
     ///
     /// # Errors

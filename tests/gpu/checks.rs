@@ -64,6 +64,9 @@ fn assert_faults_are_caught(pinned: Option<Needs>) {
         let (own, common): (Vec<Fault>, Vec<Fault>) =
             check.faults.iter().copied().partition(|fault| fault.kernel != check.kernel.name);
         let own: Vec<_> = own.into_iter().filter(|fault| runs.iter().any(|(name, _)| *name == fault.kernel)).collect();
+        // Where every workgroup has one sample, its place among several cannot be wrong.
+        let is_seen = |fault: &Fault| gpu.adapter().software || !fault.from.contains("* SAMPLES");
+        let common: Vec<_> = common.into_iter().filter(is_seen).collect();
         let (faults, enough) = match pinned {
             None => (own.into_iter().chain(common).collect::<Vec<_>>(), usize::MAX),
             Some(_) if own.is_empty() => (common, 1),
