@@ -36,6 +36,7 @@ const SHARED: &[(&str, &str)] = &[
     ("score_net_workgroup", include_str!("../../shaders/shared/score_net_workgroup.wgsl")),
     ("score_net_private", include_str!("../../shaders/shared/score_net_private.wgsl")),
     ("score_inputs", include_str!("../../shaders/shared/score_inputs.wgsl")),
+    ("score_training", include_str!("../../shaders/shared/score_training.wgsl")),
     ("score_rows", include_str!("../../shaders/shared/score_rows.wgsl")),
     ("grid", include_str!("../../shaders/shared/grid.wgsl")),
     ("image_step", include_str!("../../shaders/shared/image_step.wgsl")),

@@ -24,11 +24,10 @@ pub(crate) const MALA_LINES: usize = 4;
 /// Samples that a workgroup of a variant owns at most, where each takes so many lines of its tile: on hardware adapters one. So
 /// all samples have the same pipeline, however many are drawn; compilers of hardware round otherwise for another number.
 pub(crate) fn most_samples(gpu: &Gpu, variant: &Variant, lines: usize) -> usize {
-    match variant.needs {
-        Needs::Workgroup => 1,
-        _ if !gpu.adapter().software => 1,
-        _ => (variant.tile[0] as usize / lines).min(if lines == GRID_LINES { MAX_SHARING } else { usize::MAX }),
+    if variant.needs == Needs::Workgroup || !gpu.adapter().software {
+        return 1;
     }
+    variant.tile[0] as usize / lines
 }
 
 /// Samples that each thread of a tile of so many lines draws, where a group has so many of them.
@@ -239,7 +238,7 @@ impl Sampler {
         let share = n_samples.div_ceil(gpu.parallel_groups());
         match self {
             Self::MultiLevel { .. } | Self::Ode { .. } | Self::Ancestral { .. } => {
-                share.next_power_of_two().min(most_samples(gpu, variant, GRID_LINES))
+                share.next_power_of_two().min(MAX_SHARING).min(most_samples(gpu, variant, GRID_LINES))
             }
             Self::Langevin { .. } => share.min(most_samples(gpu, variant, 1)),
             Self::Mala { .. } => share.min(most_samples(gpu, variant, MALA_LINES)),
