@@ -62,8 +62,8 @@ impl Batches {
             let mirrored = drawn.filter(|(position, _)| is_mirrored(seed, *position));
             mirrored.for_each(|(_, sample)| self.shape.mirror(sample));
         }
-        let step = first / self.batch as u64 + 1;
-        Ok(self.orders.of_step(step).to_model(&values, 1))
+        let order = self.orders.of_step(first / self.batch as u64 + 1);
+        Ok(if order.is_natural() { values } else { order.to_model(&values, 1) })
     }
 }
 

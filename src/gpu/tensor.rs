@@ -1,5 +1,6 @@
 //! Shaped buffers.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 /// Four-byte values that tensors hold.
@@ -100,16 +101,16 @@ pub(super) fn padded_words(shape: &[usize]) -> usize {
 }
 
 /// Inserts the padding of every row.
-pub(super) fn pad<T: Word>(shape: &[usize], values: &[T]) -> Vec<T> {
+pub(super) fn pad<'a, T: Word>(shape: &[usize], values: &'a [T]) -> Cow<'a, [T]> {
     let columns = *shape.last().expect("a tensor has at least one dimension");
     if pitch(columns) == columns {
-        return values.to_vec();
+        return values.into();
     }
     let mut padded = vec![T::zeroed(); padded_words(shape)];
     for (row, source) in padded.chunks_exact_mut(pitch(columns)).zip(values.chunks_exact(columns)) {
         row[..columns].copy_from_slice(source);
     }
-    padded
+    padded.into()
 }
 
 /// Removes the padding of every row.
@@ -126,7 +127,7 @@ mod tests {
     fn padding_is_inserted_and_removed() {
         let values = [1.0_f32, 2.0, 3.0, 4.0, 5.0, 6.0];
         let padded = pad(&[2, 3], &values);
-        assert_eq!(padded, [1.0, 2.0, 3.0, 0.0, 4.0, 5.0, 6.0, 0.0]);
+        assert_eq!(*padded, [1.0, 2.0, 3.0, 0.0, 4.0, 5.0, 6.0, 0.0]);
         assert_eq!(unpad(&[2, 3], &padded), values);
     }
 }

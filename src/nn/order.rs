@@ -131,28 +131,27 @@ impl Permutation {
 
     /// Rows of `width` values for each dimension, from the data's order into the model's. `values` is (B, D, width).
     pub fn to_model(&self, values: &[f32], width: usize) -> Vec<f32> {
-        self.permute(values, width, |out, sample, position, dimension| {
-            out[position * width..][..width].copy_from_slice(&sample[dimension * width..][..width]);
-        })
+        gather(values, width, &self.dimension_at)
     }
 
     /// The reverse of [`Permutation::to_model`].
     pub fn to_data(&self, values: &[f32], width: usize) -> Vec<f32> {
-        self.permute(values, width, |out, sample, position, dimension| {
-            out[dimension * width..][..width].copy_from_slice(&sample[position * width..][..width]);
-        })
+        gather(values, width, &self.positions())
     }
+}
 
-    fn permute(&self, values: &[f32], width: usize, place: impl Fn(&mut [f32], &[f32], usize, usize)) -> Vec<f32> {
-        let row = self.dimension_at.len() * width;
-        let mut out = vec![0.0; values.len()];
-        for (out, sample) in out.chunks_exact_mut(row).zip(values.chunks_exact(row)) {
-            for (position, &dimension) in self.dimension_at.iter().enumerate() {
-                place(out, sample, position, dimension);
-            }
+/// Of every sample of `values` (B, D, width) these rows, in this order.
+fn gather(values: &[f32], width: usize, rows: &[usize]) -> Vec<f32> {
+    let mut out = Vec::with_capacity(values.len());
+    for sample in values.chunks_exact(rows.len() * width) {
+        if width == 1 {
+            // Slices of one number take ten times as long, which training would feel.
+            out.extend(rows.iter().map(|&row| sample[row]));
+        } else {
+            rows.iter().for_each(|&row| out.extend_from_slice(&sample[row * width..][..width]));
         }
-        out
     }
+    out
 }
 
 #[cfg(test)]
