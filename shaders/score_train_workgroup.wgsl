@@ -18,6 +18,9 @@ const LINE_QUADS = 17u;
 const BUFFER_QUADS = TILE_LINES * LINE_QUADS;
 // Threads that share a sum over a vec4 of units of each.
 const PARTS = UNITS_AT_MOST / 4u;
+// Threads that share a row's dJ/dcontext, and vec4s of it that are summed at a time.
+const CONTEXT_SHARES = THREADS / ROWS_PER_TILE;
+const CONTEXT_QUADS = BUFFER_QUADS / THREADS;
 
 //#include activation_quad
 //#include parametrisation
@@ -144,7 +147,8 @@ fn first_sums() -> array<vec2<f32>, OWN_PAIRS> {
     return sums;
 }
 
-fn first_forward() {
+// Gives z, which the way back needs again.
+fn first_forward() -> array<vec2<f32>, OWN_PAIRS> {
     let z = first_sums();
     //#for p in 0..4
     let line{p} = 2u * (share * OWN_PAIRS + {p}u);
@@ -161,23 +165,24 @@ fn first_forward() {
         below[odd{p}][unit % 4u] = h{p}.y;
     }
     //#end
+    return z;
 }
 
 //#for i in 1..HIDDEN
 // A thread's term of z of the second layer, on all lines.
 fn second_forward() {
     let bias = of_bias(select(0.0, bias_of(layers[1]), share == 0u));
-    for (var line = 0u; line < TILE_LINES; line += 2u) {
-        //#for l in 0..2
+    for (var line = 0u; line < TILE_LINES; line += 4u) {
+        //#for l in 0..4
         var sum{l} = vec4(bias[{l}u % 2u], 0.0, 0.0, 0.0);
         let at{l} = (line + {l}u) * LINE_QUADS + share * {WIDTH_1/2}u;
         //#end
         //#for k in 0..WIDTH_1/2
-        //#for l in 0..2
+        //#for l in 0..4
         sum{l} += weights[{k}] * below[at{l} + {k}u];
         //#end
         //#end
-        //#for l in 0..2
+        //#for l in 0..4
         last[share * BUFFER_QUADS + word_at(line + {l}u)][unit % 4u] = dot(sum{l}, vec4(1.0));
         //#end
     }
@@ -231,11 +236,15 @@ fn last_backward() {
 //#for i in 1..HIDDEN
 // dW of a thread's half of a row of the second layer, over all lines.
 fn second_gradient() {
-    for (var line = 0u; line < TILE_LINES; line++) {
-        let dz = last[word_at(line)][unit % 4u];
-        let at = line * LINE_QUADS + share * {WIDTH_1/2}u;
+    for (var line = 0u; line < TILE_LINES; line += 4u) {
+        //#for l in 0..4
+        let dz{l} = last[word_at(line + {l}u)][unit % 4u];
+        let at{l} = (line + {l}u) * LINE_QUADS + share * {WIDTH_1/2}u;
+        //#end
         //#for k in 0..WIDTH_1/2
-        gradient[{k}] += dz * below[at + {k}u];
+        //#for l in 0..4
+        gradient[{k}] += dz{l} * below[at{l} + {k}u];
+        //#end
         //#end
     }
 }
@@ -266,8 +275,7 @@ fn second_backward() -> array<f32, 2u * OWN_PAIRS> {
 }
 
 // dz of the first layer on a thread's lines, in the place of h, from its own terms of dh and those of the other thread.
-fn first_backward(own: array<f32, 2u * OWN_PAIRS>) {
-    let z = first_sums();
+fn first_backward(z: array<vec2<f32>, OWN_PAIRS>, own: array<f32, 2u * OWN_PAIRS>) {
     //#for p in 0..4
     let even{p} = word_at(2u * (share * OWN_PAIRS + {p}u));
     let odd{p} = word_at(2u * (share * OWN_PAIRS + {p}u) + 1u);
@@ -298,30 +306,52 @@ fn sum_first_gradient() {
     }
 }
 
-// Terms of dJ/dcontext = W^T dz of the first layer, for four columns of a row: what every PARTS-th thread's vec4 of units adds,
-// to the second half of `last`, from which nobody reads any more.
-fn context_terms(thread: u32, column: u32) {
+// Terms of dJ/dcontext = W^T dz of the first layer, for CONTEXT_QUADS vec4s of a row: what every CONTEXT_SHARES-th vec4 of units
+// adds, to the second half of `last`, from which nobody reads any more.
+fn context_terms(thread: u32, first_quad: u32) {
     let layer = layers[0];
     let in_quads = quads(layer.n_in);
-    for (var item = thread; item < ROWS_PER_TILE * PARTS; item += THREADS) {
-        let row = item % ROWS_PER_TILE;
-        let quad = item / ROWS_PER_TILE;
-        let dz = first_dz(row * VIRTUAL, quad);
-        var sum = vec4(0.0);
+    let line = thread % ROWS_PER_TILE * VIRTUAL;
+    var sums: array<vec4<f32>, CONTEXT_QUADS>;
+    for (var part = thread / ROWS_PER_TILE; part < PARTS; part += CONTEXT_SHARES) {
+        let dz = first_dz(line, part);
         //#for j in 0..4
-        sum += dz[{j}] * net_at(layer.weight + min(4u * quad + {j}u, layer.n_out - 1u) * in_quads + column);
+        let row{j} = layer.weight + min(4u * part + {j}u, layer.n_out - 1u) * in_quads;
+        for (var q = 0u; q < CONTEXT_QUADS; q++) {
+            sums[q] += dz[{j}] * net_at(row{j} + min(first_quad + q, in_quads - 1u));
+        }
         //#end
-        last[BUFFER_QUADS + item] = sum;
+    }
+    for (var q = 0u; q < CONTEXT_QUADS; q++) {
+        last[BUFFER_QUADS + q * THREADS + thread] = sums[q];
     }
 }
 
-fn sum_context_terms(thread: u32, column: u32, first: u32, n_rows: u32) {
-    if thread < ROWS_PER_TILE {
+fn sum_context_terms(thread: u32, first_quad: u32, first: u32, n_rows: u32) {
+    let q = thread / ROWS_PER_TILE;
+    if q < CONTEXT_QUADS && first_quad + q < quads(params.context_width) {
+        let row = thread % ROWS_PER_TILE;
         var sum = vec4(0.0);
-        for (var part = 0u; part < PARTS; part++) {
-            sum += last[BUFFER_QUADS + part * ROWS_PER_TILE + thread];
+        for (var part = 0u; part < CONTEXT_SHARES; part++) {
+            sum += last[BUFFER_QUADS + q * THREADS + part * ROWS_PER_TILE + row];
         }
-        write_dcontext(thread, column, first, n_rows, sum);
+        write_dcontext(row, first_quad + q, first, n_rows, sum);
+    }
+}
+
+// The vec4 of the network's input on a pair of lines that a thread brings for the tile from row `first` on.
+fn own_inputs(thread: u32, first: u32) -> Pair {
+    if first >= params.n_rows || thread >= PAIRS * WIDTH_0 {
+        return Pair(vec4(0.0), vec4(0.0));
+    }
+    return input_pair(first, min(ROWS_PER_TILE, params.n_rows - first), thread % PAIRS * 2u, thread / PAIRS);
+}
+
+fn stage_inputs(thread: u32, pair: Pair) {
+    if thread < PAIRS * WIDTH_0 {
+        let at = thread % PAIRS * 2u * WIDTH_0 + thread / PAIRS;
+        inputs[at] = pair.even;
+        inputs[at + WIDTH_0] = pair.odd;
     }
 }
 
@@ -389,16 +419,15 @@ fn score_train_workgroup(@builtin(workgroup_id) group: vec3<u32>, @builtin(local
     share = thread / UNITS_AT_MOST;
     load_weights();
     var total = vec2(0.0);
-    for (var first = group.x * ROWS_PER_TILE; first < params.n_rows; first += params.n_groups * ROWS_PER_TILE) {
+    let step = params.n_groups * ROWS_PER_TILE;
+    var ahead = own_inputs(thread, group.x * ROWS_PER_TILE);
+    for (var first = group.x * ROWS_PER_TILE; first < params.n_rows; first += step) {
         let n_rows = min(ROWS_PER_TILE, params.n_rows - first);
-        for (var item = thread; item < PAIRS * WIDTH_0; item += THREADS) {
-            let line = item % PAIRS * 2u;
-            let pair = input_pair(first, n_rows, line, item / PAIRS);
-            inputs[line * WIDTH_0 + item / PAIRS] = pair.even;
-            inputs[(line + 1u) * WIDTH_0 + item / PAIRS] = pair.odd;
-        }
+        stage_inputs(thread, ahead);
         workgroupBarrier();
-        first_forward();
+        // Far away: asked for now, they are there when the tile is done.
+        ahead = own_inputs(thread, first + step);
+        let z = first_forward();
         workgroupBarrier();
         //#for i in 1..HIDDEN
         second_forward();
@@ -416,15 +445,17 @@ fn score_train_workgroup(@builtin(workgroup_id) group: vec3<u32>, @builtin(local
         second_gradient();
         let own = second_backward();
         workgroupBarrier();
-        first_backward(own);
+        first_backward(z, own);
         workgroupBarrier();
         //#end
         sum_first_gradient();
-        for (var column = 0u; column < quads(params.context_width); column++) {
-            context_terms(thread, column);
+        for (var quad = 0u; quad < quads(params.context_width); quad += CONTEXT_QUADS) {
+            if quad > 0u {
+                workgroupBarrier();
+            }
+            context_terms(thread, quad);
             workgroupBarrier();
-            sum_context_terms(thread, column, first, n_rows);
-            workgroupBarrier();
+            sum_context_terms(thread, quad, first, n_rows);
         }
     }
     if thread < PAIRS {
