@@ -175,8 +175,8 @@ fn wrong_declarations_are_noticed() {
     for (complaint, expected) in [
         (broken("8, GROUP_ROWS)", "32, 32)"), "exceeds WebGPU's default limits"),
         (broken("@compute", "var<workgroup> a: array<f32, 4097>;\n@compute"), "16388 bytes of workgroup memory"),
-        (broken("row >= params.batch", "row >= 1.5"), "masked_dense_forward: "),
-        (complaints_of(|_, v| v.forms = &[("bias", Form::Texture)]), "there is no `var<storage, read> bias"),
+        (broken("forward_tile(group, local)", "forward_tile(group, 1.5)"), "masked_dense_forward: "),
+        (complaints_of(|_, v| v.forms = &[("visible", Form::Texture)]), "there is no `var<storage, read> visible"),
     ] {
         assert!(complaint.contains(expected), "`{complaint}` does not name {expected}");
     }
@@ -230,6 +230,8 @@ fn a_tour_of_the_bench_meets_every_kernel_and_writes_what_compiles() {
         degrees(layer + 1).iter().map(|own| before.iter().filter(|&degree| degree <= own).count() as u64).sum()
     };
     assert_eq!(degrees(3).len(), widths[3]);
-    let flop: u64 = (0..3).map(|layer| 2 * 128 * seen(layer)).sum();
-    assert_eq!(first("masked_dense_forward")["flop"], flop);
+    assert_eq!(first("masked_dense_forward")["flop"], 2 * 128 * seen(2));
+    // Four operations of each unit for its activation.
+    let flop: u64 = (0..2).map(|layer| 128 * (2 * seen(layer) + 4 * 12)).sum();
+    assert_eq!(first("masked_hidden_forward")["flop"], flop);
 }

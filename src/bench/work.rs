@@ -110,6 +110,9 @@ fn flop(launch: &Launch, model: ModelWork, visible: u64) -> u64 {
         "masked_dense_forward" | "masked_dense_backward_input" | "masked_dense_backward_weight" => {
             2 * value("batch") * visible
         }
+        // As the activations below.
+        "masked_hidden_forward" => 2 * value("batch") * visible + 4 * product(&["batch", "n_out"]),
+        "masked_hidden_backward" => 2 * value("batch") * visible + 8 * product(&["batch", "n_in"]),
         "masked_conv_forward" | "masked_conv_backward_input" | "masked_conv_backward_weight" => {
             2 * product(&["batch", "out_height", "out_width"]) * convolution_weights(launch)
         }

@@ -4,6 +4,7 @@ use crate::config::Activation;
 use crate::gpu::{Gpu, Kernel};
 use crate::kernels::{
     ActivationBackward, ActivationForward, MaskedDenseBackwardInput, MaskedDenseBackwardWeight, MaskedDenseForward,
+    MaskedHiddenBackward, MaskedHiddenForward,
 };
 use crate::reference::{activation, dense};
 
@@ -16,12 +17,37 @@ pub(super) const FORWARD: Check = Check {
     faults: &[
         fault("masked_dense_forward", "inputs < vec4(visible2)", "inputs <= vec4(visible2)"),
         fault("masked_dense_forward", "(visible[last] + 3u) / 4u", "visible[last] / 4u"),
-        fault("masked_dense_forward", "bias[column6], bias[column7]", "bias[column6], bias[column6]"),
+        fault("masked_dense_forward", "bias[column4 / 4u]", "bias[column0 / 4u]"),
         fault("masked_dense_forward", "columns < vec4(params.n_out)", "columns <= vec4(params.n_out)"),
         fault("masked_dense_forward_tiled", "inputs < vec4(column.seen)", "inputs <= vec4(column.seen)"),
         fault("masked_dense_forward_tiled", "visible[last_output]", "visible[first_output]"),
-        fault("masked_dense_forward_tiled", "bias[column / 4u] + value", "value"),
+        fault("masked_dense_forward_tiled", "params.n_out - 1u) / 4u] + sum1_0", "params.n_out - 1u) / 4u]"),
         fault("masked_dense_forward_tiled", "next + right_quad0.term", "term + right_quad0.term"),
+    ],
+};
+
+pub(super) const HIDDEN_FORWARD: Check = Check {
+    kernel: MaskedHiddenForward::SPEC,
+    run: hidden_forward,
+    faults: &[
+        fault(
+            "masked_hidden_forward",
+            "select(vec4(0.0), value, is_unit(column));\n    }\n}\n\nfn finish",
+            "value;\n    }\n}\n\nfn finish",
+        ),
+        fault("masked_hidden_forward", "value += x_at(at)", "value += z[at]"),
+        fault("masked_hidden_forward", "finish(r, column + 32u)", "finish(r, column)"),
+        fault("masked_hidden_forward", "h[at] = select(vec4(0.0), value, is_unit(column))", "h[at] = value"),
+    ],
+};
+
+pub(super) const HIDDEN_BACKWARD: Check = Check {
+    kernel: MaskedHiddenBackward::SPEC,
+    run: hidden_backward,
+    faults: &[
+        fault("masked_hidden_backward", "sum += dh[at]", "sum = dh[at]"),
+        fault("masked_hidden_backward", "phi_first_quad(z[at])", "phi_quad(z[at])"),
+        fault("masked_hidden_backward", "finish(r, column + 32u)", "finish(r, column)"),
     ],
 };
 
@@ -38,7 +64,11 @@ pub(super) const BACKWARD_INPUT: Check = Check {
             "first_output[first_input] / 4u",
             "(first_output[first_input] + 3u) / 4u",
         ),
-        fault("masked_dense_backward_input_tiled", "visible[known], output < params.n_out", "visible[known], true"),
+        fault(
+            "masked_dense_backward_input_tiled",
+            "visible[known / 4u][known % 4u], output < params.n_out",
+            "visible[known / 4u][known % 4u], true",
+        ),
         fault("masked_dense_backward_input_tiled", "thread.z < 2u * half", "thread.z < half"),
     ],
 };
@@ -109,6 +139,93 @@ fn forward(gpu: &Gpu) -> Result<f64, Failure> {
     trial.verdict()
 }
 
+fn hidden_forward(gpu: &Gpu) -> Result<f64, Failure> {
+    let mut trial = Trial::new(gpu);
+    // A layer as wide as its input has a residual.
+    let sizes = SIZES.into_iter().chain([[66, 67, 67], [3, 5, 5]]);
+    for ([batch, n_in, n_out], phi) in sizes.zip(ACTIVATIONS.into_iter().cycle()) {
+        let x = trial.data("x", &[batch, n_in])?;
+        let weight = trial.data("weight", &[n_out, n_in])?;
+        let bias = trial.data("bias", &[n_out])?;
+        let visible = trial.staircase(n_out, n_in);
+        let z = gpu.tensor("z", &[batch, n_out])?;
+        let h = gpu.tensor("h", &[batch, n_out])?;
+        trial.run(&MaskedHiddenForward {
+            activation: phi as u32,
+            residual: u32::from(n_in == n_out),
+            batch: batch as u32,
+            n_in: n_in as u32,
+            n_out: n_out as u32,
+            x: &x.tensor,
+            weight: &weight.tensor,
+            bias: &bias.tensor,
+            visible: &trial.words("visible", &visible)?,
+            z: &z,
+            h: &h,
+        })?;
+        let want = dense::masked_dense_forward(&x.values, &weight.values, &bias.values, &visible);
+        let tolerance = want.tolerance(depth(n_in));
+        trial.expect(&z, &want.value, &tolerance)?;
+        let of_unit = |(at, (&z, tolerance)): (usize, (&f64, f64))| {
+            let value = activation::value(phi, z);
+            let skip = if n_in == n_out { x.values[at] } else { 0.0 };
+            // No activation is steeper than 1.1.
+            let error = 1.1 * tolerance + elementwise_tolerance(z, value, activation::first(phi, z));
+            (value + skip, error + roundings(1.0) * skip.abs())
+        };
+        let (want, tolerance): (Vec<f64>, Vec<f64>) = want.value.iter().zip(tolerance).enumerate().map(of_unit).unzip();
+        trial.expect(&h, &want, &tolerance)?;
+    }
+    trial.verdict()
+}
+
+/// For each input the first output that sees it.
+fn first_outputs(visible: &[u32], n_in: usize) -> Vec<u32> {
+    (0..n_in as u32).map(|input| visible.partition_point(|&seen| seen <= input) as u32).collect()
+}
+
+fn hidden_backward(gpu: &Gpu) -> Result<f64, Failure> {
+    let mut trial = Trial::new(gpu);
+    let sizes = SIZES.into_iter().zip([0, 1].into_iter().cycle());
+    for (([batch, n_in, n_out], accumulate), phi) in sizes.zip(ACTIVATIONS.into_iter().cycle()) {
+        let dy = trial.data("dy", &[batch, n_out])?;
+        let weight = trial.data("weight", &[n_out, n_in])?;
+        let before = trial.data("dh", &[batch, n_in])?;
+        let visible = trial.staircase(n_out, n_in);
+        let z = arguments(&mut trial, batch * n_in);
+        let dh = if accumulate == 1 { before.tensor } else { gpu.tensor("dh", &[batch, n_in])? };
+        let dz = gpu.tensor("dz", &[batch, n_in])?;
+        trial.run(&MaskedHiddenBackward {
+            activation: phi as u32,
+            batch: batch as u32,
+            n_in: n_in as u32,
+            n_out: n_out as u32,
+            accumulate,
+            dy: &dy.tensor,
+            weight: &weight.tensor,
+            visible: &trial.words("visible", &visible)?,
+            first_output: &trial.words("first_output", &first_outputs(&visible, n_in))?,
+            z: &trial.floats("z", &[batch, n_in], &z)?,
+            dh: &dh,
+            dz: &dz,
+        })?;
+        let mut want = dense::masked_dense_backward_input(&dy.values, &weight.values, &visible);
+        if accumulate == 1 {
+            want.add_all(&before.values);
+        }
+        let tolerance = want.tolerance(depth(n_out));
+        trial.expect(&dh, &want.value, &tolerance)?;
+        let of_unit = |((&z, &dh), tolerance): ((&f64, &f64), f64)| {
+            let first = activation::first(phi, z);
+            let slope = elementwise_tolerance(z, first, activation::second(phi, z));
+            (dh * first, first.abs() * tolerance + (dh.abs() + tolerance) * slope)
+        };
+        let (want, tolerance): (Vec<f64>, Vec<f64>) = z.iter().zip(&want.value).zip(tolerance).map(of_unit).unzip();
+        trial.expect(&dz, &want, &tolerance)?;
+    }
+    trial.verdict()
+}
+
 fn backward_input(gpu: &Gpu) -> Result<f64, Failure> {
     let mut trial = Trial::new(gpu);
     for ([batch, n_in, n_out], accumulate) in SIZES.into_iter().zip([0, 1].into_iter().cycle()) {
@@ -116,8 +233,6 @@ fn backward_input(gpu: &Gpu) -> Result<f64, Failure> {
         let weight = trial.data("weight", &[n_out, n_in])?;
         let before = trial.data("dx", &[batch, n_in])?;
         let visible = trial.staircase(n_out, n_in);
-        let first_output: Vec<u32> =
-            (0..n_in as u32).map(|input| visible.partition_point(|&seen| seen <= input) as u32).collect();
         let dx = if accumulate == 1 { before.tensor } else { gpu.tensor("dx", &[batch, n_in])? };
         trial.run(&MaskedDenseBackwardInput {
             batch: batch as u32,
@@ -127,7 +242,7 @@ fn backward_input(gpu: &Gpu) -> Result<f64, Failure> {
             dy: &dy.tensor,
             weight: &weight.tensor,
             visible: &trial.words("visible", &visible)?,
-            first_output: &trial.words("first_output", &first_output)?,
+            first_output: &trial.words("first_output", &first_outputs(&visible, n_in))?,
             dx: &dx,
         })?;
         let mut want = dense::masked_dense_backward_input(&dy.values, &weight.values, &visible);

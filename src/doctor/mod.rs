@@ -66,7 +66,9 @@ pub struct Outcome {
 /// One check for every kernel of [`kernels::ALL`](crate::kernels::ALL).
 pub const CHECKS: &[Check] = &[
     dense::FORWARD,
+    dense::HIDDEN_FORWARD,
     dense::BACKWARD_INPUT,
+    dense::HIDDEN_BACKWARD,
     dense::BACKWARD_WEIGHT,
     dense::ACTIVATION_FORWARD,
     dense::ACTIVATION_BACKWARD,

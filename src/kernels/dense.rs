@@ -29,7 +29,43 @@ kernel! {
     }
     write { y: (batch, n_out) }
     grid |tile| [batch.div_ceil(tile[0]), n_out.div_ceil(tile[1]), 1];
-    iterations 2 * n_in.div_ceil(4) + 4;
+    iterations 2 * n_in.div_ceil(4) + 36;
+}
+
+kernel! {
+    /// z = bias + (weight * mask) x and h = phi(z), plus x in a residual layer, for every sample: a hidden layer; see
+    /// `shaders/masked_hidden_forward.wgsl`.
+    pub struct MaskedHiddenForward;
+    variants {
+        "masked_hidden_forward": CpuTextures, workgroup [8, 4, 1], tile [128, 64], textures [x, weight];
+        "masked_hidden_forward": CpuSubgroups, workgroup [8, 4, 1], tile [128, 64];
+        "masked_hidden_forward_tiled": Workgroup, workgroup [8, 8, 4], tile [32, 32];
+        "masked_hidden_forward": Baseline, workgroup [8, 8, 1], tile [64, 64];
+    }
+    constants {
+        /// [`Activation`](crate::config::Activation) as a number.
+        activation as "ACTIVATION",
+        /// 1 adds x (n_in = n_out then).
+        residual as "RESIDUAL",
+    }
+    params {
+        /// B
+        batch: u32,
+        /// Inputs of the layer.
+        n_in: u32,
+        /// Outputs of the layer.
+        n_out: u32,
+    }
+    read {
+        x: (batch, n_in),
+        weight: (n_out, n_in),
+        bias: (n_out),
+        /// Number of leading inputs that an output may see; never falls.
+        visible: (n_out),
+    }
+    write { z: (batch, n_out), h: (batch, n_out) }
+    grid |tile| [batch.div_ceil(tile[0]), n_out.div_ceil(tile[1]), 1];
+    iterations 2 * n_in.div_ceil(4) + 36;
 }
 
 kernel! {
@@ -61,7 +97,45 @@ kernel! {
     }
     write { dx: (batch, n_in) }
     grid |tile| [batch.div_ceil(tile[0]), n_in.div_ceil(tile[1]), 1];
-    iterations 2 * n_out.div_ceil(4) + 4;
+    iterations 2 * n_out.div_ceil(4) + 36;
+}
+
+kernel! {
+    /// dh = (weight * mask)^T dy and dz = dh phi'(z) for every sample, where the layer's input is h = phi(z) of a hidden layer; see
+    /// `shaders/masked_hidden_backward.wgsl`.
+    pub struct MaskedHiddenBackward;
+    variants {
+        "masked_hidden_backward": CpuTextures, workgroup [8, 4, 1], tile [128, 64], textures [dy, weight];
+        "masked_hidden_backward": CpuSubgroups, workgroup [8, 4, 1], tile [128, 64];
+        "masked_hidden_backward_tiled": Workgroup, workgroup [4, 4, 16], tile [16, 16];
+        "masked_hidden_backward": Baseline, workgroup [8, 8, 1], tile [64, 64];
+    }
+    constants {
+        /// [`Activation`](crate::config::Activation) of the hidden layer as a number.
+        activation as "ACTIVATION",
+    }
+    params {
+        /// B
+        batch: u32,
+        /// Inputs of the layer.
+        n_in: u32,
+        /// Outputs of the layer.
+        n_out: u32,
+        /// 1 adds to `dh`, 0 overwrites it.
+        accumulate: u32,
+    }
+    read {
+        dy: (batch, n_out),
+        weight: (n_out, n_in),
+        /// Number of leading inputs that an output may see; never falls.
+        visible: (n_out),
+        /// First output that sees an input; n_out where none does.
+        first_output: (n_in),
+        z: (batch, n_in),
+    }
+    write { dh: (batch, n_in), dz: (batch, n_in) }
+    grid |tile| [batch.div_ceil(tile[0]), n_in.div_ceil(tile[1]), 1];
+    iterations 2 * n_out.div_ceil(4) + 36;
 }
 
 kernel! {

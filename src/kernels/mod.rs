@@ -17,6 +17,7 @@ pub use conv::{
 };
 pub use dense::{
     ActivationBackward, ActivationForward, MaskedDenseBackwardInput, MaskedDenseBackwardWeight, MaskedDenseForward,
+    MaskedHiddenBackward, MaskedHiddenForward,
 };
 pub use likelihood::{LikelihoodFlow, LikelihoodLevel};
 pub use mixture::{MixtureForward, MixtureTrain, SampleMixture};
@@ -35,7 +36,9 @@ use crate::gpu::{Kernel, KernelSpec};
 /// Every kernel.
 pub const ALL: &[&KernelSpec] = &[
     MaskedDenseForward::SPEC,
+    MaskedHiddenForward::SPEC,
     MaskedDenseBackwardInput::SPEC,
+    MaskedHiddenBackward::SPEC,
     MaskedDenseBackwardWeight::SPEC,
     ActivationForward::SPEC,
     ActivationBackward::SPEC,

@@ -3,8 +3,7 @@
 use crate::config::{Activation, ModelConfig};
 use crate::gpu::{Gpu, GpuError, Recorder, Tensor};
 use crate::kernels::{
-    ActivationBackward, ActivationForward, ColumnSum, MaskedDenseBackwardInput, MaskedDenseBackwardWeight,
-    MaskedDenseForward,
+    ColumnSum, MaskedDenseBackwardWeight, MaskedDenseForward, MaskedHiddenBackward, MaskedHiddenForward,
 };
 use crate::nn::memory::{Planned, allocate};
 use crate::nn::{Degrees, Ends, ParamBuffer, ParamTable, SlotId, StepTile};
@@ -127,28 +126,26 @@ impl MadeNet {
         let batch = workspace.batch as u32;
         for (l, layer) in self.layers.iter().enumerate() {
             let input = if l == 0 { x } else { &workspace.h[l - 1] };
-            let output = workspace.z.get(l).unwrap_or(&workspace.context);
-            recorder.run(&MaskedDenseForward {
-                batch,
-                n_in: layer.n_in,
-                n_out: layer.n_out,
-                x: input,
-                weight: &weights.tensor(layer.weight),
-                bias: &weights.tensor(layer.bias),
-                visible: &layer.visible,
-                y: output,
-            })?;
-            if let Some(h) = workspace.h.get(l) {
-                recorder.run(&ActivationForward {
+            let (n_in, n_out, visible) = (layer.n_in, layer.n_out, &layer.visible);
+            let (weight, bias) = (&weights.tensor(layer.weight), &weights.tensor(layer.bias));
+            match workspace.z.get(l) {
+                None => {
+                    let y = &workspace.context;
+                    recorder.run(&MaskedDenseForward { batch, n_in, n_out, x: input, weight, bias, visible, y })?;
+                }
+                Some(z) => recorder.run(&MaskedHiddenForward {
                     activation: self.activation as u32,
-                    batch,
-                    n_in: layer.n_in,
-                    n_out: layer.n_out,
                     residual: u32::from(self.has_skip(l)),
-                    z: output,
+                    batch,
+                    n_in,
+                    n_out,
                     x: input,
-                    h,
-                })?;
+                    weight,
+                    bias,
+                    visible,
+                    z,
+                    h: &workspace.h[l],
+                })?,
             }
         }
         Ok(())
@@ -168,16 +165,7 @@ impl MadeNet {
     ) -> Result<(), GpuError> {
         let batch = workspace.batch as u32;
         for (l, layer) in self.layers.iter().enumerate().rev() {
-            let dy = match workspace.z.get(l) {
-                None => &workspace.dcontext,
-                Some(z) => {
-                    let (dh, dz) = (&workspace.dh[l], &workspace.dz[l]);
-                    let activation = self.activation as u32;
-                    let n_out = layer.n_out;
-                    recorder.run(&ActivationBackward { activation, batch, n_out, accumulate: 0, z, dh, dz })?;
-                    dz
-                }
-            };
+            let dy = workspace.dz.get(l).unwrap_or(&workspace.dcontext);
             let input = if l == 0 { x } else { &workspace.h[l - 1] };
             recorder.run(&MaskedDenseBackwardWeight {
                 batch,
@@ -197,11 +185,12 @@ impl MadeNet {
                 sums: &gradient.tensor(layer.bias).reshaped(&[1, layer.n_out as usize]),
             })?;
             if l > 0 {
-                let dx = &workspace.dh[l - 1];
+                let dh = &workspace.dh[l - 1];
                 if self.has_skip(l) {
-                    recorder.copy(&workspace.dh[l], dx);
+                    recorder.copy(&workspace.dh[l], dh);
                 }
-                recorder.run(&MaskedDenseBackwardInput {
+                recorder.run(&MaskedHiddenBackward {
+                    activation: self.activation as u32,
                     batch,
                     n_in: layer.n_in,
                     n_out: layer.n_out,
@@ -210,7 +199,9 @@ impl MadeNet {
                     weight: &weights.tensor(layer.weight),
                     visible: &layer.visible,
                     first_output: &layer.first_output,
-                    dx,
+                    z: &workspace.z[l - 1],
+                    dh,
+                    dz: &workspace.dz[l - 1],
                 })?;
             }
         }

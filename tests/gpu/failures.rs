@@ -52,15 +52,15 @@ fn a_dropped_submission_is_noticed() {
 }
 
 #[test]
-fn a_fault_that_does_not_apply_is_refused() {
+fn a_fault_whose_text_is_nowhere_is_not_planted() {
     let fault = Fault { kernel: "column_sum", from: "no such text", to: "" };
     let Some(gpu) = open(GpuOptions { fault: Some(fault), ..GpuOptions::default() }) else { return };
     let [values, sums] = ["values", "sums"].map(|label| gpu.tensor(label, &[1, 1]).expect("memory"));
     let values = values.reshaped(&[1, 1]);
     let mut recorder = gpu.record("fault");
     recorder.run(&column_sum(1, 1, &values, &sums)).expect("shapes fit");
-    let error = recorder.submit().expect_err("text that is not there").to_string();
-    assert!(error.contains("column_sum") && error.contains("no such text"), "{error}");
+    recorder.submit().expect("as if there were no fault");
+    assert!(!gpu.fault_was_planted());
 }
 
 #[test]
