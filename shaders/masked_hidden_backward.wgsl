@@ -1,4 +1,4 @@
-// dh[b, i] = sum over o with i < visible[o] of dy[b, o] weight[o, i]   (+ dh[b, i] when accumulate is 1) and dz = dh phi'(z)
+// dx[b, i] = sum over o with i < visible[o] of dy[b, o] weight[o, i]   (+ dx[b, i] when accumulate is 1) and dz = dx phi'(z)
 
 //#include dense_backward
 //#include hidden_input

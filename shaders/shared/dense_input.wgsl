@@ -1,6 +1,4 @@
-// The gradient of dense_backward by a layer's input as it is, added to what is there where that is asked for.
-
-@group(0) @binding(5) var<storage, read_write> dx: array<vec4<f32>>; // (batch, n_in)
+// The gradient of dense_backward by the layer's input, added to what is there where that is asked for. The includer declares dx.
 
 fn store(row: u32, column: u32, value: vec4<f32>) {
     if row < params.batch && column < params.n_in {
@@ -13,6 +11,3 @@ fn store(row: u32, column: u32, value: vec4<f32>) {
         dx[at] = select(vec4(0.0), sum, columns < vec4(params.n_in));
     }
 }
-
-// There is no activation.
-fn finish(row: u32, column: u32) {}

@@ -45,7 +45,7 @@ pub(super) const HIDDEN_BACKWARD: Check = Check {
     kernel: MaskedHiddenBackward::SPEC,
     run: hidden_backward,
     faults: &[
-        fault("masked_hidden_backward", "sum += dh[at]", "sum = dh[at]"),
+        fault("masked_hidden_backward", "sum += dx[at]", "sum = dx[at]"),
         fault("masked_hidden_backward", "phi_first_quad(z[at])", "phi_quad(z[at])"),
         fault("masked_hidden_backward", "finish(r, column + 32u)", "finish(r, column)"),
     ],
@@ -190,10 +190,10 @@ fn hidden_backward(gpu: &Gpu) -> Result<f64, Failure> {
     for (([batch, n_in, n_out], accumulate), phi) in sizes.zip(ACTIVATIONS.into_iter().cycle()) {
         let dy = trial.data("dy", &[batch, n_out])?;
         let weight = trial.data("weight", &[n_out, n_in])?;
-        let before = trial.data("dh", &[batch, n_in])?;
+        let before = trial.data("dx", &[batch, n_in])?;
         let visible = trial.staircase(n_out, n_in);
         let z = arguments(&mut trial, batch * n_in);
-        let dh = if accumulate == 1 { before.tensor } else { gpu.tensor("dh", &[batch, n_in])? };
+        let dx = if accumulate == 1 { before.tensor } else { gpu.tensor("dx", &[batch, n_in])? };
         let dz = gpu.tensor("dz", &[batch, n_in])?;
         trial.run(&MaskedHiddenBackward {
             activation: phi as u32,
@@ -206,7 +206,7 @@ fn hidden_backward(gpu: &Gpu) -> Result<f64, Failure> {
             visible: &trial.words("visible", &visible)?,
             first_output: &trial.words("first_output", &first_outputs(&visible, n_in))?,
             z: &trial.floats("z", &[batch, n_in], &z)?,
-            dh: &dh,
+            dx: &dx,
             dz: &dz,
         })?;
         let mut want = dense::masked_dense_backward_input(&dy.values, &weight.values, &visible);
@@ -214,11 +214,11 @@ fn hidden_backward(gpu: &Gpu) -> Result<f64, Failure> {
             want.add_all(&before.values);
         }
         let tolerance = want.tolerance(depth(n_out));
-        trial.expect(&dh, &want.value, &tolerance)?;
-        let of_unit = |((&z, &dh), tolerance): ((&f64, &f64), f64)| {
+        trial.expect(&dx, &want.value, &tolerance)?;
+        let of_unit = |((&z, &dx), tolerance): ((&f64, &f64), f64)| {
             let first = activation::first(phi, z);
             let slope = elementwise_tolerance(z, first, activation::second(phi, z));
-            (dh * first, first.abs() * tolerance + (dh.abs() + tolerance) * slope)
+            (dx * first, first.abs() * tolerance + (dx.abs() + tolerance) * slope)
         };
         let (want, tolerance): (Vec<f64>, Vec<f64>) = z.iter().zip(&want.value).zip(tolerance).map(of_unit).unzip();
         trial.expect(&dz, &want, &tolerance)?;

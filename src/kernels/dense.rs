@@ -101,7 +101,7 @@ kernel! {
 }
 
 kernel! {
-    /// dh = (weight * mask)^T dy and dz = dh phi'(z) for every sample, where the layer's input is h = phi(z) of a hidden layer; see
+    /// dx = (weight * mask)^T dy and dz = dx phi'(z) for every sample, where the layer's input is h = phi(z) of a hidden layer; see
     /// `shaders/masked_hidden_backward.wgsl`.
     pub struct MaskedHiddenBackward;
     variants {
@@ -121,7 +121,7 @@ kernel! {
         n_in: u32,
         /// Outputs of the layer.
         n_out: u32,
-        /// 1 adds to `dh`, 0 overwrites it.
+        /// 1 adds to `dx`, 0 overwrites it.
         accumulate: u32,
     }
     read {
@@ -133,7 +133,7 @@ kernel! {
         first_output: (n_in),
         z: (batch, n_in),
     }
-    write { dh: (batch, n_in), dz: (batch, n_in) }
+    write { dx: (batch, n_in), dz: (batch, n_in) }
     grid |tile| [batch.div_ceil(tile[0]), n_in.div_ceil(tile[1]), 1];
     iterations 2 * n_out.div_ceil(4) + 36;
 }

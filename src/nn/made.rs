@@ -185,9 +185,8 @@ impl MadeNet {
                 sums: &gradient.tensor(layer.bias).reshaped(&[1, layer.n_out as usize]),
             })?;
             if l > 0 {
-                let dh = &workspace.dh[l - 1];
                 if self.has_skip(l) {
-                    recorder.copy(&workspace.dh[l], dh);
+                    recorder.copy(&workspace.dh[l], &workspace.dh[l - 1]);
                 }
                 recorder.run(&MaskedHiddenBackward {
                     activation: self.activation as u32,
@@ -200,7 +199,7 @@ impl MadeNet {
                     visible: &layer.visible,
                     first_output: &layer.first_output,
                     z: &workspace.z[l - 1],
-                    dh,
+                    dx: &workspace.dh[l - 1],
                     dz: &workspace.dz[l - 1],
                 })?;
             }
