@@ -176,14 +176,7 @@ impl MadeNet {
                 visible: &layer.visible,
                 dweight: &gradient.tensor(layer.weight),
             })?;
-            recorder.run(&ColumnSum {
-                rows: batch,
-                columns: layer.n_out,
-                chunk_rows: batch,
-                n_chunks: 1,
-                values: dy,
-                sums: &gradient.tensor(layer.bias).reshaped(&[1, layer.n_out as usize]),
-            })?;
+            // Between the two that write the gradient, which wait for each other: it runs beside the first one.
             if l > 0 {
                 if self.has_skip(l) {
                     recorder.copy(&workspace.dh[l], &workspace.dh[l - 1]);
@@ -203,6 +196,14 @@ impl MadeNet {
                     dz: &workspace.dz[l - 1],
                 })?;
             }
+            recorder.run(&ColumnSum {
+                rows: batch,
+                columns: layer.n_out,
+                chunk_rows: batch,
+                n_chunks: 1,
+                values: dy,
+                sums: &gradient.tensor(layer.bias).reshaped(&[1, layer.n_out as usize]),
+            })?;
         }
         Ok(())
     }
