@@ -152,11 +152,17 @@ pub fn train(
     }
     folder.write_config(&trainer.trained.config)?;
     let metrics = Metrics::open(&folder.root.join("metrics.jsonl"), trainer.trained.step)?;
-    Session { plan, folder, data: &data, metrics, pictures: Vec::new(), clock: Clock::start() }.run(
-        &mut trainer,
-        stop,
-        observe,
-    )
+    let session = Session {
+        plan,
+        folder,
+        data: &data,
+        metrics,
+        pictures: Vec::new(),
+        clock: Clock::start(),
+        saves: Saves::start(),
+        best: None,
+    };
+    session.run(&mut trainer, stop, observe)
 }
 
 /// What training with these settings will take on the adapter.
@@ -522,6 +528,31 @@ fn row_loss(config: &Config, row: &[u32], result: &[u32]) -> f64 {
     }
 }
 
+/// When the last checkpoint was written, and how long that took.
+struct Saves {
+    last: Instant,
+    took: Duration,
+}
+
+impl Saves {
+    /// By the clock, this much work may be lost.
+    const INTERVAL: Duration = Duration::from_secs(30);
+    /// By the clock, training takes this many times as long as saving, so that it loses a fiftieth of its time at most.
+    const TIMES_AS_LONG: u32 = 50;
+
+    fn start() -> Self {
+        Self { last: Instant::now(), took: Duration::ZERO }
+    }
+
+    /// Whether a checkpoint is to follow this step.
+    fn is_due(&self, step: u64, every: u64) -> bool {
+        match every {
+            0 => self.last.elapsed() >= Self::INTERVAL.max(Self::TIMES_AS_LONG * self.took),
+            every => step.is_multiple_of(every),
+        }
+    }
+}
+
 /// The folder of a run.
 struct RunFolder {
     root: PathBuf,
@@ -624,6 +655,9 @@ struct Session<'a> {
     metrics: Metrics,
     pictures: Vec<PathBuf>,
     clock: Clock,
+    saves: Saves,
+    /// The averaged weights of the least held-out loss, until the next checkpoint is written.
+    best: Option<Checkpoint>,
 }
 
 impl Session<'_> {
@@ -648,7 +682,7 @@ impl Session<'_> {
             if due(step, train.validate_every) && step < train.steps {
                 self.validate(trainer, observe)?;
             }
-            if due(step, train.checkpoint_every) && step < train.steps {
+            if self.saves.is_due(step, train.checkpoint_every) && step < train.steps {
                 self.save(trainer, observe)?;
             }
             if due(step, train.sample_every) && step < train.steps {
@@ -720,17 +754,25 @@ impl Session<'_> {
         observe(Event::Validated { step, loss, best });
         if best {
             trainer.best_loss = Some(loss);
-            let path = self.folder.best();
-            self.clock.pause(|| trainer.averaged_checkpoint()?.save(&path))?;
+            self.best = Some(self.clock.pause(|| trainer.averaged_checkpoint())?);
         }
         Ok(loss)
     }
 
+    /// Writes the best weights, where there are new ones, and what is needed to go on. In this order, as the latter holds the
+    /// least loss: after a crash between the two, a resumed run comes to these weights again.
     fn save(&mut self, trainer: &mut Trainer<'_>, observe: &mut dyn FnMut(Event<'_>)) -> Result<()> {
         self.drain(trainer, observe)?;
         self.metrics.flush()?;
         let path = self.folder.last();
-        self.clock.pause(|| trainer.checkpoint()?.save(&path))?;
+        let started = Instant::now();
+        self.clock.pause(|| {
+            if let Some(best) = self.best.take() {
+                best.save(&self.folder.best())?;
+            }
+            trainer.checkpoint()?.save(&path)
+        })?;
+        self.saves = Saves { last: Instant::now(), took: started.elapsed() };
         observe(Event::Saved { step: trainer.trained.step, path: &path });
         Ok(())
     }

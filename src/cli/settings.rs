@@ -196,7 +196,7 @@ pub(super) struct TrainingFlags {
     /// Steps between two held-out losses
     #[arg(long, value_name = "N")]
     validate_every: Option<u64>,
-    /// Steps between two checkpoints
+    /// Steps between two checkpoints; 0 saves by the clock: every half a minute, or less often where saving takes long
     #[arg(long, value_name = "N")]
     checkpoint_every: Option<u64>,
     /// Steps between two pictures of samples; 0 draws one at the end only

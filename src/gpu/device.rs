@@ -372,7 +372,7 @@ impl Gpu {
         }
         let tensors = read.windows.iter().map(|(offset, shape)| {
             let start = *offset as usize;
-            unpad(shape, &bytemuck::pod_collect_to_vec::<u8, T>(&view[start..start + padded_words(shape) * 4]))
+            unpad(shape, bytemuck::pod_collect_to_vec::<u8, T>(&view[start..start + padded_words(shape) * 4]))
         });
         let values = tensors.collect();
         drop(view);

@@ -114,8 +114,11 @@ pub(super) fn pad<'a, T: Word>(shape: &[usize], values: &'a [T]) -> Cow<'a, [T]>
 }
 
 /// Removes the padding of every row.
-pub(super) fn unpad<T: Word>(shape: &[usize], padded: &[T]) -> Vec<T> {
+pub(super) fn unpad<T: Word>(shape: &[usize], padded: Vec<T>) -> Vec<T> {
     let columns = *shape.last().expect("a tensor has at least one dimension");
+    if pitch(columns) == columns {
+        return padded;
+    }
     padded.chunks_exact(pitch(columns)).flat_map(|row| &row[..columns]).copied().collect()
 }
 
@@ -128,6 +131,7 @@ mod tests {
         let values = [1.0_f32, 2.0, 3.0, 4.0, 5.0, 6.0];
         let padded = pad(&[2, 3], &values);
         assert_eq!(*padded, [1.0, 2.0, 3.0, 0.0, 4.0, 5.0, 6.0, 0.0]);
-        assert_eq!(unpad(&[2, 3], &padded), values);
+        assert_eq!(unpad(&[2, 3], padded.into_owned()), values);
+        assert_eq!(unpad(&[1, 4], vec![1, 2, 3, 4]), [1, 2, 3, 4]);
     }
 }
