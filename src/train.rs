@@ -596,6 +596,11 @@ impl RunFolder {
         self.root.join("checkpoints/best.safetensors")
     }
 
+    /// Writes new best weights, where there are any.
+    fn save_best(&self, best: Option<Checkpoint>) -> Result<()> {
+        best.map_or(Ok(()), |best| best.save(&self.best()))
+    }
+
     fn last_checkpoint(&self, config: &Config, shape: SampleShape) -> Result<Checkpoint> {
         let checkpoint = Checkpoint::load(&self.last())?;
         if checkpoint.shape != shape {
@@ -667,6 +672,20 @@ impl Session<'_> {
         stop: &AtomicBool,
         observe: &mut dyn FnMut(Event<'_>),
     ) -> Result<TrainReport> {
+        let report = self.steps(trainer, stop, observe);
+        if report.is_err() {
+            // The best weights so far survive a loss that is not finite. Where they cannot be written, the first error says more.
+            self.folder.save_best(self.best.take()).ok();
+        }
+        report
+    }
+
+    fn steps(
+        &mut self,
+        trainer: &mut Trainer<'_>,
+        stop: &AtomicBool,
+        observe: &mut dyn FnMut(Event<'_>),
+    ) -> Result<TrainReport> {
         let train = trainer.trained.config.train.clone();
         observe(Event::Started {
             parameters: trainer.weights.table().count(),
@@ -707,7 +726,7 @@ impl Session<'_> {
             seconds: self.clock.start.elapsed().as_secs_f64(),
             seconds_per_step: self.clock.seconds_per_step(),
             checkpoint: self.folder.last(),
-            pictures: self.pictures,
+            pictures: std::mem::take(&mut self.pictures),
         })
     }
 
@@ -767,9 +786,7 @@ impl Session<'_> {
         let path = self.folder.last();
         let started = Instant::now();
         self.clock.pause(|| {
-            if let Some(best) = self.best.take() {
-                best.save(&self.folder.best())?;
-            }
+            self.folder.save_best(self.best.take())?;
             trainer.checkpoint()?.save(&path)
         })?;
         self.saves = Saves { last: Instant::now(), took: started.elapsed() };

@@ -942,6 +942,18 @@ fn an_interrupted_or_killed_run_goes_on_bit_for_bit() {
 }
 
 #[test]
+fn a_loss_that_is_not_finite_ends_the_run_and_keeps_its_best_weights() {
+    if !has_adapter() {
+        return;
+    }
+    let here = folder();
+    let words = "train --config digits-made --data digits --hidden 16 --validate-every 1 --learning-rate 1e6 --out run";
+    refuses(&mut arcsm(here.path(), words), 4, &["loss is not finite", "smaller learning rate"]);
+    let best = Checkpoint::load(&here.path().join("run/checkpoints/best.safetensors")).expect("readable");
+    assert!(best.step > 0 && best.tensors.values().all(|tensor| tensor.values.iter().all(|value| value.is_finite())));
+}
+
+#[test]
 fn fifty_kills_leave_a_readable_checkpoint() {
     if !has_adapter() {
         return;

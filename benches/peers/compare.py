@@ -130,6 +130,11 @@ def measure(cases, arcsm, peers, rounds):
     return answers
 
 
+def digits(milliseconds):
+    """Three of them, and never an exponent."""
+    return f"{milliseconds:.3g}" if milliseconds < 100 else f"{milliseconds:.0f}"
+
+
 def cells(case, answers):
     median = {who: statistics.median(answer["seconds"] for answer in each) for who, each in answers.items() if each}
 
@@ -139,7 +144,7 @@ def cells(case, answers):
         if case.images:
             return f"{60 * case.images / median[who]:.0f} a minute"
         seconds = [1e3 * answer["seconds"] for answer in answers[who]]
-        return f"{1e3 * median[who]:.3g} ms ({min(seconds):.3g} to {max(seconds):.3g})"
+        return f"{digits(1e3 * median[who])} ms ({digits(min(seconds))} to {digits(max(seconds))})"
 
     row = [case.name, shown("arcsm")]
     for who in answers:

@@ -63,4 +63,3 @@ fn normal(sample: u32, d: u32, n: u32) -> f32 {
 fn chain_at(sample: u32) -> u32 {
     return sample * params.state_words + params.context_at + 4u * quads(params.context_width);
 }
-

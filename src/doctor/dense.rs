@@ -32,8 +32,8 @@ pub(super) const HIDDEN_FORWARD: Check = Check {
     faults: &[
         fault(
             "masked_hidden_forward",
-            "select(vec4(0.0), value, is_unit(column));\n    }\n}\n\nfn finish",
-            "value;\n    }\n}\n\nfn finish",
+            "column / 4u] = select(vec4(0.0), value, is_unit(column))",
+            "column / 4u] = value",
         ),
         fault("masked_hidden_forward", "value += x_at(at)", "value += z[at]"),
         fault("masked_hidden_forward", "finish(r, column + 32u)", "finish(r, column)"),
