@@ -4,7 +4,7 @@ use std::io::{self, BufReader, Read, Write};
 use std::path::Path;
 
 use ndarray::{ArrayD, ArrayViewD, IxDyn, ShapeBuilder};
-use ndarray_npy::{NpzWriter, WriteNpyError, WriteNpyExt, WriteNpzError};
+use ndarray_npy::{NpzWriter, WritableElement, WriteNpyError, WriteNpyExt, WriteNpzError};
 use zip::result::ZipError;
 use zip::{CompressionMethod, ZipArchive};
 
@@ -38,7 +38,7 @@ impl HostTensor {
     /// Bad input, with the index of the first value at fault.
     pub fn check_finite(&self, subject: &str) -> Result<()> {
         match self.values.iter().position(|value| !value.is_finite()) {
-            Some(at) => Err(not_finite(subject, &self.shape, at, self.values[at])),
+            Some(at) => Err(not_finite(subject, &self.shape, at, f64::from(self.values[at]))),
             None => Ok(()),
         }
     }
@@ -49,11 +49,11 @@ impl HostTensor {
 }
 
 /// `value` stands at place `at` of an array, counted row by row.
-pub(crate) fn not_finite(subject: &str, shape: &[usize], at: usize, value: f32) -> Error {
+pub(crate) fn not_finite(subject: &str, shape: &[usize], at: usize, value: f64) -> Error {
     let mut rest = at;
     let mut index: Vec<_> = shape.iter().rev().map(|&n| (rest % n, rest /= n).0).collect();
     index.reverse();
-    let problem = format!("holds {value} at index {index:?}; every value must be finite in float32");
+    let problem = format!("holds {value} at index {index:?}; every value must be finite");
     Error::input(subject, problem, "Clean or rescale the data")
 }
 
@@ -93,17 +93,17 @@ impl Number {
         }
     }
 
-    /// Writes them to `out` as f32, one for each [`Number::width`] of `bytes`.
-    pub(crate) fn decode(self, bytes: &[u8], out: &mut [f32]) {
-        fn each<const N: usize>(bytes: &[u8], out: &mut [f32], decode: impl Fn([u8; N]) -> f32) {
+    /// Writes them to `out`, one for each [`Number::width`] of `bytes`.
+    pub(crate) fn decode(self, bytes: &[u8], out: &mut [f64]) {
+        fn each<const N: usize>(bytes: &[u8], out: &mut [f64], decode: impl Fn([u8; N]) -> f64) {
             out.iter_mut().zip(bytes.as_chunks().0).for_each(|(value, &bytes)| *value = decode(bytes));
         }
         match self {
-            Self::Byte => each(bytes, out, |[byte]| f32::from(byte)),
-            Self::Single => each(bytes, out, f32::from_le_bytes),
-            Self::SingleBigEndian => each(bytes, out, f32::from_be_bytes),
-            Self::Double => each(bytes, out, |bytes| f64::from_le_bytes(bytes) as f32),
-            Self::DoubleBigEndian => each(bytes, out, |bytes| f64::from_be_bytes(bytes) as f32),
+            Self::Byte => each(bytes, out, |[byte]| f64::from(byte)),
+            Self::Single => each(bytes, out, |bytes| f64::from(f32::from_le_bytes(bytes))),
+            Self::SingleBigEndian => each(bytes, out, |bytes| f64::from(f32::from_be_bytes(bytes))),
+            Self::Double => each(bytes, out, f64::from_le_bytes),
+            Self::DoubleBigEndian => each(bytes, out, f64::from_be_bytes),
         }
     }
 }
@@ -149,18 +149,26 @@ impl FileArray {
         Ok(Self { shape: header.shape, number, column_order: header.column_order, data })
     }
 
-    /// All of it in memory; bytes become 0.0 to 255.0.
+    /// All of it in memory, last index fastest; bytes become 0.0 to 255.0.
     ///
     /// # Errors
     /// The system cannot read the file (any more).
-    pub(crate) fn to_tensor(&self) -> Result<HostTensor> {
+    pub(crate) fn to_values(&self) -> Result<Vec<f64>> {
         let mut values = vec![0.0; self.shape.iter().product()];
         self.number.decode(&self.data.read(0, self.data.len() as usize)?, &mut values);
         if self.column_order {
             let columns = ArrayD::from_shape_vec(IxDyn(&self.shape).f(), values).expect("the shape holds every value");
             values = columns.iter().copied().collect();
         }
-        Ok(HostTensor::new(self.shape.clone(), values))
+        Ok(values)
+    }
+
+    /// The same as float32.
+    ///
+    /// # Errors
+    /// As [`FileArray::to_values`].
+    pub(crate) fn to_tensor(&self) -> Result<HostTensor> {
+        Ok(HostTensor::new(self.shape.clone(), self.to_values()?.into_iter().map(|value| value as f32).collect()))
     }
 }
 
@@ -242,12 +250,26 @@ fn broken_archive(subject: &str, error: &ZipError) -> Error {
 /// # Errors
 /// As [`files::write_atomically`].
 pub fn write_npy(path: &Path, tensor: &HostTensor) -> Result<()> {
-    files::write_atomically(path, |writer| {
-        tensor.view().write_npy(writer).map_err(|error| match error {
-            WriteNpyError::Io(source) => source,
-            other => io::Error::other(other),
-        })
+    files::write_atomically(path, |writer| write_view(&tensor.view(), writer))
+}
+
+fn write_view<T: WritableElement>(view: &ArrayViewD<'_, T>, writer: impl Write) -> io::Result<()> {
+    view.write_npy(writer).map_err(|error| match error {
+        WriteNpyError::Io(source) => source,
+        other => io::Error::other(other),
     })
+}
+
+/// Writes a .npy file of float64 numbers, atomically.
+///
+/// # Errors
+/// As [`files::write_atomically`].
+///
+/// # Panics
+/// When the shape does not hold every value.
+pub fn write_npy_doubles(path: &Path, shape: &[usize], values: &[f64]) -> Result<()> {
+    let view = ArrayViewD::from_shape(IxDyn(shape), values).expect("the shape holds every value");
+    files::write_atomically(path, |writer| write_view(&view, writer))
 }
 
 /// Writes a .npz archive of named float32 arrays, uncompressed and atomically.

@@ -69,12 +69,14 @@ impl Checkpoint {
         entries.check_format()?;
         let config = Config::from_toml(entries.text("config")?, subject)?;
         config.check()?;
+        let shape: SampleShape = entries.value("shape")?;
+        config.data.standard.as_ref().map_or(Ok(()), |standard| standard.check(shape.dimensions()))?;
         let best_loss = entries.entries.contains_key("best_loss").then(|| entries.value("best_loss")).transpose()?;
         Ok(Self {
             config,
             step: entries.value("step")?,
             samples_drawn: entries.value("samples_drawn")?,
-            shape: entries.value("shape")?,
+            shape,
             best_loss,
             tensors,
         })

@@ -20,7 +20,7 @@ const BATCH: usize = 256;
 /// Negative log-likelihoods of samples.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ClosedForm {
-    /// -log p of each sample, summed over its dimensions, nats.
+    /// -log p of each sample in the data's units, summed over its dimensions, nats.
     pub nats: Vec<f64>,
     /// Their mean.
     pub mean_nats: f64,
@@ -39,7 +39,7 @@ pub fn natural_sigma(trained: &Trained) -> f32 {
     if trained.config.model.bins.is_some() { 0.0 } else { trained.config.noise.sigma_min }
 }
 
-/// Likelihoods of samples x (N, D), in the data's order of dimensions. The noise is that of held-out losses in training
+/// Likelihoods of samples x (N, D), as the model sees them, in the data's order of dimensions. The noise is that of held-out losses in training
 /// with this seed, so the same samples give the same numbers.
 ///
 /// # Errors
@@ -50,20 +50,26 @@ pub fn log_likelihood(gpu: &Gpu, trained: &Trained, x: &[f32], sigma: f32, seed:
     let enabled = sigma > 0.0;
     let level = if enabled { sigma } else { 1.0 };
     let noise = Noise { sigma_min: level, sigma_max: level, enabled, seed, step: HELD_OUT_STEP, first_sample: 0 };
-    let densities = of_batches(gpu, trained, x, &mut |recorder, workspace, first_sample| {
+    let Rows { densities, y } = of_batches(gpu, trained, x, &mut |recorder, workspace, first_sample| {
         let noise = Noise { first_sample: first_sample as u32, ..noise };
         Ok(workspace.score.perturb(recorder, &workspace.x, &noise)?)
     })?;
-    let dimensions = trained.model.dimensions();
-    let of_sample = |densities: &[f32]| -densities.iter().copied().map(f64::from).sum::<f64>();
-    let nats: Vec<f64> = densities.chunks_exact(dimensions).map(of_sample).collect();
+    let (order, dimensions) = (&trained.model.order, trained.model.dimensions());
+    let log_scale = match trained.config.model.bins {
+        // Probabilities have no unit.
+        Some(_) => vec![0.0; x.len() / dimensions],
+        None => trained.log_scale(&order.to_data(&y, 1)),
+    };
+    let of_sample = |densities: &[f32]| densities.iter().copied().map(f64::from).sum::<f64>();
+    let samples = densities.chunks_exact(dimensions).zip(log_scale);
+    let nats: Vec<f64> = samples.map(|(densities, scale)| -of_sample(densities) - scale).collect();
     let mean_nats = nats.iter().sum::<f64>() / nats.len() as f64;
     let bits_per_dimension = mean_nats / (dimensions as f64 * LN_2);
     Ok(ClosedForm { nats, mean_nats, bits_per_dimension, sigma, bins: trained.config.model.bins })
 }
 
 /// log q(y_d | x_<d) under noise sigma, for every sample and dimension: x, y and the result are (N, D), in the data's
-/// order. For noise of the caller's own; with y = x and sigma = 0, of clean values.
+/// order and as the model sees them. For noise of the caller's own; with y = x and sigma = 0, of clean values.
 ///
 /// # Errors
 /// As [`log_likelihood`].
@@ -74,7 +80,7 @@ pub fn log_densities(gpu: &Gpu, trained: &Trained, x: &[f32], y: &[f32], sigma: 
         return Err(Error::input("samples", problem, "Give as many of each"));
     }
     let (order, dimensions) = (&trained.model.order, trained.model.dimensions());
-    let densities = of_batches(gpu, trained, x, &mut |_, workspace, first_sample| {
+    let Rows { densities, .. } = of_batches(gpu, trained, x, &mut |_, workspace, first_sample| {
         let rest = &y[first_sample * dimensions..];
         let mut values = order.to_model(&rest[..rest.len().min(workspace.x.elements())], 1);
         values.resize(workspace.x.elements(), 0.0);
@@ -87,13 +93,19 @@ pub fn log_densities(gpu: &Gpu, trained: &Trained, x: &[f32], y: &[f32], sigma: 
 /// Makes the rows of a batch that starts with this sample.
 type MakeRows<'a> = dyn FnMut(&mut Recorder<'_>, &Workspace, usize) -> Result<()> + 'a;
 
-/// Log densities of the rows that `make_rows` gives, (N, D), in the model's order. The last batch is filled up with zeros.
-fn of_batches(gpu: &Gpu, trained: &Trained, x: &[f32], make_rows: &mut MakeRows<'_>) -> Result<Vec<f32>> {
+/// What was asked, and the answer; (N, D) in the model's order.
+struct Rows {
+    y: Vec<f32>,
+    densities: Vec<f32>,
+}
+
+/// Log densities of the rows that `make_rows` gives. The last batch is filled up with zeros.
+fn of_batches(gpu: &Gpu, trained: &Trained, x: &[f32], make_rows: &mut MakeRows<'_>) -> Result<Rows> {
     let model = &trained.model;
     let dimensions = model.dimensions();
     let batch = model.fitting_batch(gpu, BATCH.min(x.len() / dimensions));
     let workspace = model.workspace(gpu, batch, 1, false)?;
-    let mut densities = Vec::with_capacity(x.len());
+    let (mut densities, mut y) = (Vec::with_capacity(x.len()), Vec::with_capacity(x.len()));
     for x in x.chunks(batch * dimensions) {
         let mut values = model.order.to_model(x, 1);
         values.resize(workspace.x.elements(), 0.0);
@@ -102,11 +114,13 @@ fn of_batches(gpu: &Gpu, trained: &Trained, x: &[f32], make_rows: &mut MakeRows<
         make_rows(&mut recorder, &workspace, densities.len() / dimensions)?;
         model.scores_of_rows(&mut recorder, &trained.weights, &workspace)?;
         recorder.submit()?;
-        let result: Vec<f32> = gpu.read(&workspace.score.result)?;
-        densities.extend(result.chunks_exact(4).take(x.len()).map(|row| row[2]));
+        let read = gpu.begin_read(&[&workspace.score.rows, &workspace.score.result]);
+        let words = gpu.finish_read::<u32>(read)?;
+        y.extend(words[0].chunks_exact(4).take(x.len()).map(|row| f32::from_bits(row[1])));
+        densities.extend(words[1].chunks_exact(4).take(x.len()).map(|row| f32::from_bits(row[2])));
     }
     if densities.iter().all(|density| density.is_finite()) {
-        return Ok(densities);
+        return Ok(Rows { y, densities });
     }
     let remedy = "Train longer, or with a smaller learning rate".into();
     Err(Error::NonFinite { what: "a likelihood".into(), step: trained.step, remedy })

@@ -1,10 +1,11 @@
 //! Settings of a run: a TOML file, overridden by flags, checked as a whole before any work, saved beside the run.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::standard::{Standard, Standardise};
 
 /// Everything that decides what a run computes. Two runs with equal settings on one adapter give equal bits.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -29,6 +30,12 @@ pub struct DataConfig {
     pub spec: String,
     /// Share of the samples kept out of training, for sets that bring no test split of their own; in (0, 0.9].
     pub held_out: f64,
+    /// SPEC of data that are held out instead, of the same shape; all of `spec` is then learned from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub held_out_data: Option<String>,
+    /// Folder that relative paths of `spec` and `held_out_data` start from; when absent, the working folder.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub folder: Option<PathBuf>,
     /// Side of the images of `images:DIR`: the middle square of each is resized to it. When absent, all must have one
     /// size already. Other images must have this size.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -42,6 +49,11 @@ pub struct DataConfig {
     pub flip: bool,
     /// Host memory for the samples, MiB. What goes beyond it stays on disk and is read whenever it is drawn.
     pub memory: u64,
+    /// How the data are brought to the scale that models see. Noise levels and bounds are in that scale.
+    pub standardise: Standardise,
+    /// The map that training made of it; absent where the model sees the data as they are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub standard: Option<Standard>,
 }
 
 /// What becomes of broken files.
@@ -299,11 +311,15 @@ impl Default for DataConfig {
         Self {
             spec: "digits".into(),
             held_out: 0.15,
+            held_out_data: None,
+            folder: None,
             size: None,
             channels: None,
             broken: Broken::Refuse,
             flip: false,
             memory: 2048,
+            standardise: Standardise::Auto,
+            standard: None,
         }
     }
 }
@@ -540,6 +556,9 @@ impl Config {
         let mut config = Self::default();
         config.data.size = Some(64);
         config.data.channels = Some(1);
+        config.data.held_out_data = Some(String::new());
+        config.data.folder = Some(PathBuf::new());
+        config.data.standard = Some(Standard { columns: Vec::new() });
         config.model.bins = Some(256);
         config.train.micro_batch = Some(1);
         config.train.memory = Some(1);

@@ -13,11 +13,13 @@ mod sets;
 pub use roc::{auroc, false_positive_rate};
 pub use sets::Synthetic;
 
+use crate::closed_form;
 use crate::config::Objective;
 use crate::data::SampleShape;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::likelihood::{Chain, Noisy, RESOLUTION, chain_log_densities, levels_down_to, support};
+use crate::nn::Head;
 use crate::random::{normal_pair, random_bits, stream};
 use crate::sample::geometric;
 use crate::trained::{Perturbation, Trained};
@@ -25,6 +27,8 @@ use distance::Distance;
 
 /// Parts along each side of an image; samples of other shapes have this many, squared, in a row.
 const PARTS: usize = 4;
+/// Lowest level of models that were trained on clean values, as a share of the highest.
+const LEAST_OF_CLEAN: f32 = 0.06;
 /// Keeps logarithms of sums of squares finite.
 const LEAST_SQUARE: f64 = 1e-12;
 
@@ -109,22 +113,27 @@ impl DetectRequest {
     /// Five levels of the range of training.
     ///
     /// # Errors
-    /// A model that was trained without noise, or whose head is no score network.
+    /// A model that was trained without noise, or that has probabilities of levels instead of a density.
     pub fn new(trained: &Trained) -> Result<Self> {
         let noise = &trained.config.noise;
-        trained.model.score_net()?;
+        let refuse = |problem: &str, remedy: &str| Err(Error::input("the model", problem, remedy));
         if matches!(trained.config.train.objective, Objective::Plain | Objective::Weighted) {
             let problem = "was trained without noise, and the statistics compare noise levels";
-            return Err(Error::input("the model", problem, "Train with --objective dsm or csm"));
+            return refuse(problem, "Train with --objective dsm or csm, or a head in closed form by ml");
         }
-        let mut sigmas = geometric(noise.sigma_max, (2.0 * noise.sigma_min).min(noise.sigma_max), 5);
+        if trained.config.model.bins.is_some() {
+            return refuse("gives probabilities to levels, which have no scores", "Train without --bins");
+        }
+        // Heads in closed form that learned clean values have every level.
+        let least = if noise.sigma_min > 0.0 { 2.0 * noise.sigma_min } else { LEAST_OF_CLEAN * noise.sigma_max };
+        let mut sigmas = geometric(noise.sigma_max, least.min(noise.sigma_max), 5);
         sigmas.reverse();
-        let levels = levels_down_to(trained, 2.0 * noise.sigma_min);
+        let levels = levels_down_to(trained, least);
         Ok(Self { sigmas, draws: 2, levels, resolution: RESOLUTION, seed: 0 })
     }
 }
 
-/// Measures samples x (N, D). `progress` is told the share that is done.
+/// Measures samples x (N, D), as the model sees them. `progress` is told the share that is done.
 ///
 /// # Errors
 /// Values or settings that do not fit the model; a failed adapter.
@@ -173,10 +182,19 @@ pub fn measure(
             }
         }
     })?;
-    let chain = Chain::new(&request.levels, support(trained, x), request.resolution);
-    let densities = chain_log_densities(gpu, trained, Noisy { x, y: x }, &chain, progress)?.log_density;
-    let of_sample = |densities: &[f32]| -densities.iter().copied().map(f64::from).sum::<f64>();
-    let negative_log_density = densities.chunks_exact(dimensions).map(of_sample).collect();
+    let densities = match trained.model.head {
+        Head::Score(_) => {
+            let chain = Chain::new(&request.levels, support(trained, x), request.resolution);
+            chain_log_densities(gpu, trained, Noisy { x, y: x }, &chain, progress)?.log_density
+        }
+        Head::Mixture(_) => {
+            let lowest = request.levels[request.levels.len() - 1];
+            closed_form::log_densities(gpu, trained, x, x, lowest)?
+        }
+    };
+    let of_sample = |densities: &[f32]| densities.iter().copied().map(f64::from).sum::<f64>();
+    let samples = densities.chunks_exact(dimensions).zip(trained.log_scale(x));
+    let negative_log_density = samples.map(|(densities, scale)| -of_sample(densities) - scale).collect();
     Ok(Measures { at_levels, n_levels, parts, n_parts, negative_log_density })
 }
 
@@ -297,6 +315,11 @@ impl Detector {
         names
     }
 
+    /// Number of the statistic to go by where outliers are not known: it combines all the others.
+    pub fn combined(&self) -> usize {
+        self.names().len() - 1
+    }
+
     /// Every statistic of every sample, (N, S), in the order of [`Detector::names`]:
     ///
     /// | statistic | formula |
@@ -305,7 +328,7 @@ impl Detector {
     /// | squared scores | sum_d sigma^2 s_d^2 at each level |
     /// | dsm residual | sum_d 1/2 (sigma s_d + eps_d)^2 at x + sigma eps, at each level and over all of them |
     /// | largest score | max_d \|sigma s_d\| at the lowest level |
-    /// | -log density | of the chain that the sampler draws, at x, exact |
+    /// | -log density | of the chain that the sampler draws or in closed form, at x in the data's units, exact |
     /// | typicality | distance of that from its median over inliers |
     /// | distance over levels | Mahalanobis distance of all levels' measures from those of inliers |
     /// | distance, levels and parts | that, and the distances of 4 x 4 parts at each level |

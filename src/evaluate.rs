@@ -177,6 +177,8 @@ pub struct AtLevel {
     pub coarse_integral_error: f64,
     /// Mass of the conditionals that may lie beyond the grids.
     pub cut_off: CutOff,
+    /// What wider grids change, where the mass beyond them is notable.
+    pub widened: Option<Widened>,
     /// -log p by quadrature of the score at this level alone: normalised, but the weights of separated modes are arbitrary.
     pub one_level: Option<Mean>,
     /// The probability-flow ODE.
@@ -212,6 +214,29 @@ impl CutOff {
             mean: masses().sum::<f64>() / masses().count() as f64,
             notable: masses().filter(|&mass| mass > Self::NOTABLE).count(),
         }
+    }
+}
+
+/// What grids that reach further change of the samples whose conditionals have most mass beyond them.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Widened {
+    /// How many samples.
+    pub samples: usize,
+    /// Their mean change in nats.
+    pub change: f64,
+    /// The range that the wider grids span, in the model's units.
+    pub range: [f32; 2],
+}
+
+impl Widened {
+    /// Samples that are looked at.
+    const SAMPLES: usize = 8;
+    /// A change that is worth a warning: about what 100 samples tell of a mean.
+    const NOTABLE: f64 = 0.05;
+
+    /// Whether the result is another one.
+    pub fn matters(&self) -> bool {
+        self.change.is_nan() || self.change.abs() > Self::NOTABLE
     }
 }
 
@@ -268,7 +293,8 @@ pub struct OfSample {
     pub truth: Option<f64>,
 }
 
-/// Evaluates samples x (N, D). `density` is the data's own where it is known. `progress` is told the share that is done.
+/// Evaluates samples x (N, D), as the model sees them. `density` is the data's own where it is known. `progress` is told the
+/// share that is done. Nats are of a density in the data's units.
 ///
 /// # Errors
 /// Settings that make no sense for the model, numbers of values that do not fit it, a failed adapter, a density that is
@@ -373,7 +399,7 @@ impl Task<'_> {
         let (y, noise) = self.noisy_values(sigma);
         let noisy = Noisy { x: self.x, y: &y };
         let support = self.request.support.unwrap_or_else(|| likelihood::support(self.trained, self.x));
-        let sigmas = match &self.request.levels {
+        let sigmas: Vec<f32> = match &self.request.levels {
             Some(levels) => levels.iter().copied().filter(|&level| level > sigma).chain([sigma]).collect(),
             None => likelihood::levels_down_to(self.trained, sigma),
         };
@@ -411,8 +437,38 @@ impl Task<'_> {
         };
         let flow = self.flow(noisy, chain.last(), support, flow_samples, &mut |share| stage(of_flow, share))?;
         progress(1.0);
-        let parts = Parts { fine, coarse, one_level, flow };
+        let widened = self.widened(&y, &sigmas, support, &fine)?;
+        let parts = Parts { fine, coarse, one_level, flow, widened };
         self.report(sigma, noise, &y, chain, &parts)
+    }
+
+    /// Reads the samples with most mass beyond the grids again on wider ones: a fall that goes on as it began is a guess.
+    fn widened(
+        &self,
+        y: &[f32],
+        sigmas: &[f32],
+        [low, high]: [f32; 2],
+        fine: &ChainDensities,
+    ) -> Result<Option<Widened>> {
+        if CutOff::of(&fine.cut_off).worst <= CutOff::NOTABLE {
+            return Ok(None);
+        }
+        let dimensions = self.trained.model.dimensions();
+        let sum = |values: &[f32]| values.iter().map(|&value| f64::from(value)).sum::<f64>();
+        let mut by_mass: Vec<(f64, usize)> =
+            fine.cut_off.chunks_exact(dimensions).map(sum).enumerate().map(|(n, mass)| (mass, n)).collect();
+        by_mass.sort_by(|a, b| b.0.total_cmp(&a.0));
+        by_mass.truncate(Widened::SAMPLES);
+        let of = |values: &[f32]| -> Vec<f32> {
+            by_mass.iter().flat_map(|&(_, n)| &values[n * dimensions..][..dimensions]).copied().collect()
+        };
+        let (x, y, before) = (of(self.x), of(y), of(&fine.log_density));
+        let margin = 0.5 * (high - low);
+        let range = [low - margin, high + margin];
+        let chain = Chain::new(sigmas, range, self.request.resolution);
+        let wide = chain_log_densities(self.gpu, self.trained, Noisy { x: &x, y: &y }, &chain, &mut |_| {})?;
+        let change = (sum(&before) - sum(&wide.log_density)) / by_mass.len() as f64;
+        Ok(Some(Widened { samples: by_mass.len(), change, range }))
     }
 
     fn samples(&self) -> usize {
@@ -441,18 +497,23 @@ impl Task<'_> {
 
     fn report(&self, sigma: f32, noise: &'static str, y: &[f32], chain: Chain, parts: &Parts) -> Result<AtLevel> {
         let dimensions = self.trained.model.dimensions();
+        let log_scale = self.trained.log_scale(y);
+        let sums_of = |logs: &[f32]| -> Vec<f64> {
+            logs.chunks_exact(dimensions).map(|logs| logs.iter().map(|&log| f64::from(log)).sum()).collect()
+        };
+        // Of a density in the data's units.
         let nats_of = |logs: &[f32]| -> Vec<f64> {
-            logs.chunks_exact(dimensions).map(|logs| -logs.iter().map(|&log| f64::from(log)).sum::<f64>()).collect()
+            sums_of(logs).iter().zip(&log_scale).map(|(log, scale)| -log - scale).collect()
         };
         let nats = nats_of(&parts.fine.log_density);
         let of_half = nats_of(&parts.coarse.log_density);
         let one_level = parts.one_level.as_ref().map(|densities| nats_of(&densities.log_density));
         let flow_raw = parts.flow.as_ref().map_or_else(Vec::new, |flow| nats_of(&flow.raw));
         let log_mass = parts.flow.as_ref().map_or_else(Vec::new, |flow| {
-            nats_of(&flow.mass.iter().map(|mass| -mass.max(f32::MIN_POSITIVE).ln()).collect::<Vec<_>>())
+            sums_of(&flow.mass.iter().map(|mass| mass.max(f32::MIN_POSITIVE).ln()).collect::<Vec<_>>())
         });
         let truth = self.true_nats(y, sigma);
-        let (extra_nats, bits_meaning) = self.nats_to_code(y, sigma);
+        let (extra_nats, bits_meaning) = self.nats_to_code(y, sigma, &log_scale);
         let of_samples: Vec<OfSample> = (0..nats.len())
             .map(|n| OfSample {
                 nats: nats[n],
@@ -495,16 +556,18 @@ impl Task<'_> {
             integral_error: parts.fine.integral_error,
             coarse_integral_error: parts.fine.coarse_integral_error,
             cut_off: CutOff::of(&parts.fine.cut_off),
+            widened: parts.widened,
             one_level: mean(&|s| s.one_level),
             flow,
-            noise_floor: 0.5 * dimensions as f64 * (1.0 + (TAU * variance).ln()),
+            noise_floor: 0.5 * dimensions as f64 * (1.0 + (TAU * variance).ln()) - Mean::of(&log_scale).mean,
             truth,
             of_samples,
         })
     }
 
-    /// What turns nats of y into nats of a code, for each sample, and what that code is of.
-    fn nats_to_code(&self, y: &[f32], sigma: f32) -> (Vec<f64>, String) {
+    /// What turns nats of y into nats of a code, for each sample, and what that code is of. Levels are those of the values
+    /// that the model sees, whatever the data's unit.
+    fn nats_to_code(&self, y: &[f32], sigma: f32, log_scale: &[f64]) -> (Vec<f64>, String) {
         let dimensions = self.trained.model.dimensions();
         let Some(n) = self.quanta else {
             let of = if sigma > 0.0 { "the noisy values" } else { "the values" };
@@ -518,12 +581,16 @@ impl Task<'_> {
             true => log_sum_of_levels(f64::from(*y), f64::from(sigma), n),
             false => f64::from(n).ln(),
         };
-        let extra = y.chunks_exact(dimensions).map(|y| y.iter().map(per_value).sum()).collect();
+        let of_sample = |(y, scale): (&[f32], &f64)| y.iter().map(per_value).sum::<f64>() + scale;
+        let extra = y.chunks_exact(dimensions).zip(log_scale).map(of_sample).collect();
         (extra, format!("upper bound on the bits that code the clean {depth}, lossless"))
     }
 
-    /// Nats of the data's own density, where it is known.
+    /// Nats of the data's own density, where it is known, under noise in the data's units.
     fn true_nats(&self, y: &[f32], sigma: f32) -> Option<Vec<f64>> {
+        if self.trained.standard().is_some() {
+            return None;
+        }
         let dimensions = self.trained.model.dimensions();
         let double = |values: &[f32]| values.iter().map(|&value| f64::from(value)).collect::<Vec<_>>();
         let samples = self.x.chunks_exact(dimensions).zip(y.chunks_exact(dimensions));
@@ -544,6 +611,7 @@ struct Parts {
     coarse: ChainDensities,
     one_level: Option<ChainDensities>,
     flow: Option<FlowDensities>,
+    widened: Option<Widened>,
 }
 
 /// log sum over u = 0 .. n of N(y; u/n, sigma^2).

@@ -99,6 +99,7 @@ pub mod reproduce;
 pub mod sample;
 pub mod schedule;
 pub mod score_matching;
+pub mod standard;
 pub mod train;
 pub mod trained;
 pub mod tuning;

@@ -22,6 +22,7 @@ use crate::metrics::Metrics;
 use crate::nn::{ArCsm, Batch, MixtureHead, Noise, Optimiser, Orders, ParamBuffer, Workspace, add_scaled};
 use crate::picture::{self, Picture};
 use crate::sample::SampleRequest;
+use crate::standard::Standardise;
 use crate::trained::Trained;
 
 /// Losses are read this many steps late, so that the adapter never waits for the host.
@@ -134,15 +135,38 @@ pub fn train(
     observe: &mut dyn FnMut(Event<'_>),
 ) -> Result<TrainReport> {
     plan.config.check()?;
-    let folder = RunFolder::open(plan)?;
+    RunFolder::open(plan)?;
     let data = data::load(&plan.config.data, plan.config.train.seed)?;
-    if let Some(text) = &data.note {
+    train_on(gpu, plan, data, stop, observe)
+}
+
+/// The same with data in hand, in their own units; `plan.config.data` is kept as the name for them.
+///
+/// # Errors
+/// As [`train`].
+pub fn train_on(
+    gpu: &Gpu,
+    plan: &TrainPlan,
+    data: Dataset,
+    stop: &AtomicBool,
+    observe: &mut dyn FnMut(Event<'_>),
+) -> Result<TrainReport> {
+    plan.config.check()?;
+    let folder = RunFolder::open(plan)?;
+    let mut config = plan.config.clone();
+    let last = if plan.resume { Some(Checkpoint::load(&folder.last())?) } else { None };
+    if let Some(last) = &last {
+        // What the model saw decides, whatever the settings say by now.
+        config.data.standard.clone_from(&last.config.data.standard);
+        config.data.standardise =
+            if last.config.data.standard.is_none() { Standardise::None } else { Standardise::Auto };
+    }
+    let (data, notes) = prepare(&mut config, data)?;
+    for text in data.note.iter().chain(&notes) {
         observe(Event::Note { text });
     }
-    let mut config = plan.config.clone();
-    complete_from_data(&mut config, &data.train)?;
     check_levels(&config, &data)?;
-    let checkpoint = if plan.resume { Some(folder.last_checkpoint(&config, data.shape)?) } else { None };
+    let checkpoint = last.map(|last| folder.check_belongs(last, &config, data.shape)).transpose()?;
     let mut trainer = Trainer::new(gpu, config, &data, checkpoint.as_ref())?;
     if plan.force && !plan.resume {
         folder.remove_run()?;
@@ -175,11 +199,42 @@ pub fn memory_plan(gpu: &Gpu, config: &Config) -> Result<MemoryPlan> {
     MemoryPlan::of(gpu, &ArCsm::new(gpu, &config.model, data.shape)?, config)
 }
 
+/// The data as the model is to see them, what there is to say about that, and the settings that come from them.
+///
+/// # Errors
+/// A file that cannot be read (any more), settings that do not fit the data.
+pub(crate) fn prepare(config: &mut Config, data: Dataset) -> Result<(Dataset, Vec<String>)> {
+    let mut notes = Vec::new();
+    if config.data.standard.is_none() {
+        (config.data.standard, notes) = data.fit_standard(standardisation(config, data.shape))?;
+    }
+    if let Some(standard) = &config.data.standard {
+        standard.check(data.shape.dimensions())?;
+    }
+    let data = data.standardised(config.data.standard.as_ref());
+    complete_from_data(config, &data.train)?;
+    Ok((data, notes))
+}
+
+/// How the data are to be standardised. Bounds and levels are those of all columns, in the data's units, so that these stay
+/// as they are unless the settings say otherwise.
+fn standardisation(config: &Config, shape: SampleShape) -> Standardise {
+    let has_ends = config.train.objective == Objective::Weighted || config.model.bins.is_some();
+    match config.data.standardise {
+        Standardise::Auto if has_ends && matches!(shape, SampleShape::Vector { .. }) => Standardise::None,
+        how => how,
+    }
+}
+
 /// Mean, standard deviation and range of the training data, where the settings leave them open.
 pub(crate) fn complete_from_data(config: &mut Config, samples: &Samples) -> Result<()> {
     let score = &mut config.model.score;
     if score.mean.is_none() || score.sd.is_none() || score.range.is_none() {
         let Statistics { mean, sd, range: [low, high] } = samples.statistics()?;
+        if !(sd.is_finite() && low.is_finite() && high.is_finite()) {
+            let problem = "holds values that float32 cannot, or whose squares it cannot";
+            return Err(Error::input(&config.data.spec, problem, "Let it be standardised, or rescale it"));
+        }
         score.mean.get_or_insert(mean as f32);
         score.sd.get_or_insert((sd as f32).max(1e-6));
         score.range.get_or_insert([low, high.max(low + 1e-6)]);
@@ -601,8 +656,8 @@ impl RunFolder {
         best.map_or(Ok(()), |best| best.save(&self.best()))
     }
 
-    fn last_checkpoint(&self, config: &Config, shape: SampleShape) -> Result<Checkpoint> {
-        let checkpoint = Checkpoint::load(&self.last())?;
+    /// Refuses to go on with a checkpoint of other data or another model.
+    fn check_belongs(&self, checkpoint: Checkpoint, config: &Config, shape: SampleShape) -> Result<Checkpoint> {
         if checkpoint.shape != shape {
             let problem = format!("belongs to samples of {}, {} has {shape}", checkpoint.shape, config.data.spec);
             let remedy = "Resume with the [data] settings of the run's config.toml";

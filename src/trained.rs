@@ -1,7 +1,7 @@
 //! A trained model, ready to be asked: for scores here, for samples in [`crate::sample`], and by [`mod@crate::denoise`],
 //! [`mod@crate::inpaint`] and [`crate::detect`].
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::checkpoint::{self, Checkpoint};
 use crate::config::{Config, Parametrisation};
@@ -9,6 +9,7 @@ use crate::data::SampleShape;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::nn::{ArCsm, ParamBuffer, Permutation};
+use crate::standard::Standard;
 
 /// Samples worked on together where the caller does not say.
 const BATCH: usize = 64;
@@ -61,12 +62,30 @@ pub struct Scores {
 /// Sees the number of a set, the place of a batch's first value, and the batch's scores and slopes.
 pub type SeeScores<'a> = dyn FnMut(usize, usize, &[f32], &[f32]) + 'a;
 
+/// The checkpoint that a path names: a file, or that of the least held-out loss of a run's folder, else its last.
+///
+/// # Errors
+/// A folder without either.
+pub fn checkpoint_file(path: &Path) -> Result<PathBuf> {
+    if !path.is_dir() {
+        return Ok(path.to_owned());
+    }
+    let folders = [path.join("checkpoints"), path.to_owned()];
+    let files = ["best", "last"].map(|name| format!("{name}.safetensors"));
+    let candidates = folders.iter().flat_map(|folder| files.iter().map(|file| folder.join(file)));
+    candidates.into_iter().find(|file| file.is_file()).ok_or_else(|| {
+        let problem = "is a folder without checkpoints/best.safetensors or last.safetensors";
+        Error::input(path.display().to_string(), problem, "Give the folder of a run, or a checkpoint's file")
+    })
+}
+
 impl Trained {
-    /// Loads a checkpoint.
+    /// Loads a checkpoint, or the best of a run's folder; see [`checkpoint_file`].
     ///
     /// # Errors
     /// A file that is no checkpoint or belongs to another model; a model that does not fit the adapter.
     pub fn load(gpu: &Gpu, path: &Path) -> Result<Self> {
+        let path = &checkpoint_file(path)?;
         let checkpoint = Checkpoint::load(path)?;
         checkpoint.config.check()?;
         let model = ArCsm::new(gpu, &checkpoint.config.model, checkpoint.shape)?;
@@ -82,6 +101,51 @@ impl Trained {
             step: checkpoint.step,
             fingerprint: checkpoint::fingerprint(path)?,
         })
+    }
+
+    /// What makes of the data's units those of the model; none where they are the same.
+    pub fn standard(&self) -> Option<&Standard> {
+        self.config.data.standard.as_ref()
+    }
+
+    /// Samples (N, D) in the data's units as the model sees them.
+    ///
+    /// # Errors
+    /// A value that is not finite in the model's units.
+    pub fn to_model(&self, x: &[f64]) -> Result<Vec<f32>> {
+        let mut seen = vec![0.0; x.len()];
+        match self.standard() {
+            Some(standard) => standard.to_model(x, &mut seen),
+            None => x.iter().zip(&mut seen).for_each(|(&x, seen)| *seen = x as f32),
+        }
+        let dimensions = self.model.dimensions();
+        match seen.iter().position(|value| !value.is_finite()) {
+            Some(at) => {
+                let (row, column) = (at / dimensions + 1, at % dimensions + 1);
+                let problem = format!("value {} (row {row}, column {column}) is beyond what the model can take", x[at]);
+                Err(Error::input("samples", problem, "Give finite values near those that it was trained on"))
+            }
+            None => Ok(seen),
+        }
+    }
+
+    /// What the model has as (N, D) values, in the data's units.
+    pub fn to_data(&self, seen: &[f32]) -> Vec<f64> {
+        match self.standard() {
+            Some(standard) => standard.to_data(seen),
+            None => seen.iter().map(|&value| f64::from(value)).collect(),
+        }
+    }
+
+    /// (N): log p(x) = log p(what the model sees) + this, for samples that the model sees as these values (N, D).
+    pub fn log_scale(&self, seen: &[f32]) -> Vec<f64> {
+        let dimensions = self.model.dimensions();
+        match self.standard() {
+            Some(standard) => {
+                standard.to_data(seen).chunks_exact(dimensions).map(|row| standard.log_scale(row)).collect()
+            }
+            None => vec![0.0; seen.len() / dimensions],
+        }
     }
 
     /// Whether the model was trained over orders, so that [`Trained::in_order`] has it in any.

@@ -5,9 +5,8 @@ use std::path::PathBuf;
 use serde_json::json;
 
 use super::console::duration;
-use super::inputs::{axes, check_fits, load_data, read_finite};
+use super::inputs::{Wanted, load, load_data, load_file, write_samples};
 use super::{Session, Task, after_help, command_line};
-use crate::arrays::{HostTensor, write_npy};
 use crate::denoise::{
     DenoiseRequest, Filter, Method, add_noise, check_sigma, denoise, mse, psnr, psnr_clipped, write_rows,
 };
@@ -18,7 +17,7 @@ use crate::trained::Trained;
 /// Remove noise of a known level from samples
 ///
 /// Takes noisy samples (--input), or clean ones to which it adds the noise itself (--data, or the model's own held-out
-/// data). Where the clean samples are known, it reports mean squared errors and peak signal-to-noise ratios (values
+/// data). Errors are measured in the model's units, samples are written in the data's. Where the clean samples are known, it reports mean squared errors and peak signal-to-noise ratios (values
 /// clipped to [0, 1], the range of images), beside what the best linear filter reaches that sees no more than the model.
 /// The picture has three rows: clean, noisy, denoised.
 #[derive(Debug, clap::Args)]
@@ -29,22 +28,22 @@ use crate::trained::Trained;
        arcsm denoise --checkpoint C --sigma 0.3 --method draw --particles 32 --count 8 --out drawn.png"
 ))]
 pub(super) struct Denoise {
-    /// Checkpoint of the model
-    #[arg(long, value_name = "FILE")]
+    /// Checkpoint of the model, or the folder of a run: its best
+    #[arg(long, value_name = "FILE|RUN")]
     checkpoint: PathBuf,
-    /// Noisy samples: float array, (N, D) or (N, H, W, C)
+    /// Noisy samples: an array (N, D) or (N, H, W, C), or any file of `arcsm train --data`
     #[arg(long, value_name = "NOISY.npy", conflicts_with_all = ["data", "count"])]
     input: Option<PathBuf>,
     /// The clean samples of --input, for errors and the picture
     #[arg(long, value_name = "CLEAN.npy", requires = "input")]
     clean: Option<PathBuf>,
-    /// Data whose held-out samples get the noise [default: the data that the model was trained on]
+    /// Data that get the noise, in the order of their file [default: the held-out part of those that the model was trained on]
     #[arg(long, value_name = "SPEC")]
     data: Option<String>,
     /// How many of them
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..))]
     count: u32,
-    /// Standard deviation of the noise
+    /// Standard deviation of the noise, in the model's units: standard deviations of a column, shares of the pixels' range
     #[arg(long, value_name = "SIGMA", allow_negative_numbers = true)]
     sigma: f32,
     /// Go on with a noise level that the model was not trained on
@@ -65,7 +64,7 @@ pub(super) struct Denoise {
     /// Picture to write
     #[arg(long, value_name = "FILE.png", required_unless_present = "npy")]
     out: Option<PathBuf>,
-    /// Array of denoised samples to write: float32, (N, D) or (N, H, W, C)
+    /// Array of denoised samples to write: (N, D) or (N, H, W, C), float32, of standardised tables float64
     #[arg(long, value_name = "FILE.npy")]
     npy: Option<PathBuf>,
 }
@@ -102,7 +101,7 @@ impl Task for Denoise {
         if let Some(mismatch) = request.mismatch(&trained) {
             session.console.warn(&mismatch);
         }
-        let job = self.job(&trained)?;
+        let job = self.job(session, &trained)?;
         let mut progress = session.console.progress();
         let denoised = denoise(&gpu, &trained, &job.noisy, &request, &mut |share| {
             progress.show((100.0 * share) as u64, 100, || "percent".into());
@@ -158,34 +157,35 @@ impl Task for Denoise {
 }
 
 impl Denoise {
-    fn job(&self, trained: &Trained) -> Result<Job> {
+    fn job(&self, session: &Session<'_>, trained: &Trained) -> Result<Job> {
         let Some(path) = &self.input else {
-            let data = load_data(self.data.as_deref(), trained)?;
-            let clean = data.held_out.first(data.held_out.len().min(self.count as usize))?;
+            let wanted = Wanted { data: self.data.as_deref(), part: None, count: Some(self.count) };
+            let clean = load(session, trained, wanted)?.x;
             let noisy = add_noise(&clean, trained.model.dimensions(), self.sigma, self.seed);
-            let filter = Filter::new(&data.train, &trained.model.order, self.sigma)?;
+            // Where the training data are elsewhere by now, there is one comparison less.
+            let own = load_data(None, trained).ok();
+            let filter =
+                own.map(|own| Filter::new(&own.train, &trained.model.order, self.sigma)).transpose()?.flatten();
             let filtered = filter.map(|filter| filter.apply(&noisy));
             return Ok(Job { clean: Some(clean), noisy, filtered });
         };
-        let noisy = read_finite(path)?;
-        let count = check_fits(&noisy, path, trained)?;
+        let noisy = load_file(session, trained, path)?.x;
         let clean = self.clean.as_ref().map(|path| -> Result<_> {
-            let clean = read_finite(path)?;
-            let found = check_fits(&clean, path, trained)?;
-            if found != count {
-                let problem = format!("holds {found} samples, {} of them are noisy", count);
-                return Err(Error::input(path.display().to_string(), problem, "Give the clean samples of --input"));
+            let clean = load_file(session, trained, path)?.x;
+            if clean.len() == noisy.len() {
+                return Ok(clean);
             }
-            Ok(clean.values)
+            let [found, expected] = [clean.len(), noisy.len()].map(|values| values / trained.model.dimensions());
+            let problem = format!("holds {found} samples, {expected} of them are noisy");
+            Err(Error::input(path.display().to_string(), problem, "Give the clean samples of --input"))
         });
-        Ok(Job { clean: clean.transpose()?, noisy: noisy.values, filtered: None })
+        Ok(Job { clean: clean.transpose()?, noisy, filtered: None })
     }
 
     fn write(&self, trained: &Trained, job: &Job, denoised: &[f32]) -> Result<()> {
         if let Some(path) = &self.npy {
-            let mut shape = vec![denoised.len() / trained.model.dimensions()];
-            shape.extend(axes(trained.shape));
-            write_npy(path, &HostTensor::new(shape, denoised.to_vec()))?;
+            let count = denoised.len() / trained.model.dimensions();
+            write_samples(path, trained, &[count], &trained.to_data(denoised))?;
         }
         let Some(path) = &self.out else { return Ok(()) };
         let text = [

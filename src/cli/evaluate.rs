@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use super::console::{duration, table};
+use super::inputs::{Asked, Part, Wanted, load};
 use super::{Session, Task, after_help};
 use crate::arrays::{HostTensor, write_npz};
 use crate::closed_form::{ClosedForm, log_likelihood, natural_sigma};
-use crate::config::DataConfig;
-use crate::data::{self, Dataset, SampleShape};
+use crate::data::spec_of_file;
 use crate::error::{Error, Result};
 use crate::evaluate::{
-    AtLevel, CutOff, EvaluateRequest, Evaluation, Mean, OfSample, Truth, evaluate, outside_trained_range,
+    AtLevel, EvaluateRequest, Evaluation, Mean, OfSample, Truth, Widened, evaluate, outside_trained_range,
 };
 use crate::files::{check_writable, write_atomically};
 use crate::gpu::Gpu;
@@ -38,19 +38,22 @@ const INTEGRAL: f64 = 1e-3;
        arcsm evaluate --checkpoint C --resolution 6 --flow-count 0"
 ))]
 pub(super) struct Evaluate {
-    /// Checkpoint of the model
-    #[arg(long, value_name = "FILE")]
+    /// Checkpoint of the model, or the folder of a run: its best
+    #[arg(long, value_name = "FILE|RUN")]
     checkpoint: PathBuf,
-    /// Samples [default: the data that the model was trained on]
+    /// Samples, all of them in the order of their file [default: the held-out part of the data that the model was trained on]
     #[arg(long, value_name = "SPEC")]
     data: Option<String>,
-    /// Which part of them
-    #[arg(long, value_enum, default_value = "held-out")]
-    part: Part,
-    /// How many samples, from the first on
-    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
-    count: u32,
-    /// Noise levels to ask the density at [default: the model's least]
+    /// The same of a file: .npy, .npz, .csv, or a folder of pictures
+    #[arg(long, value_name = "FILE", conflicts_with = "data")]
+    input: Option<PathBuf>,
+    /// Which part of them, divided as training divides them
+    #[arg(long, value_enum, conflicts_with = "input")]
+    part: Option<Part>,
+    /// How many samples, from the first on [default: all]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    count: Option<u32>,
+    /// Noise levels, in the model's units, to ask the density at [default: the model's least]
     #[arg(long, value_name = "S,S", value_delimiter = ',', allow_negative_numbers = true)]
     sigma: Option<Vec<f32>>,
     /// Noise levels of the chain above that [default: those of the default sampler]
@@ -59,8 +62,8 @@ pub(super) struct Evaluate {
     /// Grid points that stand for one noise level
     #[arg(long, value_name = "R", default_value_t = likelihood::RESOLUTION)]
     resolution: f32,
-    /// Range of the data that the grids span, beside their margins [default: that of all samples]
-    #[arg(long, value_name = "LOW,HIGH", value_delimiter = ',', num_args = 1, allow_negative_numbers = true)]
+    /// Range that the grids span, beside their margins, in the model's units [default: that of all samples]
+    #[arg(long, value_name = "LOW,HIGH", value_delimiter = ',', num_args = 1, allow_hyphen_values = true)]
     range: Option<Vec<f32>>,
     /// Samples to read by the probability-flow ODE too [default: as many as take about as long as the chain of all]
     #[arg(long, value_name = "N")]
@@ -82,15 +85,6 @@ pub(super) struct Evaluate {
     npz: Option<PathBuf>,
 }
 
-/// Which samples of a data set.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Part {
-    /// Those that training never sees
-    HeldOut,
-    /// Those that it learns from
-    Train,
-}
-
 impl Task for Evaluate {
     fn run(&self, session: &Session<'_>) -> Result<()> {
         for path in [&self.csv, &self.npz].into_iter().flatten() {
@@ -104,14 +98,10 @@ impl Task for Evaluate {
         let request = self.request(&trained)?;
         request.check(&trained)?;
         self.check_range_of_noise(session, &trained, &request)?;
-        let dataset = self.dataset(&trained)?;
-        if let Some(note) = &dataset.note {
-            session.console.note(note);
-        }
-        let x = self.samples(&dataset)?;
+        let asked = self.asked(session, &trained)?;
         let started = std::time::Instant::now();
         let mut progress = session.console.progress();
-        let evaluation = evaluate(&gpu, &trained, &x, dataset.density.as_ref(), &request, &mut |share| {
+        let evaluation = evaluate(&gpu, &trained, &asked.x, asked.density.as_ref(), &request, &mut |share| {
             progress.show((100.0 * share) as u64, 100, || "percent".into());
         });
         progress.finish();
@@ -120,15 +110,15 @@ impl Task for Evaluate {
         for level in &evaluation.levels {
             warn_of_grids(session, level);
         }
-        self.write(&evaluation)?;
-        let text = self.text(&dataset, &evaluation, seconds);
+        self.write(&evaluation, asked.labels.as_deref())?;
+        let text = self.text(&asked.name, &evaluation, seconds);
         let files: Vec<_> = [&self.csv, &self.npz].into_iter().flatten().collect();
         let object = json!({
             "checkpoint": self.checkpoint,
             "fingerprint": trained.fingerprint,
             "step": trained.step,
-            "data": dataset.name,
-            "part": match self.part { Part::HeldOut => "held-out", Part::Train => "train" },
+            "data": asked.name,
+            "part": self.part_name(),
             "seed": self.seed,
             "seconds": seconds,
             "evaluation": evaluation,
@@ -151,11 +141,12 @@ impl Evaluate {
             let problem = "is of models with a score head, this one's density is in closed form";
             return Err(Error::input(*flag, problem, "Leave it out"));
         }
-        let dataset = self.dataset(trained)?;
-        let x = self.samples(&dataset)?;
+        let asked = self.asked(session, trained)?;
         let sigmas = self.sigma.clone().unwrap_or_else(|| vec![natural_sigma(trained)]);
-        let levels: Vec<ClosedForm> =
-            sigmas.iter().map(|&sigma| log_likelihood(gpu, trained, &x, sigma, self.seed)).collect::<Result<_>>()?;
+        let levels: Vec<ClosedForm> = sigmas
+            .iter()
+            .map(|&sigma| log_likelihood(gpu, trained, &asked.x, sigma, self.seed))
+            .collect::<Result<_>>()?;
         let rows: Vec<_> = levels
             .iter()
             .map(|level| {
@@ -165,16 +156,16 @@ impl Evaluate {
             .collect();
         // Of noisy values, the data's own conditionals given clean ones are not known.
         let truth = |level: &ClosedForm| {
-            let density = dataset.density.as_ref().filter(|_| level.sigma == 0.0)?;
-            Some(Truth::of(&level.nats, &density.nats(&x)))
+            let density = asked.density.as_ref().filter(|_| level.sigma == 0.0 && trained.standard().is_none())?;
+            Some(Truth::of(&level.nats, &density.nats(&asked.x)))
         };
         let truths: Vec<Option<Truth>> = levels.iter().map(truth).collect();
-        self.write_closed_form(&levels, trained.model.dimensions())?;
+        self.write_closed_form(&levels, trained.model.dimensions(), asked.labels.as_deref())?;
         let files: Vec<_> = [&self.csv, &self.npz].into_iter().flatten().collect();
         let samples = levels[0].nats.len();
         let mut text = format!(
             "{samples} samples of {}, D = {}, -log p in closed form\n{}",
-            dataset.name,
+            asked.name,
             trained.model.dimensions(),
             table(["sigma", "nats", "bits per value"], &rows),
         );
@@ -186,7 +177,7 @@ impl Evaluate {
             "checkpoint": self.checkpoint,
             "fingerprint": trained.fingerprint,
             "step": trained.step,
-            "data": dataset.name,
+            "data": asked.name,
             "seed": self.seed,
             "samples": samples,
             "closed_form": levels,
@@ -198,16 +189,16 @@ impl Evaluate {
     }
 
     /// The columns of the other heads' table that have a meaning here, and arrays of the same names.
-    fn write_closed_form(&self, levels: &[ClosedForm], dimensions: usize) -> Result<()> {
+    fn write_closed_form(&self, levels: &[ClosedForm], dimensions: usize, labels: Option<&[String]>) -> Result<()> {
         let bits = |nats: f64| nats / (dimensions as f64 * std::f64::consts::LN_2);
         if let Some(path) = &self.csv {
             write_atomically(path, |file| {
                 let mut writer = csv::Writer::from_writer(file);
-                writer.write_record(["sample", "sigma", "nats", "bits_per_dimension"])?;
+                writer.write_record(headings(labels, &["sigma", "nats", "bits_per_dimension"]))?;
                 for level in levels {
                     for (sample, &nats) in level.nats.iter().enumerate() {
-                        let place = [sample.to_string(), level.sigma.to_string()];
-                        writer.write_record(place.into_iter().chain([nats, bits(nats)].map(|n| n.to_string())))?;
+                        let numbers = [level.sigma.to_string(), nats.to_string(), bits(nats).to_string()];
+                        writer.write_record(place(labels, sample).chain(numbers))?;
                     }
                 }
                 writer.flush()
@@ -255,45 +246,24 @@ impl Evaluate {
         Ok(())
     }
 
-    fn dataset(&self, trained: &Trained) -> Result<Dataset> {
-        let of_training = &trained.config.data;
-        let config = match &self.data {
-            None => of_training.clone(),
-            Some(spec) => {
-                let image = match trained.shape {
-                    SampleShape::Image { height, channels, .. } if spec.starts_with("images:") => {
-                        (Some(height), Some(channels))
-                    }
-                    _ => (None, None),
-                };
-                DataConfig { spec: spec.clone(), size: image.0, channels: image.1, flip: false, ..of_training.clone() }
-            }
-        };
-        let dataset = data::load(&config, trained.config.train.seed)?;
-        if dataset.shape.dimensions() == trained.model.dimensions() {
-            return Ok(dataset);
-        }
-        let problem = format!("has samples of shape {}, the model was trained on {}", dataset.shape, trained.shape);
-        Err(Error::input(config.spec, problem, "Give data of the model's shape with --data"))
+    fn asked(&self, session: &Session<'_>, trained: &Trained) -> Result<Asked> {
+        let of_file = self.input.as_deref().map(spec_of_file);
+        let data = of_file.as_deref().or(self.data.as_deref());
+        load(session, trained, Wanted { data, part: self.part, count: self.count })
     }
 
-    fn samples(&self, dataset: &Dataset) -> Result<Vec<f32>> {
-        let samples = match self.part {
-            Part::HeldOut => &dataset.held_out,
-            Part::Train => &dataset.train,
-        };
-        let count = samples.len().min(self.count as usize);
-        if count == 0 {
-            return Err(Error::input(&dataset.name, "has no samples in this part", "Choose another --part or --data"));
+    fn part_name(&self) -> &'static str {
+        match self.part {
+            Some(Part::Train) => "train",
+            Some(Part::HeldOut) => "held-out",
+            None if self.data.is_none() && self.input.is_none() => "held-out",
+            None => "all",
         }
-        let mut x = vec![0.0; count * samples.dimensions()];
-        samples.gather(&(0..count).collect::<Vec<_>>(), &mut x)?;
-        Ok(x)
     }
 
-    fn write(&self, evaluation: &Evaluation) -> Result<()> {
+    fn write(&self, evaluation: &Evaluation, labels: Option<&[String]>) -> Result<()> {
         if let Some(path) = &self.csv {
-            write_csv(path, &evaluation.levels)?;
+            write_csv(path, &evaluation.levels, labels)?;
         }
         if let Some(path) = &self.npz {
             write_nats(path, evaluation)?;
@@ -301,16 +271,15 @@ impl Evaluate {
         Ok(())
     }
 
-    fn text(&self, dataset: &Dataset, evaluation: &Evaluation, seconds: f64) -> String {
-        let part = match self.part {
-            Part::HeldOut => "held-out",
-            Part::Train => "training",
+    fn text(&self, name: &str, evaluation: &Evaluation, seconds: f64) -> String {
+        let part = match self.part_name() {
+            "all" => String::new(),
+            part => format!("{part} "),
         };
         let losses = &evaluation.losses;
         let mut text = format!(
-            "{} {part} samples of {}, D = {}, in {}\nlosses over all noise levels: csm {:.4}",
+            "{} {part}samples of {name}, D = {}, in {}\nlosses over all noise levels: csm {:.4}",
             evaluation.samples,
-            dataset.name,
             evaluation.dimensions,
             duration(seconds),
             losses.csm,
@@ -380,13 +349,10 @@ fn describe(level: &AtLevel, dimensions: usize) -> String {
 fn warn_of_grids(session: &Session<'_>, level: &AtLevel) {
     let at = format!("at sigma {}", level.sigma);
     let cut = level.cut_off;
-    if cut.worst > CutOff::NOTABLE {
+    if let Some(Widened { samples, change, range: [low, high] }) = level.widened.filter(Widened::matters) {
         session.console.warn(&format!(
-            "{at} the grids of {} conditionals may cut off mass: {:.2} % of the worst, {:.4} % on average; widen them with \
-             --range LOW,HIGH",
-            cut.notable,
-            100.0 * cut.worst.min(1.0),
-            100.0 * cut.mean,
+            "{at} the grids cut off mass: wider ones change the nats of the {samples} samples most concerned by {change:+.3} on \
+             average; widen all with --range {low:.3},{high:.3}",
         ));
     }
     // What is cut off shows there too.
@@ -405,27 +371,29 @@ fn warn_of_grids(session: &Session<'_>, level: &AtLevel) {
     }
 }
 
-fn write_csv(path: &Path, levels: &[AtLevel]) -> Result<()> {
+/// Number of a sample, and its file where it has one of its own.
+pub(super) fn place(labels: Option<&[String]>, sample: usize) -> impl Iterator<Item = String> {
+    std::iter::once(sample.to_string()).chain(labels.map(|labels| labels[sample].clone()))
+}
+
+/// Headings of [`place`], and these.
+pub(super) fn headings<'a>(labels: Option<&[String]>, others: &[&'a str]) -> Vec<&'a str> {
+    let place: &[&str] = if labels.is_some() { &["sample", "file"] } else { &["sample"] };
+    [place, others].concat()
+}
+
+fn write_csv(path: &Path, levels: &[AtLevel], labels: Option<&[String]>) -> Result<()> {
     let number = |value: Option<f64>| value.map_or_else(String::new, |value| value.to_string());
     write_atomically(path, |file| {
         let mut writer = csv::Writer::from_writer(file);
-        writer.write_record([
-            "sample",
-            "sigma",
-            "nats",
-            "bits_per_dimension",
-            "nats_of_half_grid",
-            "one_level",
-            "flow_raw",
-            "flow_normalised",
-            "truth",
-        ])?;
+        let readings = ["nats_of_half_grid", "one_level", "flow_raw", "flow_normalised", "truth"];
+        writer.write_record(headings(labels, &[&["sigma", "nats", "bits_per_dimension"], &readings[..]].concat()))?;
         for level in levels {
             for (n, s) in level.of_samples.iter().enumerate() {
                 let numbers = [Some(s.nats), Some(s.bits_per_dimension), Some(s.nats_of_half_grid)];
                 let others = [s.one_level, s.flow_raw, s.flow_normalised, s.truth];
-                let place = [n.to_string(), level.sigma.to_string()];
-                writer.write_record(place.into_iter().chain(numbers.into_iter().chain(others).map(number)))?;
+                let numbers = numbers.into_iter().chain(others).map(number);
+                writer.write_record(place(labels, n).chain([level.sigma.to_string()]).chain(numbers))?;
             }
         }
         writer.flush()

@@ -5,9 +5,8 @@ use std::path::PathBuf;
 use serde_json::json;
 
 use super::console::duration;
-use super::inputs::{axes, check_fits, load_data, read_finite};
+use super::inputs::{Asked, Wanted, axes, load, load_file, read_finite, write_samples};
 use super::{Session, Task, after_help, command_line};
-use crate::arrays::{HostTensor, write_npy};
 use crate::data::SampleShape;
 use crate::error::{Error, Result};
 use crate::files::check_writable;
@@ -29,13 +28,13 @@ use crate::trained::Trained;
        arcsm inpaint --checkpoint C --input x.npy --mask m.npy --npy filled.npy --completions 1"
 ))]
 pub(super) struct Inpaint {
-    /// Checkpoint of the model
-    #[arg(long, value_name = "FILE")]
+    /// Checkpoint of the model, or the folder of a run: its best
+    #[arg(long, value_name = "FILE|RUN")]
     checkpoint: PathBuf,
-    /// Samples: float array, (N, D) or (N, H, W, C); what the mask names is not looked at
+    /// Samples: an array (N, D) or (N, H, W, C), or any file of `arcsm train --data`; what the mask names is not looked at
     #[arg(long, value_name = "X.npy", conflicts_with_all = ["data", "count"])]
     input: Option<PathBuf>,
-    /// Data whose held-out samples lose a part [default: the data that the model was trained on]
+    /// Data that lose a part, in the order of their file [default: the held-out part of those that the model was trained on]
     #[arg(long, value_name = "SPEC")]
     data: Option<String>,
     /// How many of them
@@ -57,7 +56,7 @@ pub(super) struct Inpaint {
     /// Picture to write
     #[arg(long, value_name = "FILE.png", required_unless_present = "npy")]
     out: Option<PathBuf>,
-    /// Array of completions to write: float32, (N, R, D) or (N, R, H, W, C)
+    /// Array of completions to write: (N, R, D) or (N, R, H, W, C), float32, of standardised tables float64
     #[arg(long, value_name = "FILE.npy")]
     npy: Option<PathBuf>,
 }
@@ -73,21 +72,20 @@ impl Task for Inpaint {
             let problem = format!("shows images, the model has points of D = {}", trained.shape);
             return Err(Error::input(path.display().to_string(), problem, "Write an array with --npy FILE instead"));
         }
-        let x = self.samples(&trained)?;
-        let count = x.len() / trained.model.dimensions();
+        let asked = self.samples(session, &trained)?;
+        let (x, count) = (&asked.x, asked.count(&trained));
         let mask = self.mask(&trained, count)?;
         let (completions, particles) = (self.completions as usize, self.particles as usize);
         let request = InpaintRequest { completions, particles, seed: self.seed };
         let mut progress = session.console.progress();
-        let inpainted = inpaint(&gpu, &trained, &x, &mask, &request, &mut |share| {
+        let inpainted = inpaint(&gpu, &trained, x, &mask, &request, &mut |share| {
             progress.show((100.0 * share) as u64, 100, || "percent".into());
         });
         progress.finish();
         let inpainted = inpainted?;
         if let Some(path) = &self.npy {
-            let mut shape = vec![count, completions];
-            shape.extend(axes(trained.shape));
-            write_npy(path, &HostTensor::new(shape, inpainted.values.clone()))?;
+            let values = with_known(&asked, &mask, &trained.to_data(&inpainted.values), trained.model.dimensions());
+            write_samples(path, &trained, &[count, completions], &values)?;
         }
         if let Some(path) = &self.out {
             let text = [
@@ -96,7 +94,7 @@ impl Task for Inpaint {
                 ("arcsm:seed", self.seed.to_string()),
                 ("arcsm:checkpoint", trained.fingerprint.clone()),
             ];
-            write_picture(path, &x, &mask, &inpainted, trained.shape, &text)?;
+            write_picture(path, x, &mask, &inpainted, trained.shape, &text)?;
         }
         let paths: Vec<String> =
             [&self.out, &self.npy].into_iter().flatten().map(|p| p.display().to_string()).collect();
@@ -109,7 +107,7 @@ impl Task for Inpaint {
             false => format!("by {used} particles each, resampled {} times", inpainted.drawn.resamplings),
         };
         // What is missing of somebody's own samples is not known, and so is no measure.
-        let error = self.input.is_none().then(|| mean_squared_error(&x, &mask, &inpainted)).filter(|e| e.is_finite());
+        let error = self.input.is_none().then(|| mean_squared_error(x, &mask, &inpainted)).filter(|e| e.is_finite());
         let of_mean = error.map_or(String::new(), |error| format!(", mean squared error of their mean {error:.4}"));
         let text = format!(
             "{completions} completions of {count} samples, {:.0} % missing, {how}, in {}{of_mean}: {}",
@@ -146,15 +144,22 @@ fn has(count: usize) -> &'static str {
     if count == 1 { "has" } else { "have" }
 }
 
+/// Completions (N, R, D) in the data's units, with everything known as the file has it, to the bit.
+fn with_known(asked: &Asked, mask: &Mask, completions: &[f64], dimensions: usize) -> Vec<f64> {
+    let of_sample = completions.len() / asked.in_units.len() * dimensions;
+    let value = |(at, &drawn): (usize, &f64)| {
+        let (n, d) = (at / of_sample, at % dimensions);
+        if mask.of_sample(n)[d] { drawn } else { asked.in_units[n * dimensions + d] }
+    };
+    completions.iter().enumerate().map(value).collect()
+}
+
 impl Inpaint {
-    fn samples(&self, trained: &Trained) -> Result<Vec<f32>> {
-        let Some(path) = &self.input else {
-            let data = load_data(self.data.as_deref(), trained)?;
-            return data.held_out.first(data.held_out.len().min(self.count as usize));
-        };
-        let x = read_finite(path)?;
-        check_fits(&x, path, trained)?;
-        Ok(x.values)
+    fn samples(&self, session: &Session<'_>, trained: &Trained) -> Result<Asked> {
+        match &self.input {
+            Some(path) => load_file(session, trained, path),
+            None => load(session, trained, Wanted { data: self.data.as_deref(), part: None, count: Some(self.count) }),
+        }
     }
 
     fn mask(&self, trained: &Trained, count: usize) -> Result<Mask> {

@@ -5,9 +5,8 @@ use std::path::PathBuf;
 use serde_json::json;
 
 use super::console::duration;
-use super::inputs::axes;
+use super::inputs::{write_samples, write_table};
 use super::{Session, Task, after_help, command_line};
-use crate::arrays::{HostTensor, write_npy};
 use crate::config::Config;
 use crate::data::{self, SampleShape};
 use crate::error::{Error, Result};
@@ -30,18 +29,21 @@ use crate::trained::Trained;
        arcsm sample --checkpoint C --out c.png --sampler ode --steps 24 --temperature 0.8 --snap 256"
 ))]
 pub(super) struct Sample {
-    /// Checkpoint of the model
-    #[arg(long, value_name = "FILE")]
+    /// Checkpoint of the model, or the folder of a run: its best
+    #[arg(long, value_name = "FILE|RUN")]
     checkpoint: PathBuf,
     /// How many samples
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
     count: u32,
     /// Picture to write
-    #[arg(long, value_name = "FILE.png", required_unless_present = "npy")]
+    #[arg(long, value_name = "FILE.png", required_unless_present_any = ["npy", "csv"])]
     out: Option<PathBuf>,
-    /// Array to write: float32, (N, D) or (N, H, W, C)
+    /// Array to write, in the data's units: (N, D) or (N, H, W, C), float32, of standardised tables float64
     #[arg(long, value_name = "FILE.npy")]
     npy: Option<PathBuf>,
+    /// Table to write, in the data's units: one row a sample, with the names of the columns
+    #[arg(long, value_name = "FILE.csv")]
+    csv: Option<PathBuf>,
     /// Seed of the samples
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -109,7 +111,7 @@ enum Kind {
 
 impl Task for Sample {
     fn run(&self, session: &Session<'_>) -> Result<()> {
-        for path in [&self.out, &self.npy].into_iter().flatten() {
+        for path in [&self.out, &self.npy, &self.csv].into_iter().flatten() {
             check_writable(path)?;
         }
         self.method.refuse_unused()?;
@@ -141,7 +143,7 @@ impl Task for Sample {
         let (incremental, full) = (2 * once, 2 * once * trained.model.dimensions() as u64);
         let used = 2 * drawn.context_multiply_adds;
         let paths: Vec<String> =
-            [&self.out, &self.npy].into_iter().flatten().map(|p| p.display().to_string()).collect();
+            [&self.out, &self.npy, &self.csv].into_iter().flatten().map(|p| p.display().to_string()).collect();
         let cost = request.sampler.cost();
         let mut text = format!(
             "{} samples in {} ({:.1} a minute), {} score evaluations a value in {} rounds: {}\n\
@@ -177,10 +179,12 @@ impl Task for Sample {
 
 impl Sample {
     fn write(&self, trained: &Trained, sampler: &str, values: &[f32]) -> Result<()> {
+        let in_units = trained.to_data(values);
         if let Some(path) = &self.npy {
-            let mut shape = vec![self.count as usize];
-            shape.extend(axes(trained.shape));
-            write_npy(path, &HostTensor::new(shape, values.to_vec()))?;
+            write_samples(path, trained, &[self.count as usize], &in_units)?;
+        }
+        if let Some(path) = &self.csv {
+            write_table(path, trained, &in_units)?;
         }
         if let Some(path) = &self.out {
             let text = [

@@ -4,20 +4,23 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
-use super::inputs::{check_fits, read_finite};
+use super::inputs::{load_file, read_finite};
 use super::{Session, Task, after_help};
 use crate::arrays::{HostTensor, write_npz};
 use crate::config::{Config, Objective};
 use crate::error::{Error, Result};
 use crate::files::check_writable;
 use crate::random::{normal_pair, random_bits, stream};
-use crate::trained::{Perturbation, Trained};
+use crate::standard::Mapped;
+use crate::trained::{Perturbation, Scores, Trained};
 
 /// Write contexts, scores and slopes of samples, to hold them against any other implementation
 ///
 /// Contexts are computed from the clean samples x; scores and slopes ds/dx~ are taken at x~ = x + sigma eps. The output
-/// has `context` (N, D, K), and `x_tilde`, `score` and `slope` (N, D). The losses are averaged over N and summed over D:
-/// csm = sigma^2 (1/2 s^2 + ds/dx~), without the factor sigma^2 for the plain parametrisation; dsm = 1/2 (sigma s + eps)^2.
+/// has `context` (N, D, K), and `x_tilde`, `score` and `slope` (N, D), in the data's units. Noise levels are in standard
+/// deviations of a column, or in shares of the pixels' range, as in training; so are the losses, averaged over N and summed
+/// over D: csm = sigma^2 (1/2 s^2 + ds/dx~), without the factor sigma^2 for the plain parametrisation; dsm = 1/2 (sigma s +
+/// eps)^2.
 #[derive(Debug, clap::Args)]
 #[command(after_help = after_help!(
     "  arcsm score --checkpoint C --input x.npy --out scores.npz\n  \
@@ -25,13 +28,13 @@ use crate::trained::{Perturbation, Trained};
        arcsm score --checkpoint C --input x.npy --sigma sigma.npy --noise eps.npy --out scores.npz"
 ))]
 pub(super) struct Score {
-    /// Checkpoint of the model
-    #[arg(long, value_name = "FILE")]
+    /// Checkpoint of the model, or the folder of a run: its best
+    #[arg(long, value_name = "FILE|RUN")]
     checkpoint: PathBuf,
-    /// Samples: float array, (N, D) or (N, H, W, C)
+    /// Samples: an array (N, D) or (N, H, W, C), or any file of `arcsm train --data`
     #[arg(long, value_name = "X.npy")]
     input: PathBuf,
-    /// Noise level: a number, or an array like the samples [default: the geometric mean of the model's range; 0 where
+    /// Noise level in the model's units: a number, or an array like the samples [default: the geometric mean of the model's range; 0 where
     /// it was trained without noise]
     #[arg(long, value_name = "VALUE|S.npy", allow_negative_numbers = true)]
     sigma: Option<String>,
@@ -49,22 +52,23 @@ pub(super) struct Score {
 impl Task for Score {
     fn run(&self, session: &Session<'_>) -> Result<()> {
         check_writable(&self.out)?;
-        let x = read_finite(&self.input)?;
-        let sigma = self.sigma.as_deref().map(|text| self.parse_sigma(text, &x)).transpose()?;
-        let noise = self.noise.as_ref().map(|path| read_like(path, &x)).transpose()?;
         let gpu = session.open_gpu()?;
         let trained = Trained::load(&gpu, &self.checkpoint)?;
-        let dimensions = trained.model.dimensions();
-        let count = check_fits(&x, &self.input, &trained)?;
+        let asked = load_file(session, &trained, &self.input)?;
+        let (dimensions, count, x) = (trained.model.dimensions(), asked.count(&trained), &asked.x);
+        let shape = [count, x.len()];
+        let sigma = self.sigma.as_deref().map(|text| self.parse_sigma(text, shape)).transpose()?;
+        let noise = self.noise.as_ref().map(|path| read_like(path, shape)).transpose()?;
         let sigma = sigma.unwrap_or_else(|| Sigma::Same(default_sigma(&trained.config)));
-        let at: Vec<Perturbation> = (0..x.values.len())
+        let at: Vec<Perturbation> = (0..x.len())
             .map(|i| Perturbation {
                 sigma: sigma.at(i),
                 eps: noise.as_ref().map_or_else(|| normal(self.seed, i, dimensions), |noise| noise.values[i]),
             })
             .collect();
-        let scores = trained.scores(&gpu, &x.values, &at)?;
+        let mut scores = trained.scores(&gpu, x, &at)?;
         let (csm_loss, dsm_loss) = (scores.csm_loss, scores.dsm_loss);
+        into_units(&trained, &mut scores);
         let context = HostTensor::new([count, dimensions, trained.model.context_net.context()], scores.context);
         let [x_tilde, score, slope] =
             [scores.x_tilde, scores.score, scores.slope].map(|values| HostTensor::new([count, dimensions], values));
@@ -85,6 +89,20 @@ impl Task for Score {
     }
 }
 
+/// Values, scores and slopes from the model's units to the data's: with z = T(x), the score of x is s T' + (log T')'.
+fn into_units(trained: &Trained, scores: &mut Scores) {
+    let Some(standard) = trained.standard() else { return };
+    let dimensions = trained.model.dimensions();
+    let in_units = standard.to_data(&scores.x_tilde);
+    for (at, &x) in in_units.iter().enumerate() {
+        let Mapped { slope, log_slope_slope, log_slope_bend, .. } = standard.map(dimensions, at, x);
+        let (score, bend) = (f64::from(scores.score[at]), f64::from(scores.slope[at]));
+        scores.x_tilde[at] = x as f32;
+        scores.score[at] = (score * slope + log_slope_slope) as f32;
+        scores.slope[at] = (bend * slope * slope + score * slope * log_slope_slope + log_slope_bend) as f32;
+    }
+}
+
 /// The noise level of every value.
 enum Sigma {
     Same(f32),
@@ -101,11 +119,11 @@ impl Sigma {
 }
 
 impl Score {
-    fn parse_sigma(&self, text: &str, x: &HostTensor) -> Result<Sigma> {
+    fn parse_sigma(&self, text: &str, shape: [usize; 2]) -> Result<Sigma> {
         let (sigma, least) = match text.parse::<f32>() {
             Ok(value) => (Sigma::Same(value), value),
             Err(_) => {
-                let sigmas = read_like(text.as_ref(), x)?.values;
+                let sigmas = read_like(text.as_ref(), shape)?.values;
                 let least = sigmas.iter().copied().fold(f32::INFINITY, f32::min);
                 (Sigma::Each(sigmas), least)
             }
@@ -117,13 +135,13 @@ impl Score {
     }
 }
 
-/// An array with as many values for as many samples as x.
-fn read_like(path: &std::path::Path, x: &HostTensor) -> Result<HostTensor> {
+/// An array with so many values for so many samples.
+fn read_like(path: &std::path::Path, [count, values]: [usize; 2]) -> Result<HostTensor> {
     let array = read_finite(path)?;
-    if array.values.len() == x.values.len() && array.shape.first() == x.shape.first() {
+    if array.values.len() == values && array.shape.first() == Some(&count) {
         return Ok(array);
     }
-    let problem = format!("has shape {:?}, the samples have {:?}", array.shape, x.shape);
+    let problem = format!("has shape {:?}, there are {count} samples of {} values", array.shape, values / count);
     Err(Error::input(path.display().to_string(), problem, "Give one value for each value of --input"))
 }
 

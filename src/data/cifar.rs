@@ -44,12 +44,12 @@ impl Batches {
 
 impl Source for Batches {
     /// Three planes become pixels (H, W, C) with their channels side by side.
-    fn read(&self, rows: &[usize], out: &mut [f32]) -> Result<()> {
+    fn read(&self, rows: &[usize], out: &mut [f64]) -> Result<()> {
         for (&index, image) in rows.iter().zip(out.chunks_exact_mut(3 * PIXELS)) {
             let (file, start) = self.locate(index);
             let planes = file.read(start + 1, 3 * PIXELS)?;
             for (at, value) in image.iter_mut().enumerate() {
-                *value = f32::from(planes[at % 3 * PIXELS + at / 3]) / f32::from(u8::MAX);
+                *value = f64::from(planes[at % 3 * PIXELS + at / 3]) / f64::from(u8::MAX);
             }
         }
         Ok(())

@@ -187,12 +187,12 @@ struct Files {
 }
 
 impl Source for Files {
-    fn read(&self, rows: &[usize], out: &mut [f32]) -> Result<()> {
+    fn read(&self, rows: &[usize], out: &mut [f64]) -> Result<()> {
         let dimensions = (self.size[0] * self.size[1]) as usize * self.channels;
         for (rows, out) in rows.chunks(DECODED_TOGETHER).zip(out.chunks_mut(DECODED_TOGETHER * dimensions)) {
             let images = in_parallel(rows, |&row| self.decode(row));
             for (pixels, image) in images.into_iter().zip(out.chunks_exact_mut(dimensions)) {
-                image.iter_mut().zip(pixels?).for_each(|(value, byte)| *value = f32::from(byte) / f32::from(u8::MAX));
+                image.iter_mut().zip(pixels?).for_each(|(value, byte)| *value = f64::from(byte) / f64::from(u8::MAX));
             }
         }
         Ok(())

@@ -9,12 +9,14 @@ mod labelled;
 mod loader;
 mod samples;
 mod shuffle;
+mod standardise;
 mod table;
 mod toy;
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Arc;
 
 use rand::SeedableRng;
 use rand_pcg::Pcg64;
@@ -30,6 +32,7 @@ use crate::arrays::{FileArray, Npz, Number, not_finite};
 use crate::blob::{Blob, Budget};
 use crate::config::DataConfig;
 use crate::error::{Error, Result};
+use crate::standard::{Standard, Standardise};
 
 /// Samples for training and for validation, and what is known about them.
 #[derive(Debug, Clone)]
@@ -42,8 +45,10 @@ pub struct Dataset {
     pub train: Samples,
     /// Samples that training never sees.
     pub held_out: Samples,
-    /// The true density, for generated data.
+    /// The true density, for generated data, in their units.
     pub density: Option<Density>,
+    /// Names of the columns, for tables that have them.
+    pub column_names: Option<Vec<String>>,
     /// Source and licence, for embedded data.
     pub credit: Option<&'static str>,
     /// What the user should know of how it was read: files that were left out, data that stay on disk.
@@ -53,8 +58,59 @@ pub struct Dataset {
 impl Dataset {
     /// Samples of which nothing else is known; both parts must have this shape.
     pub fn new(name: impl Into<String>, shape: SampleShape, train: Samples, held_out: Samples) -> Self {
-        Self { name: name.into(), shape, train, held_out, density: None, credit: None, note: None }
+        Self { name: name.into(), shape, train, held_out, density: None, column_names: None, credit: None, note: None }
     }
+
+    /// The map to a model's units that the training samples ask for, None where a model sees them as they are, and what
+    /// the user should know of it.
+    ///
+    /// # Errors
+    /// A file that cannot be read (any more); a way that is not for this kind of samples.
+    pub fn fit_standard(&self, how: Standardise) -> Result<(Option<Standard>, Vec<String>)> {
+        standardise::fit(&self.train, self.shape, self.column_names.as_deref().unwrap_or_default(), how)
+    }
+
+    /// The same data for a model that sees them by this map.
+    #[must_use]
+    pub fn standardised(self, standard: Option<&Standard>) -> Self {
+        let standard = standard.cloned().map(Arc::new);
+        Self {
+            train: self.train.standardised(standard.clone()),
+            held_out: self.held_out.standardised(standard),
+            ..self
+        }
+    }
+}
+
+/// Samples in the order of their file, and what is known about them.
+#[derive(Debug, Clone)]
+pub struct Rows {
+    /// The SPEC that they were loaded by.
+    pub name: String,
+    /// What one sample is.
+    pub shape: SampleShape,
+    /// All of them.
+    pub samples: Samples,
+    /// The true density, for generated data, in their units.
+    pub density: Option<Density>,
+    /// Names of the columns, for tables that have them.
+    pub column_names: Option<Vec<String>>,
+    /// What each sample is called, where it is a file of its own.
+    pub labels: Option<Vec<String>>,
+    /// What the user should know of how they were read.
+    pub note: Option<String>,
+}
+
+impl Rows {
+    fn new(name: &str, (shape, samples): (SampleShape, Samples)) -> Self {
+        Self { name: name.into(), shape, samples, density: None, column_names: None, labels: None, note: None }
+    }
+}
+
+/// What a SPEC names: samples, and those to be held out where the data come in two parts.
+struct Parts {
+    rows: Rows,
+    held_out: Option<Samples>,
 }
 
 /// What one sample of D values is. As text: `28x28x1` (height, width, channels) or `5` (dimensions).
@@ -178,15 +234,73 @@ const TRUTH_STREAM: u64 = 4 << 40;
 /// Bad input: an unknown SPEC (the nearest one is named), settings out of range or unfit for the data, or whatever is
 /// wrong with the file.
 pub fn load(config: &DataConfig, seed: u64) -> Result<Dataset> {
-    config.check()?;
     let mut budget = Budget::of_mib(config.memory);
-    let dataset = read(config, seed, &mut budget)?;
-    check_settings_fit(config, dataset.shape)?;
-    let notes: Vec<_> = dataset.note.into_iter().chain(budget.note()).collect();
-    Ok(Dataset { note: (!notes.is_empty()).then(|| notes.join("; ")), ..dataset })
+    let Parts { rows, held_out } = read_checked(config, seed, &mut budget)?;
+    let (train, held_out) = match (&config.held_out_data, held_out) {
+        (Some(spec), _) => {
+            let other = DataConfig { spec: spec.clone(), held_out_data: None, ..config.clone() };
+            let held_out = read_checked(&other, seed, &mut budget)?.into_rows();
+            if held_out.shape != rows.shape {
+                let problem = format!("has samples of {}, {} has {}", held_out.shape, config.spec, rows.shape);
+                return Err(Error::input(spec, problem, "Give held-out data of the same shape"));
+            }
+            (rows.samples, held_out.samples)
+        }
+        (None, Some(held_out)) => (rows.samples, held_out),
+        (None, None) => rows.samples.split(config.held_out, seed, &config.spec)?,
+    };
+    let note = join_notes([rows.note, budget.note()]);
+    let credit = (config.spec == "digits").then_some(DIGITS_CREDIT);
+    let (density, column_names) = (rows.density, rows.column_names);
+    Ok(Dataset { density, column_names, credit, note, ..Dataset::new(rows.name, rows.shape, train, held_out) })
 }
 
-fn read(config: &DataConfig, seed: u64, budget: &mut Budget) -> Result<Dataset> {
+/// All samples that `config.spec` names, in the order of their file; of data that come in two parts those to be held out.
+///
+/// # Errors
+/// As [`load`]; one sample is enough.
+pub fn load_rows(config: &DataConfig, seed: u64) -> Result<Rows> {
+    let mut budget = Budget::of_mib(config.memory);
+    let rows = read_checked(config, seed, &mut budget)?.into_rows();
+    Ok(Rows { note: join_notes([rows.note, budget.note()]), ..rows })
+}
+
+fn join_notes(notes: [Option<String>; 2]) -> Option<String> {
+    let notes: Vec<_> = notes.into_iter().flatten().collect();
+    (!notes.is_empty()).then(|| notes.join("; "))
+}
+
+impl Parts {
+    /// Those to be held out where there are such, else all.
+    fn into_rows(self) -> Rows {
+        match self.held_out {
+            Some(samples) => Rows { samples, ..self.rows },
+            None => self.rows,
+        }
+    }
+}
+
+fn read_checked(config: &DataConfig, seed: u64, budget: &mut Budget) -> Result<Parts> {
+    config.check()?;
+    let parts = read(config, seed, budget)?;
+    check_settings_fit(config, parts.rows.shape)?;
+    Ok(parts)
+}
+
+/// A path of a SPEC, seen from the folder that the settings name. Where nothing is there, from the working folder: a run may
+/// have been moved together with its data.
+fn located(config: &DataConfig, path: &str) -> String {
+    let Some(folder) = config.folder.as_ref().filter(|_| Path::new(path).is_relative()) else { return path.into() };
+    let there = folder.join(path);
+    let file = |path: &Path| path.to_string_lossy().rsplit_once('#').map(|(file, _)| PathBuf::from(file));
+    let exists = |path: &Path| path.exists() || file(path).is_some_and(|file| file.exists());
+    match exists(&there) || !exists(Path::new(path)) {
+        true => there.to_string_lossy().into_owned(),
+        false => path.into(),
+    }
+}
+
+fn read(config: &DataConfig, seed: u64, budget: &mut Budget) -> Result<Parts> {
     let spec = config.spec.as_str();
     let (kind, argument) = spec.split_once(':').unwrap_or((spec, ""));
     let Some(&(_, expected)) = SPECS.iter().find(|(name, _)| *name == kind) else { return Err(unknown_spec(spec)) };
@@ -194,34 +308,40 @@ fn read(config: &DataConfig, seed: u64, budget: &mut Budget) -> Result<Dataset> 
         let form = if expected.is_empty() { kind.into() } else { format!("{kind}:{expected}") };
         return Err(Error::input(spec, "is no complete data SPEC", format!("Write {form}")));
     }
-    let path = Path::new(argument);
-    let split = |(shape, samples): (SampleShape, Samples)| {
-        let (train, held_out) = samples.split(config.held_out, seed, spec)?;
-        Ok(Dataset::new(spec, shape, train, held_out))
+    let located = located(config, argument);
+    let path = Path::new(&located);
+    let whole = |samples: (SampleShape, Samples)| Parts { rows: Rows::new(spec, samples), held_out: None };
+    let divided = |shape: SampleShape, train: Samples, held_out: Samples| Parts {
+        rows: Rows::new(spec, (shape, train)),
+        held_out: Some(held_out),
     };
-    match kind {
+    Ok(match kind {
         "digits" => {
             let subject = "the embedded digits";
             let images = Blob::from_bytes(subject, crate::files::gunzip(DIGITS, subject)?);
-            Ok(Dataset { credit: Some(DIGITS_CREDIT), ..split(idx::parse(&images, 16)?)? })
+            whole(idx::parse(&images, 16)?)
         }
-        "mnist" => mnist(path, spec, budget),
+        "mnist" => {
+            let (shape, train, held_out) = mnist(path, budget)?;
+            divided(shape, train, held_out)
+        }
         "cifar10" => {
             let (shape, train, held_out) = cifar::read(path, budget)?;
-            Ok(Dataset::new(spec, shape, train, held_out))
+            divided(shape, train, held_out)
         }
         "images" => {
             let (images, note) = images::read(path, config, budget)?;
-            Ok(Dataset { note, ..split(images)? })
+            let Parts { rows, held_out } = whole(images);
+            Parts { rows: Rows { note, ..rows }, held_out }
         }
-        "idx" => split(idx::read(path, budget)?),
-        "npy" => split(samples_of(&FileArray::open(path, budget)?, budget)?),
-        "npz" => split(read_npz(argument, budget)?),
-        "csv" => split(table::read(path, budget)?),
-        "toy" => Ok(generated(spec, Density::toy(argument)?, seed)),
-        "gaussian" => Ok(generated(spec, Density::Gaussian(Gaussian::from_text(argument, seed)?), seed)),
+        "idx" => whole(idx::read(path, budget)?),
+        "npy" => whole(samples_of(&FileArray::open(path, budget)?, budget)?),
+        "npz" => whole(read_npz(&located, budget)?),
+        "csv" => whole(table::read(path, budget)?),
+        "toy" => generated(spec, Density::toy(argument)?, seed),
+        "gaussian" => generated(spec, Density::Gaussian(Gaussian::from_text(argument, seed)?), seed),
         _ => unreachable!("SPECS lists every kind"),
-    }
+    })
 }
 
 /// A setting that the data do not follow would be ignored silently.
@@ -255,6 +375,21 @@ fn nearest<'a>(found: &str, candidates: impl IntoIterator<Item = &'a str>) -> &'
     candidates.into_iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b))).expect("there are candidates")
 }
 
+/// The SPEC of a file of samples, by the end of its name; an array where that says nothing.
+pub fn spec_of_file(path: &Path) -> String {
+    let name = path.to_string_lossy();
+    let stem = name.trim_end_matches(".gz");
+    let kind = match Path::new(stem).extension().and_then(|extension| extension.to_str()) {
+        _ if path.is_dir() => "images",
+        _ if stem.ends_with("-ubyte") => "idx",
+        Some("npz") => "npz",
+        Some("csv" | "tsv" | "txt" | "dat") => "csv",
+        Some("idx") => "idx",
+        _ => "npy",
+    };
+    format!("{kind}:{name}")
+}
+
 fn unknown_spec(spec: &str) -> Error {
     let kind = spec.split(':').next().unwrap_or(spec);
     let extension = Path::new(spec.trim_end_matches(".gz")).extension().and_then(|extension| extension.to_str());
@@ -274,7 +409,7 @@ fn unknown_spec(spec: &str) -> Error {
     Error::input(spec, format!("is no data SPEC; there are {}", forms.join(", ")), format!("Did you mean `{meant}`?"))
 }
 
-fn mnist(folder: &Path, spec: &str, budget: &mut Budget) -> Result<Dataset> {
+fn mnist(folder: &Path, budget: &mut Budget) -> Result<(SampleShape, Samples, Samples)> {
     let mut part = |stem: &str| {
         let plain = folder.join(format!("{stem}-images-idx3-ubyte"));
         let packed = folder.join(format!("{stem}-images-idx3-ubyte.gz"));
@@ -285,7 +420,7 @@ fn mnist(folder: &Path, spec: &str, budget: &mut Budget) -> Result<Dataset> {
         let problem = format!("training images are {shape}, t10k images are {held_out_shape}");
         return Err(Error::input(folder.display().to_string(), problem, "Put two parts of one data set there"));
     }
-    Ok(Dataset::new(spec, shape, train, held_out))
+    Ok((shape, train, held_out))
 }
 
 /// `FILE`, or `FILE#NAME` where no file has that name as a whole.
@@ -343,23 +478,23 @@ fn samples_of(array: &FileArray, budget: &mut Budget) -> Result<(SampleShape, Sa
 /// An array in column order has the values of a sample far apart, so they are put together in memory.
 fn turned(array: &FileArray, dimensions: usize, budget: &mut Budget) -> Result<Samples> {
     let count = array.shape.iter().product::<usize>() as u64;
-    if !budget.take(count * size_of::<f32>() as u64) {
+    if !budget.take(count * size_of::<f64>() as u64) {
         let problem = "is in column (Fortran) order, which must fit into data.memory twice";
         let remedy = "Save numpy.ascontiguousarray(array) instead, or allow more --data-memory";
         return Err(Error::input(array.data.subject(), problem, remedy));
     }
-    let mut values = array.to_tensor()?.values;
+    let mut values = array.to_values()?;
     if array.number == Number::Byte {
-        values.iter_mut().for_each(|value| *value /= f32::from(u8::MAX));
+        values.iter_mut().for_each(|value| *value /= f64::from(u8::MAX));
     }
-    Ok(Samples::from_floats(dimensions, values))
+    Ok(Samples::from_doubles(dimensions, values))
 }
 
 fn refuse_empty(bytes: u64, subject: &str) -> Result<()> {
     if bytes > 0 { Ok(()) } else { Err(Error::input(subject, "holds no values", "Give at least 2 samples")) }
 }
 
-fn generated(spec: &str, density: Density, seed: u64) -> Dataset {
+fn generated(spec: &str, density: Density, seed: u64) -> Parts {
     let dimensions = density.dimensions();
     let draw = |count: usize, stream: u64| {
         let mut rng = host_rng(seed, stream);
@@ -368,18 +503,16 @@ fn generated(spec: &str, density: Density, seed: u64) -> Dataset {
         Samples::from_floats(dimensions, values)
     };
     let (train, held_out) = (draw(GENERATED_TRAIN, TRAIN_STREAM), draw(GENERATED_HELD_OUT, HELD_OUT_STREAM));
-    let dataset = Dataset::new(spec, SampleShape::Vector { dimensions }, train, held_out);
-    Dataset { density: Some(density), ..dataset }
+    let rows = Rows::new(spec, (SampleShape::Vector { dimensions }, train));
+    Parts { rows: Rows { density: Some(density), ..rows }, held_out: Some(held_out) }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
-    use std::path::PathBuf;
-
     use super::*;
     use crate::arrays::{self, HostTensor};
     use crate::config::Config;
+    use std::io::Write;
 
     /// A folder of real data beside the checkout, or None, aloud.
     fn shared(name: &str) -> Option<PathBuf> {

@@ -7,39 +7,43 @@ use super::{SPLIT_STREAM, shuffle};
 use crate::arrays::Number;
 use crate::blob::Blob;
 use crate::error::{Error, Result};
+use crate::standard::Standard;
 
 /// Values that are read together where samples are read in their order.
 const READ_TOGETHER: usize = 1 << 16;
 
-/// N samples of D values each. Clones share the values.
+/// N samples of D values each, as their file has them and as a model sees them. Clones share the values.
 #[derive(Debug, Clone)]
 pub struct Samples {
     dimensions: usize,
     source: Arc<dyn Source>,
     /// Which row of the source each sample is.
     rows: Arc<[usize]>,
+    /// What makes of the data's units those of the model; none where they are the same.
+    standard: Option<Arc<Standard>>,
 }
 
 /// What holds the values of samples, in rows of D.
 pub(super) trait Source: Debug + Send + Sync {
-    /// Writes these rows to `out` (rows, D), in that order.
+    /// Writes these rows to `out` (rows, D), in that order, in the data's units.
     ///
     /// # Errors
     /// A file that cannot be read (any more), by name.
-    fn read(&self, rows: &[usize], out: &mut [f32]) -> Result<()>;
+    fn read(&self, rows: &[usize], out: &mut [f64]) -> Result<()>;
 }
 
 /// Rows that are in memory as they are.
 #[derive(Debug)]
-struct Values {
+struct Values<T> {
     dimensions: usize,
-    values: Vec<f32>,
+    values: Vec<T>,
 }
 
-impl Source for Values {
-    fn read(&self, rows: &[usize], out: &mut [f32]) -> Result<()> {
+impl<T: Copy + Into<f64> + Debug + Send + Sync> Source for Values<T> {
+    fn read(&self, rows: &[usize], out: &mut [f64]) -> Result<()> {
         for (&row, sample) in rows.iter().zip(out.chunks_exact_mut(self.dimensions)) {
-            sample.copy_from_slice(&self.values[row * self.dimensions..][..self.dimensions]);
+            let values = &self.values[row * self.dimensions..][..self.dimensions];
+            sample.iter_mut().zip(values).for_each(|(out, &value)| *out = value.into());
         }
         Ok(())
     }
@@ -51,12 +55,12 @@ impl Source for Values {
 struct Records {
     dimensions: usize,
     number: Number,
-    largest: f32,
+    largest: f64,
     data: Blob,
 }
 
 impl Source for Records {
-    fn read(&self, rows: &[usize], mut out: &mut [f32]) -> Result<()> {
+    fn read(&self, rows: &[usize], mut out: &mut [f64]) -> Result<()> {
         let width = self.number.width();
         // A disk likes neighbours together.
         for run in rows.chunk_by(|a, b| a + 1 == *b) {
@@ -72,7 +76,7 @@ impl Source for Records {
     }
 }
 
-/// Mean, standard deviation and range of all values of some samples.
+/// Mean, standard deviation and range of all values of some samples, as a model sees them.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Statistics {
     /// Mean, summed in f64.
@@ -84,11 +88,19 @@ pub struct Statistics {
 }
 
 impl Samples {
-    /// Samples of values that are used as they are.
+    /// Samples of values in memory.
     ///
     /// # Panics
     /// When the values do not make rows of D.
     pub fn from_floats(dimensions: usize, values: Vec<f32>) -> Self {
+        Self::new(dimensions, values.len(), Values { dimensions, values })
+    }
+
+    /// The same of float64 values.
+    ///
+    /// # Panics
+    /// When the values do not make rows of D.
+    pub fn from_doubles(dimensions: usize, values: Vec<f64>) -> Self {
         Self::new(dimensions, values.len(), Values { dimensions, values })
     }
 
@@ -100,13 +112,19 @@ impl Samples {
     /// Samples of numbers; bytes are divided by `largest`.
     pub(super) fn from_numbers(dimensions: usize, number: Number, data: Blob, largest: u8) -> Self {
         let count = data.len() as usize / number.width();
-        Self::new(dimensions, count, Records { dimensions, number, largest: f32::from(largest), data })
+        Self::new(dimensions, count, Records { dimensions, number, largest: f64::from(largest), data })
     }
 
     /// Samples of a source of that many values.
     pub(super) fn new(dimensions: usize, values: usize, source: impl Source + 'static) -> Self {
         assert!(dimensions > 0 && values.is_multiple_of(dimensions), "{values} values make no rows of {dimensions}");
-        Self { dimensions, source: Arc::new(source), rows: (0..values / dimensions).collect() }
+        Self { dimensions, source: Arc::new(source), rows: (0..values / dimensions).collect(), standard: None }
+    }
+
+    /// The same samples for a model that sees them by this map.
+    #[must_use]
+    pub fn standardised(&self, standard: Option<Arc<Standard>>) -> Self {
+        Self { standard, ..self.clone() }
     }
 
     /// D.
@@ -124,7 +142,7 @@ impl Samples {
         self.len() == 0
     }
 
-    /// Writes sample `index` to `out` (D).
+    /// Writes sample `index` to `out` (D), as a model sees it.
     ///
     /// # Errors
     /// A file that samples are read from changed or went away.
@@ -135,7 +153,7 @@ impl Samples {
         self.gather(&[index], out)
     }
 
-    /// Writes the samples of `indices` (B) to `out` (B, D), in that order.
+    /// Writes the samples of `indices` (B) to `out` (B, D), in that order, as a model sees them.
     ///
     /// # Errors
     /// As [`Samples::write_sample`].
@@ -143,11 +161,33 @@ impl Samples {
     /// # Panics
     /// As [`Samples::write_sample`].
     pub fn gather(&self, indices: &[usize], out: &mut [f32]) -> Result<()> {
+        let mut values = vec![0.0; out.len()];
+        self.gather_in_units(indices, &mut values)?;
+        self.see(&values, out);
+        Ok(())
+    }
+
+    /// Writes the samples of `indices` (B) to `out` (B, D), in that order, in the data's units.
+    ///
+    /// # Errors
+    /// As [`Samples::write_sample`].
+    ///
+    /// # Panics
+    /// As [`Samples::write_sample`].
+    pub fn gather_in_units(&self, indices: &[usize], out: &mut [f64]) -> Result<()> {
         assert_eq!(out.len(), indices.len() * self.dimensions, "a batch needs B times D places");
         self.source.read(&indices.iter().map(|&index| self.rows[index]).collect::<Vec<_>>(), out)
     }
 
-    /// The first `count` samples, (count, D).
+    /// Rows in the data's units as a model sees them.
+    fn see(&self, values: &[f64], out: &mut [f32]) {
+        match &self.standard {
+            Some(standard) => standard.to_model(values, out),
+            None => values.iter().zip(out).for_each(|(&value, out)| *out = value as f32),
+        }
+    }
+
+    /// The first `count` samples, (count, D), as a model sees them.
     ///
     /// # Errors
     /// As [`Samples::write_sample`].
@@ -160,6 +200,19 @@ impl Samples {
         Ok(values)
     }
 
+    /// The first `count` samples, (count, D), in the data's units.
+    ///
+    /// # Errors
+    /// As [`Samples::write_sample`].
+    ///
+    /// # Panics
+    /// When there are fewer.
+    pub fn first_in_units(&self, count: usize) -> Result<Vec<f64>> {
+        let mut values = vec![0.0; count * self.dimensions];
+        self.gather_in_units(&(0..count).collect::<Vec<_>>(), &mut values)?;
+        Ok(values)
+    }
+
     /// Statistics of all N times D values, in one pass in the order of the source.
     ///
     /// # Errors
@@ -168,7 +221,10 @@ impl Samples {
         let per_row = self.dimensions as f64;
         let (mut rows, mut mean, mut squares) = (0.0, 0.0, 0.0);
         let mut range = [f32::INFINITY, f32::NEG_INFINITY];
+        let mut seen = vec![0.0; self.dimensions];
         self.visit(|_, row| {
+            self.see(row, &mut seen);
+            let row = &seen;
             // Rows are merged by their own means (Chan, Golub & LeVeque 1979): no cancellation, however far from 0.
             let row_mean = row.iter().map(|&v| f64::from(v)).sum::<f64>() / per_row;
             let row_squares: f64 = row.iter().map(|&v| (f64::from(v) - row_mean).powi(2)).sum();
@@ -182,8 +238,8 @@ impl Samples {
         Ok(Statistics { mean, sd: f64::sqrt(squares / (rows * per_row)), range })
     }
 
-    /// Shows every sample with its row of the source, in the order of the source, as disks like it.
-    pub(super) fn visit(&self, mut show: impl FnMut(usize, &[f32]) -> Result<()>) -> Result<()> {
+    /// Shows every sample in the data's units with its row of the source, in the order of the source, as disks like it.
+    pub(super) fn visit(&self, mut show: impl FnMut(usize, &[f64]) -> Result<()>) -> Result<()> {
         let mut rows = self.rows.to_vec();
         rows.sort_unstable();
         let mut values = Vec::new();
@@ -248,7 +304,7 @@ mod tests {
         for samples in [train, held_out] {
             let mut seen = Vec::new();
             let visit = samples.visit(|row, sample| {
-                assert!(sample.len() == dimensions && sample.iter().all(|&v| v == row as f32));
+                assert!(sample.len() == dimensions && sample.iter().all(|&v| v == row as f64));
                 seen.push(row);
                 Ok(())
             });
