@@ -40,9 +40,18 @@ pub struct Checkpoint {
     /// What one sample is.
     pub shape: SampleShape,
     /// Least held-out loss so far.
-    pub best_loss: Option<f64>,
+    pub best: Option<Best>,
     /// Every tensor by its name.
     pub tensors: BTreeMap<String, HostTensor>,
+}
+
+/// The least held-out loss of a run.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Best {
+    /// Its value.
+    pub loss: f64,
+    /// After this step.
+    pub step: u64,
 }
 
 impl Checkpoint {
@@ -71,15 +80,15 @@ impl Checkpoint {
         config.check()?;
         let shape: SampleShape = entries.value("shape")?;
         config.data.standard.as_ref().map_or(Ok(()), |standard| standard.check(shape.dimensions()))?;
-        let best_loss = entries.entries.contains_key("best_loss").then(|| entries.value("best_loss")).transpose()?;
-        Ok(Self {
-            config,
-            step: entries.value("step")?,
-            samples_drawn: entries.value("samples_drawn")?,
-            shape,
-            best_loss,
-            tensors,
-        })
+        let step = entries.value("step")?;
+        let has = |key: &str| entries.entries.contains_key(key);
+        let best = match has("best_loss") {
+            // Older files do not tell the step.
+            true if !has("best_step") => Some(Best { loss: entries.value("best_loss")?, step }),
+            true => Some(Best { loss: entries.value("best_loss")?, step: entries.value("best_step")? }),
+            false => None,
+        };
+        Ok(Self { config, step, samples_drawn: entries.value("samples_drawn")?, shape, best, tensors })
     }
 
     fn metadata(&self) -> Map<String, Value> {
@@ -94,8 +103,9 @@ impl Checkpoint {
             ("shape", self.shape.to_string()),
             ("config", self.config.to_toml()),
         ]);
-        if let Some(loss) = self.best_loss {
+        if let Some(Best { loss, step }) = self.best {
             entries.insert("best_loss", loss.to_string());
+            entries.insert("best_step", step.to_string());
         }
         entries.into_iter().map(|(key, value)| (key.to_owned(), Value::String(value))).collect()
     }
@@ -249,7 +259,7 @@ mod tests {
             step: 120,
             samples_drawn: u64::MAX - 3,
             shape: SampleShape::Image { height: 2, width: 3, channels: 1 },
-            best_loss: Some(-0.1 - 0.2),
+            best: Some(Best { loss: -0.1 - 0.2, step: 70 }),
             tensors: BTreeMap::from([
                 ("ctx.layers.0.weight".into(), tensor(&[2, 3], 0.7)),
                 ("net.lin.0.bias".into(), tensor(&[5], -3.0)),
@@ -276,7 +286,7 @@ mod tests {
         assert_eq!(read, checkpoint);
         read.save(&second).expect("written");
         assert_eq!(fingerprint(&first).expect("there"), fingerprint(&second).expect("there"));
-        let without_loss = Checkpoint { best_loss: None, step: 121, ..checkpoint };
+        let without_loss = Checkpoint { best: None, step: 121, ..checkpoint };
         without_loss.save(&second).expect("written");
         assert_eq!(Checkpoint::load(&second).expect("own file"), without_loss);
         assert_ne!(fingerprint(&first).expect("there"), fingerprint(&second).expect("there"));

@@ -230,8 +230,12 @@ pub struct TrainConfig {
     pub ema: f32,
     /// Seed of initialisation, shuffling and noise.
     pub seed: u64,
-    /// Steps between two held-out losses.
+    /// Steps between two held-out losses; 0 chooses by the data: about an epoch, at most 500, and never so few that
+    /// they take more than about a twentieth of the time.
     pub validate_every: u64,
+    /// Held-out losses in a row that are no better than the least one before training ends early; 0 goes on to the last
+    /// step.
+    pub patience: u64,
     /// Held-out samples used for them; 0 takes all.
     pub validate_samples: usize,
     /// Steps between two checkpoints; 0 saves by the clock: every half a minute, or less often where saving takes long.
@@ -388,7 +392,8 @@ impl Default for TrainConfig {
             clip_norm: 0.0,
             ema: 0.998,
             seed: 0,
-            validate_every: 500,
+            validate_every: 0,
+            patience: 0,
             validate_samples: 1000,
             checkpoint_every: 0,
             sample_every: 1000,
@@ -401,6 +406,15 @@ impl DataConfig {
     pub const LARGEST_SIDE: usize = 1024;
     /// More memory than any machine has, MiB.
     const MOST_MEMORY: u64 = 1 << 30;
+
+    /// Whether a file or folder is named from the working folder.
+    pub fn has_relative_path(&self) -> bool {
+        let is_relative = |spec: &String| match spec.split_once(':') {
+            Some(("toy" | "gaussian", _)) | None => false,
+            Some((_, path)) => Path::new(path).is_relative(),
+        };
+        [Some(&self.spec), self.held_out_data.as_ref()].into_iter().flatten().any(is_relative)
+    }
 
     /// Checks the ranges of these settings.
     ///
@@ -483,6 +497,29 @@ impl Config {
         })
     }
 
+    /// Fits the sizes of a recipe for tables to the number of rows to learn from: few rows get narrow layers and few
+    /// components, strongly decayed, on noisy contexts, as they are soon known by heart; many get more steps.
+    pub fn fit_to_rows(&mut self, rows: usize) {
+        let (width, components, decay, noise) = match rows {
+            0..200 => (16, 2, 3.0, 0.3),
+            200..1000 => (32, 4, 1.0, 0.1),
+            1000..3000 => (64, 8, 0.5, 0.05),
+            _ => return self.steps_for_rows(rows),
+        };
+        self.model.hidden.fill(width);
+        self.model.components = components;
+        self.noise.context = noise;
+        self.train.weight_decay = decay;
+        self.train.batch = self.train.batch.min(128);
+        self.steps_for_rows(rows);
+    }
+
+    /// Twenty passes over the rows, within bounds.
+    fn steps_for_rows(&mut self, rows: usize) {
+        let passes = 20 * rows as u64 / self.train.batch as u64;
+        self.train.steps = passes.clamp(self.train.steps, 10 * self.train.steps);
+    }
+
     /// The settings as TOML text, which [`Config::from_toml`] reads back to equal settings.
     pub fn to_toml(&self) -> String {
         toml::to_string_pretty(self).expect("plain tables, numbers and strings always serialise")
@@ -541,7 +578,6 @@ impl Config {
         require(train.weight_decay >= 0.0, "train.weight_decay", "must not be negative")?;
         require(train.clip_norm >= 0.0, "train.clip_norm", "must not be negative (0 turns it off)")?;
         require((0.0..1.0).contains(&train.ema), "train.ema", "must lie in [0, 1)")?;
-        require(train.validate_every >= 1, "train.validate_every", "must be at least 1")?;
         require(train.bounds[0] < train.bounds[1], "train.bounds", "must be [low, high] with low < high")?;
         let without_noise = matches!(train.objective, Objective::Plain | Objective::Weighted);
         require(

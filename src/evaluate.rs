@@ -27,6 +27,8 @@ use crate::trained::{Perturbation, Trained};
 
 /// Samples whose scores are worked on together.
 const BATCH: usize = 64;
+/// Samples that are read by the flow at most, where the caller does not say: enough for a second opinion.
+const MOST_IN_FLOW: usize = 100;
 /// Grid points at the highest noise level, between which the flow takes its density to be linear in logarithms.
 const FLOW_TOP_POINTS: f32 = 60.0;
 /// Numbers of steps between the levels of quantised data that are looked for: two levels, 4 bits, the digits, 8 bits.
@@ -409,7 +411,7 @@ impl Task<'_> {
         let grid_points = |chain: &Chain| chain.levels.iter().map(|level| f64::from(level.points)).sum::<f64>();
         let of_chain = 1.5 * grid_points(&chain) + f64::from(chain.last().points);
         let flow_work = 4.0 * f64::from(self.request.flow_steps) * f64::from(chain.last().points);
-        let affordable = ((of_chain * self.samples() as f64 / flow_work) as usize).max(1);
+        let affordable = ((of_chain * self.samples() as f64 / flow_work) as usize).clamp(1, MOST_IN_FLOW);
         let flow_samples = match sigma > 0.0 {
             true => self.request.flow_count.unwrap_or(affordable).min(self.samples()),
             false => 0,

@@ -37,6 +37,8 @@ pub mod stream {
     pub const MALA: u32 = 12;
     /// Orders of the dimensions in training.
     pub const ORDERS: u32 = 13;
+    /// Seeds of rows that are drawn again.
+    pub const REDRAWS: u32 = 14;
     /// Draws from the conditionals of mixture heads.
     pub const MIXTURE: u32 = 16;
     /// Directions in which the slope of a score is taken.

@@ -6,6 +6,7 @@ mod sampler;
 pub(crate) use sampler::{GRID_LINES, MALA_LINES, lines_of_thread, most_samples};
 pub use sampler::{Sampler, SamplerCost, geometric};
 
+use std::ops::Range;
 use std::time::Instant;
 
 use serde::Serialize;
@@ -15,9 +16,14 @@ use crate::error::{Error, Result};
 use crate::given::{Given, Particles};
 use crate::gpu::{Gpu, pitch};
 use crate::nn::ArCsm;
+use crate::random::{random_bits, stream};
 use crate::trained::Trained;
 use run::SamplerRun;
 
+/// How far outside the range of a column's training values a draw may lie, in units of that range.
+const MARGIN: f64 = 0.05;
+/// How often samples outside are drawn again at most.
+const REDRAWS: u32 = 6;
 /// Most levels that values are snapped to.
 const MOST_SNAP_LEVELS: u32 = 65_536;
 
@@ -55,6 +61,9 @@ pub struct SampleRequest {
     /// Snap every value to the nearest of this many equidistant levels of the data's range, before the next one is drawn
     /// given it: 256 for 8-bit images, 17 for the embedded digits.
     pub snap: Option<u32>,
+    /// Keep samples that lie outside the range of a table's training rows by more than a twentieth of it. Else they are drawn
+    /// again: what no row showed is a guess of the model's tails, and one such row in a thousand moves a standard deviation.
+    pub keep_outliers: bool,
 }
 
 /// What was drawn.
@@ -75,6 +84,10 @@ pub struct Drawn {
     pub resamplings: u64,
     /// Of the Metropolis-adjusted sampler, at each level: else empty.
     pub acceptance: Vec<Acceptance>,
+    /// How many samples were drawn again, as they lay outside the range of the training rows.
+    pub redrawn: usize,
+    /// How many of them lie outside all the same.
+    pub outside: usize,
 }
 
 /// How many proposals were accepted at a noise level.
@@ -99,6 +112,7 @@ impl SampleRequest {
             given: None,
             temperature: 1.0,
             snap: None,
+            keep_outliers: false,
         }
     }
 
@@ -184,7 +198,10 @@ pub fn sample(gpu: &Gpu, trained: &Trained, request: &SampleRequest, progress: &
         log_densities: Vec::new(),
         resamplings: 0,
         acceptance: Vec::new(),
+        redrawn: 0,
+        outside: 0,
     };
+    let mut runs = Vec::new();
     let mut accepted = vec![0; request.sampler.noise_levels().len()];
     while drawn.values.len() < request.count * dimensions {
         let first = drawn.values.len() / dimensions;
@@ -193,6 +210,7 @@ pub fn sample(gpu: &Gpu, trained: &Trained, request: &SampleRequest, progress: &
         let n_samples = run.n_samples / particles;
         let done = |share: f64| (first as f64 + share * n_samples as f64) / request.count as f64;
         let (values, particles) = run.draw(&mut |share| progress(done(share)))?;
+        runs.push(first..first + n_samples);
         drawn.values.extend(values);
         accepted.iter_mut().zip(run.accepted()?).for_each(|(sum, count)| *sum += count);
         drawn.resamplings += particles.as_ref().map_or(0, Particles::resamplings);
@@ -203,8 +221,49 @@ pub fn sample(gpu: &Gpu, trained: &Trained, request: &SampleRequest, progress: &
         let rates = sigmas.iter().zip(accepted);
         drawn.acceptance = rates.map(|(&sigma, count)| Acceptance { sigma, rate: count as f64 / proposals }).collect();
     }
+    redraw(gpu, trained, request, &runs, &mut drawn)?;
     drawn.seconds = start.elapsed().as_secs_f64();
     Ok(drawn)
+}
+
+/// Draws samples again that lie outside the range of the training rows, each with other random numbers of its own, so that
+/// they too are the same whatever the count and the batch.
+fn redraw(
+    gpu: &Gpu,
+    trained: &Trained,
+    request: &SampleRequest,
+    runs: &[Range<usize>],
+    drawn: &mut Drawn,
+) -> Result<()> {
+    let dimensions = trained.model.dimensions();
+    let Some(standard) = trained.standard().filter(|standard| standard.columns.len() == dimensions) else {
+        return Ok(());
+    };
+    if request.keep_outliers || request.given.is_some() {
+        return Ok(());
+    }
+    let is_outside = |values: &[f32]| standard.is_outside(values, MARGIN);
+    for round in 0..=REDRAWS {
+        let outside: Vec<usize> =
+            (0..request.count).filter(|n| is_outside(&drawn.values[n * dimensions..][..dimensions])).collect();
+        drawn.outside = outside.len();
+        if round == 0 {
+            drawn.redrawn = outside.len();
+        }
+        if outside.is_empty() || round == REDRAWS {
+            break;
+        }
+        let bits = random_bits(request.seed, stream::REDRAWS, round, 0, 0);
+        let again = SampleRequest { seed: u64::from(bits[0]) << 32 | u64::from(bits[1]), ..request.clone() };
+        for run in runs.iter().filter(|run| outside.iter().any(|n| run.contains(n))) {
+            let (values, _) = SamplerRun::fitting(gpu, trained, &again, run.start, run.len())?.draw(&mut |_| {})?;
+            for n in outside.iter().filter(|n| run.contains(n)) {
+                let fresh = &values[(n - run.start) * dimensions..][..dimensions];
+                drawn.values[n * dimensions..][..dimensions].copy_from_slice(fresh);
+            }
+        }
+    }
+    Ok(())
 }
 
 /// As many samples of a batch as the adapter can hold the state of.

@@ -114,6 +114,15 @@ impl Standard {
         row.iter().zip(self.columns.iter().cycle()).map(|(&x, column)| column.map(x).slope.ln()).sum()
     }
 
+    /// Whether some value of a row, as a model has it, lies outside the range of its column's training values by more than
+    /// this share of it.
+    pub fn is_outside(&self, seen: &[f32], margin: f64) -> bool {
+        seen.iter().zip(self.columns.iter().cycle()).any(|(&z, column)| {
+            let (x, reach) = (column.invert(f64::from(z)), margin * (column.high - column.low));
+            !(column.low - reach..=column.high + reach).contains(&x)
+        })
+    }
+
     /// How many of the columns have one value only.
     pub fn constants(&self) -> usize {
         self.columns.iter().filter(|column| column.is_constant()).count()

@@ -11,11 +11,11 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use crate::checkpoint::Checkpoint;
-use crate::config::{Config, Objective};
+use crate::checkpoint::{Best, Checkpoint};
+use crate::config::{Config, Objective, TrainConfig};
 use crate::data::{self, Batches, Dataset, Loader, SampleShape, Samples, Statistics};
 use crate::error::{Error, Result};
-use crate::files;
+use crate::files::{self, shell_word};
 use crate::gpu::{Gpu, PendingRead, Recorder, Tensor};
 use crate::memory::MemoryPlan;
 use crate::metrics::Metrics;
@@ -29,6 +29,16 @@ use crate::trained::Trained;
 const READ_DELAY: usize = 2;
 /// Step number of the noise on held-out samples: always the same, and never that of a training step.
 pub(crate) const HELD_OUT_STEP: u32 = u32::MAX;
+
+/// Steps between two held-out losses at least and at most where the data decide.
+const LEAST_BETWEEN_VALIDATIONS: u64 = 20;
+const MOST_BETWEEN_VALIDATIONS: u64 = 500;
+
+/// Whether a held-out loss is worse than the least by more than the chance of a few steps: a fiftieth, or a hundredth of a
+/// nat for each dimension.
+fn is_overfit(last: f64, least: f64, dimensions: usize) -> bool {
+    last - least > (0.02 * least.abs()).max(0.01 * dimensions as f64)
+}
 
 /// What to train, and where.
 #[derive(Debug, Clone)]
@@ -113,12 +123,20 @@ pub struct TrainReport {
     pub held_out_loss: f64,
     /// Least held-out loss.
     pub best_held_out_loss: f64,
+    /// The step that it was taken after.
+    pub best_step: u64,
+    /// Whether the last held-out loss is clearly worse than the least: training samples are learned by heart.
+    pub overfit: bool,
+    /// Whether training ended before its last step, as the held-out loss got no better.
+    pub stopped_early: bool,
     /// Wall time of this session, s.
     pub seconds: f64,
     /// Wall time of one step, pictures and held-out losses left out, s.
     pub seconds_per_step: f64,
     /// Last checkpoint.
     pub checkpoint: PathBuf,
+    /// The weights of the least held-out loss.
+    pub best_checkpoint: PathBuf,
     /// Pictures of this session.
     pub pictures: Vec<PathBuf>,
 }
@@ -271,7 +289,7 @@ pub struct Trainer<'g> {
     validation: Workspace,
     parts: Option<Parts>,
     loader: Loader,
-    best_loss: Option<f64>,
+    best: Option<Best>,
     pending: VecDeque<(u64, PendingRead)>,
     batch: Vec<f32>,
     pace: Pace,
@@ -373,7 +391,7 @@ impl<'g> Trainer<'g> {
                 Some(_) => Some(StepOrders::new(gpu, &model, &config, data.shape)?),
                 None => None,
             },
-            best_loss: checkpoint.and_then(|checkpoint| checkpoint.best_loss),
+            best: checkpoint.and_then(|checkpoint| checkpoint.best),
             pending: VecDeque::new(),
             batch: vec![0.0; micro_batch * data.shape.dimensions()],
             pace: Pace::default(),
@@ -559,7 +577,7 @@ impl<'g> Trainer<'g> {
             step: self.trained.step,
             samples_drawn: self.loader.position(),
             shape: self.trained.shape,
-            best_loss: self.best_loss,
+            best: self.best,
             tensors,
         }
     }
@@ -749,12 +767,19 @@ impl Session<'_> {
             step: trainer.trained.step,
         });
         let due = |step: u64, every: u64| every > 0 && step.is_multiple_of(every);
-        while trainer.trained.step < train.steps && !stop.load(Ordering::Relaxed) && !self.is_out_of_time() {
+        let validate_every = self.validate_every(&train);
+        let mut stopped_early = false;
+        while trainer.trained.step < train.steps
+            && !stop.load(Ordering::Relaxed)
+            && !self.is_out_of_time()
+            && !stopped_early
+        {
             let loss = trainer.step()?;
             self.note(trainer, loss, observe)?;
             let step = trainer.trained.step;
-            if due(step, train.validate_every) && step < train.steps {
+            if due(step, validate_every) && step < train.steps {
                 self.validate(trainer, observe)?;
+                stopped_early = self.has_no_patience_left(trainer, validate_every, observe);
             }
             if self.saves.is_due(step, train.checkpoint_every) && step < train.steps {
                 self.save(trainer, observe)?;
@@ -764,23 +789,28 @@ impl Session<'_> {
             }
         }
         self.drain(trainer, observe)?;
-        if trainer.trained.step < train.steps && stop.load(Ordering::Relaxed) {
+        if trainer.trained.step < train.steps && !stopped_early && stop.load(Ordering::Relaxed) {
             self.save(trainer, observe)?;
-            let out = self.plan.out.display();
+            let out = shell_word(&self.plan.out.to_string_lossy());
             let hint = format!("step {} is saved. Go on with: arcsm train --resume {out}", trainer.trained.step);
             return Err(Error::Interrupted(hint));
         }
         let held_out_loss = self.validate(trainer, observe)?;
         self.save(trainer, observe)?;
         self.draw(trainer, observe)?;
+        let best = trainer.best.unwrap_or(Best { loss: held_out_loss, step: trainer.trained.step });
         Ok(TrainReport {
             steps: trainer.trained.step,
             train_loss: self.metrics.recent_train_loss(),
             held_out_loss,
-            best_held_out_loss: trainer.best_loss.unwrap_or(held_out_loss),
+            best_held_out_loss: best.loss,
+            best_step: best.step,
+            overfit: is_overfit(held_out_loss, best.loss, self.data.shape.dimensions()),
+            stopped_early,
             seconds: self.clock.start.elapsed().as_secs_f64(),
             seconds_per_step: self.clock.seconds_per_step(),
             checkpoint: self.folder.last(),
+            best_checkpoint: self.folder.best(),
             pictures: std::mem::take(&mut self.pictures),
         })
     }
@@ -806,6 +836,41 @@ impl Session<'_> {
         Ok(())
     }
 
+    /// Steps between two held-out losses. One of them takes about as long as a forward pass of its samples, which is a third
+    /// of what a step takes for each of its own.
+    fn validate_every(&self, train: &TrainConfig) -> u64 {
+        if train.validate_every > 0 {
+            return train.validate_every;
+        }
+        let held_out = match train.validate_samples {
+            0 => self.data.held_out.len(),
+            most => most.min(self.data.held_out.len()),
+        };
+        let epoch = self.data.train.len().div_ceil(train.batch);
+        let affordable = (20 * held_out.max(train.batch)).div_ceil(3 * train.batch);
+        (epoch.max(affordable) as u64).clamp(LEAST_BETWEEN_VALIDATIONS, MOST_BETWEEN_VALIDATIONS)
+    }
+
+    /// Whether the last held-out losses were all no better than the least; then it is said.
+    fn has_no_patience_left(
+        &self,
+        trainer: &Trainer<'_>,
+        validate_every: u64,
+        observe: &mut dyn FnMut(Event<'_>),
+    ) -> bool {
+        let (patience, step) = (trainer.trained.config.train.patience, trainer.trained.step);
+        let Some(best) = trainer.best.filter(|best| patience > 0 && step - best.step >= patience * validate_every)
+        else {
+            return false;
+        };
+        let text = format!(
+            "training ends early: no held-out loss since step {} was below its {:.4} (--patience {patience})",
+            best.step, best.loss
+        );
+        observe(Event::Note { text: &text });
+        true
+    }
+
     fn is_out_of_time(&self) -> bool {
         self.plan.max_seconds.is_some_and(|most| self.clock.seconds() >= most)
     }
@@ -823,11 +888,11 @@ impl Session<'_> {
         self.drain(trainer, observe)?;
         let loss = self.clock.pause(|| trainer.held_out_loss(&self.data.held_out))?;
         let step = trainer.trained.step;
-        let best = trainer.best_loss.is_none_or(|best| loss < best);
+        let best = trainer.best.is_none_or(|best| loss < best.loss);
         self.metrics.held_out(step, loss)?;
         observe(Event::Validated { step, loss, best });
         if best {
-            trainer.best_loss = Some(loss);
+            trainer.best = Some(Best { loss, step });
             self.best = Some(self.clock.pause(|| trainer.averaged_checkpoint())?);
         }
         Ok(loss)

@@ -60,7 +60,7 @@ impl Task for Import {
         let model = ArCsm::new(&gpu, &config.model, shape)?;
         let weights = ParamBuffer::from_tensors(&gpu, "weights", model.stored_table(), &tensors, &self.prefix)?;
         let mut checkpoint =
-            Checkpoint { config, step: 0, samples_drawn: 0, shape, best_loss: None, tensors: BTreeMap::new() };
+            Checkpoint { config, step: 0, samples_drawn: 0, shape, best: None, tensors: BTreeMap::new() };
         weights.save_into(&gpu, "", &mut checkpoint.tensors)?;
         checkpoint.save(&self.out)?;
         let (count, parameters) = (checkpoint.tensors.len(), weights.table().count());

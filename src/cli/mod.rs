@@ -30,6 +30,7 @@ use tracing_subscriber::EnvFilter;
 
 use self::console::Console;
 use crate::error::{Error, Result};
+use crate::files::shell_word;
 use crate::gpu::{AdapterChoice, Gpu, GpuOptions, Needs};
 use crate::tuning::TuningFile;
 
@@ -288,12 +289,7 @@ fn stop_flag() -> Result<Arc<AtomicBool>> {
 
 /// The command as it was typed, for the files that it makes; quoted so that a POSIX shell takes it back.
 fn command_line() -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,+@%".contains(c);
-    let quote = |word: &str| match !word.is_empty() && word.chars().all(plain) {
-        true => word.to_owned(),
-        false => format!("'{}'", word.replace('\'', "'\\''")),
-    };
-    let mut words: Vec<String> = std::env::args_os().map(|word| quote(&word.to_string_lossy())).collect();
+    let mut words: Vec<String> = std::env::args_os().map(|word| shell_word(&word.to_string_lossy())).collect();
     if let Some(program) = words.first_mut()
         && let Some(stem) = std::path::Path::new(&*program).file_stem()
     {

@@ -85,6 +85,10 @@ struct Method {
     /// before the next one is drawn given it
     #[arg(long, value_name = "N")]
     snap: Option<u32>,
+    /// Keep rows of a table that lie outside the range of the training rows by more than a twentieth of it; else they are
+    /// drawn again, and their number is said
+    #[arg(long)]
+    keep_outliers: bool,
     /// Compute contexts by D whole passes instead of each unit once: slow, for comparison
     #[arg(long)]
     full_passes: bool,
@@ -127,6 +131,7 @@ impl Task for Sample {
             full_passes: self.method.full_passes,
             temperature: self.method.temperature,
             snap: self.method.snap,
+            keep_outliers: self.method.keep_outliers,
             batch: self.method.batch as usize,
             ..SampleRequest::new(&trained, self.count as usize, self.seed)
         };
@@ -155,6 +160,17 @@ impl Task for Sample {
             cost.rounds,
             paths.join(", "),
         );
+        if drawn.redrawn > 0 {
+            let rows = if drawn.redrawn == 1 { "row" } else { "rows" };
+            text += &format!("\n{} {rows} beyond the range of the training rows drawn again", drawn.redrawn);
+        }
+        if drawn.outside > 0 {
+            session.console.warn(&format!(
+                "{} samples lie outside the range of the training rows however often they are drawn: train longer, or with \
+                 more data",
+                drawn.outside
+            ));
+        }
         if !drawn.acceptance.is_empty() {
             let rates = drawn.acceptance.iter().map(|level| format!("{:.3} at {:.3}", level.rate, level.sigma));
             text += &format!("\naccepted proposals by noise level: {}", rates.collect::<Vec<_>>().join(", "));
@@ -170,6 +186,8 @@ impl Task for Sample {
             "score_evaluations_per_value": cost.evaluations,
             "rounds_per_value": cost.rounds,
             "acceptance": drawn.acceptance,
+            "drawn_again": drawn.redrawn,
+            "outside": drawn.outside,
             "context_flops_per_sample": { "incremental": incremental, "full_passes": full, "used": used },
             "adapter": gpu.adapter(),
         });

@@ -4,9 +4,10 @@ use std::path::Path;
 
 use crate::config::{Activation, Broken, Config, HeadKind, Network, Objective, Order, Parametrisation};
 use crate::error::{Error, Result};
+use crate::standard::Standardise;
 
 /// Recipes, by the names of their files in `configs/`.
-const BUILT_IN: [(&str, &str); 14] = [
+const BUILT_IN: [(&str, &str); 16] = [
     ("digits", include_str!("../../configs/digits.toml")),
     ("digits-made", include_str!("../../configs/digits-made.toml")),
     ("digits-any-order", include_str!("../../configs/digits-any-order.toml")),
@@ -21,6 +22,8 @@ const BUILT_IN: [(&str, &str); 14] = [
     ("faces-64", include_str!("../../configs/faces-64.toml")),
     ("toy-2d", include_str!("../../configs/toy-2d.toml")),
     ("gaussian", include_str!("../../configs/gaussian.toml")),
+    ("table", include_str!("../../configs/table.toml")),
+    ("table-mixture", include_str!("../../configs/table-mixture.toml")),
 ];
 /// For each kind of data the recipes to choose from, the one that is taken where nothing is said first.
 const OF_DATA: [(&str, &[&str]); 6] = [
@@ -49,6 +52,14 @@ pub(super) fn base(file: Option<&Path>, spec: Option<&str>, flags: &ModelFlags) 
     Ok(fitting.unwrap_or(&recipes[0]).clone())
 }
 
+/// The recipe for tables and arrays of points with the head that the flags ask for, its sizes fitted to so many rows.
+pub(super) fn of_table(flags: &ModelFlags, rows: usize) -> Result<Config> {
+    let name = if flags.head.is_none_or(|head| head == HeadKind::Score) { "table" } else { "table-mixture" };
+    let mut config = built_in(name).expect("listed")?;
+    config.fit_to_rows(rows);
+    Ok(config)
+}
+
 /// A recipe by its name.
 pub(super) fn built_in(name: &str) -> Option<Result<Config>> {
     let (_, text) = BUILT_IN.iter().find(|(known, _)| *known == name)?;
@@ -70,6 +81,15 @@ pub(super) struct DataFlags {
     /// Mirror half of the training images whenever they are drawn (augmentation)
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     flip: Option<bool>,
+    /// Share of the samples held out of training [default: 0.15]
+    #[arg(long, value_name = "SHARE", allow_negative_numbers = true, conflicts_with = "held_out_data")]
+    held_out: Option<f64>,
+    /// Other data held out instead: a SPEC of samples of the same shape
+    #[arg(long, value_name = "SPEC")]
+    held_out_data: Option<String>,
+    /// How the columns of tables and points are brought to one scale; noise levels are in that scale
+    #[arg(long)]
+    standardise: Option<Standardise>,
     /// Host memory for the samples; what goes beyond it stays on disk [default: 2048]
     #[arg(long, value_name = "MIB")]
     data_memory: Option<u64>,
@@ -140,10 +160,10 @@ pub(super) struct ModelFlags {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Noise")]
 pub(super) struct NoiseFlags {
-    /// Smallest noise level
+    /// Smallest noise level, in the units that the model sees: standard deviations of a column, or the unit range of pixels
     #[arg(long, value_name = "SIGMA", allow_negative_numbers = true)]
     sigma_min: Option<f32>,
-    /// Largest noise level
+    /// Largest noise level, in the same units
     #[arg(long, value_name = "SIGMA", allow_negative_numbers = true)]
     sigma_max: Option<f32>,
     /// Noise on the context network's input (augmentation for small data)
@@ -171,7 +191,7 @@ pub(super) struct TrainingFlags {
     memory: Option<u64>,
     /// Seed of initialisation, shuffling and noise
     #[arg(long)]
-    seed: Option<u64>,
+    pub(super) seed: Option<u64>,
     /// Loss that is minimised
     #[arg(long)]
     objective: Option<Objective>,
@@ -193,9 +213,12 @@ pub(super) struct TrainingFlags {
     /// Decay of the moving average of the weights; 0 turns it off
     #[arg(long, value_name = "DECAY", allow_negative_numbers = true)]
     ema: Option<f32>,
-    /// Steps between two held-out losses
+    /// Steps between two held-out losses [default: by the size of the data, about an epoch]
     #[arg(long, value_name = "N")]
     validate_every: Option<u64>,
+    /// End training after so many held-out losses in a row that are no better than the least; 0 goes on to the last step
+    #[arg(long, value_name = "N")]
+    patience: Option<u64>,
     /// Steps between two checkpoints; 0 saves by the clock: every half a minute, or less often where saving takes long
     #[arg(long, value_name = "N")]
     checkpoint_every: Option<u64>,
@@ -211,6 +234,9 @@ impl DataFlags {
         data.channels = self.channels.or(data.channels);
         set(&mut data.broken, &self.broken);
         set(&mut data.flip, &self.flip);
+        set(&mut data.held_out, &self.held_out);
+        data.held_out_data = self.held_out_data.clone().or(data.held_out_data.take());
+        set(&mut data.standardise, &self.standardise);
         set(&mut data.memory, &self.data_memory);
     }
 }
@@ -320,6 +346,7 @@ impl TrainingFlags {
         set(&mut train.clip_norm, &self.clip_norm);
         set(&mut train.ema, &self.ema);
         set(&mut train.validate_every, &self.validate_every);
+        set(&mut train.patience, &self.patience);
         set(&mut train.checkpoint_every, &self.checkpoint_every);
         set(&mut train.sample_every, &self.sample_every);
     }

@@ -7,11 +7,13 @@ use indicatif::HumanBytes;
 use super::console::{Progress, duration, table};
 use super::settings::{self, DataFlags, ModelFlags, NoiseFlags, TrainingFlags};
 use super::{Session, Task, after_help, command_line, stop_flag};
-use crate::config::Config;
+use crate::config::{Config, DataConfig};
+use crate::data::{self, Dataset, SampleShape};
 use crate::error::{Error, Result};
+use crate::files::shell_word;
 use crate::memory::MemoryPlan;
 use crate::nn::Planned;
-use crate::train::{Event, TrainPlan, memory_plan, train};
+use crate::train::{Event, TrainPlan, TrainReport, memory_plan, train, train_on};
 
 /// Learn a model from data
 ///
@@ -37,7 +39,7 @@ pub(super) struct Train {
     #[arg(long, value_name = "RUN", required_unless_present_any = ["resume", "print_config", "plan"], conflicts_with = "resume")]
     out: Option<PathBuf>,
     /// Settings in TOML form, or the name of a recipe: digits, digits-made, digits-any-order, mnist-made, mnist-gated, mnist-pixelcnn,
-    /// mnist-pixelcnn-5x40, cifar10-made, cifar10-gated, cifar10-pixelcnn, faces-64, toy-2d, gaussian
+    /// mnist-pixelcnn-5x40, cifar10-made, cifar10-gated, cifar10-pixelcnn, faces-64, toy-2d, gaussian, table, table-mixture
     #[arg(long, value_name = "FILE.toml|NAME", conflicts_with = "resume")]
     config: Option<PathBuf>,
     /// Go on with this run from its last checkpoint, bit for bit
@@ -64,7 +66,7 @@ pub(super) struct Train {
 
 impl Task for Train {
     fn run(&self, session: &Session<'_>) -> Result<()> {
-        let config = self.settings()?;
+        let (config, data) = self.settings()?;
         if self.print_config {
             return session.console.result(&config.to_toml(), &config);
         }
@@ -83,35 +85,44 @@ impl Task for Train {
         let gpu = session.open_gpu()?;
         let stop = stop_flag()?;
         let mut progress = session.console.progress();
-        let report = train(&gpu, &plan, &stop, &mut |event| show(&mut progress, &event));
+        let mut show = |event: Event<'_>| show(&mut progress, &event);
+        let report = match data {
+            Some(data) => train_on(&gpu, &plan, data, &stop, &mut show),
+            None => train(&gpu, &plan, &stop, &mut show),
+        };
         progress.finish();
         let report = report?;
-        let text = format!(
-            "{} steps in {}, training loss {:.4}, held-out loss {:.4} (best {:.4})\n\
-             checkpoint: {path}\n\
-             draw samples: arcsm sample --checkpoint {path} --count 64 --out samples.png",
-            report.steps,
-            duration(report.seconds),
-            report.train_loss,
-            report.held_out_loss,
-            report.best_held_out_loss,
-            path = report.checkpoint.display(),
-        );
-        session.console.result(&text, &report)
+        if report.overfit {
+            session.console.warn(&format!(
+                "the held-out loss rose from {:.4} after step {} to {:.4}: training samples were learned by heart; use the \
+                 checkpoint `best`, which is from before that",
+                report.best_held_out_loss, report.best_step, report.held_out_loss
+            ));
+        }
+        session.console.result(&summary(&report), &report)
     }
 }
 
 impl Train {
-    fn settings(&self) -> Result<Config> {
+    /// The settings, and the data where these had to be read for them.
+    fn settings(&self) -> Result<(Config, Option<Dataset>)> {
         let mut config = match &self.resume {
             Some(run) => saved_settings(run)?,
             None => settings::base(self.config.as_deref(), self.data.as_deref(), &self.model)?,
         };
         let saved = config.clone();
-        if let Some(spec) = &self.data {
-            config.data.spec.clone_from(spec);
+        if let Some(spec) = self.data.as_ref().filter(|spec| **spec != config.data.spec) {
+            config.data = DataConfig { spec: spec.clone(), folder: None, standard: None, ..config.data };
+            if saved.data.standard.is_some() {
+                // They were made of other data, as the map was.
+                (config.model.score.mean, config.model.score.sd, config.model.score.range) = (None, None, None);
+            }
         }
         self.reading.apply(&mut config);
+        if self.resume.is_none() && config.data.folder.is_none() && config.data.has_relative_path() {
+            config.data.folder = std::env::current_dir().ok();
+        }
+        let data = self.data_for_settings(&mut config)?;
         self.model.apply(&mut config)?;
         self.noise.apply(&mut config);
         self.training.apply(&mut config);
@@ -122,8 +133,41 @@ impl Train {
             let problem = "a resumed run keeps its model, seed and batch size";
             return Err(Error::input("--resume", problem, "Leave these flags out, or start a new run with --out"));
         }
-        Ok(config)
+        Ok((config, data))
     }
+
+    /// Arrays tell only when they are read whether they are tables, and the recipe for tables asks for their rows.
+    fn data_for_settings(&self, config: &mut Config) -> Result<Option<Dataset>> {
+        let kind = self.data.as_deref().and_then(|spec| spec.split(':').next());
+        if self.config.is_some() || !matches!(kind, Some("csv" | "npy" | "npz")) {
+            return Ok(None);
+        }
+        let seed = self.training.seed.unwrap_or(config.train.seed);
+        let data = match data::load(&config.data, seed) {
+            // Settings can be looked at before the data are there.
+            Err(_) if self.print_config => return Ok(None),
+            data => data?,
+        };
+        if let SampleShape::Vector { .. } = data.shape {
+            *config = Config { data: config.data.clone(), ..settings::of_table(&self.model, data.train.len())? };
+        }
+        Ok(Some(data))
+    }
+}
+
+fn summary(report: &TrainReport) -> String {
+    let best = shell_word(&report.best_checkpoint.to_string_lossy());
+    format!(
+        "{} steps in {}, training loss {:.4}, held-out loss {:.4} (best {:.4}, after step {})\n\
+         checkpoints: {best} and last.safetensors beside it\n\
+         draw samples: arcsm sample --checkpoint {best} --count 64 --out samples.png",
+        report.steps,
+        duration(report.seconds),
+        report.train_loss,
+        report.held_out_loss,
+        report.best_held_out_loss,
+        report.best_step,
+    )
 }
 
 fn plan_text(plan: &MemoryPlan) -> String {
