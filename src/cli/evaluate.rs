@@ -262,11 +262,14 @@ impl Evaluate {
             Some(spec) => {
                 let image = match trained.shape {
                     SampleShape::Image { height, channels, .. } if spec.starts_with("images:") => {
-                        (Some(height), Some(channels))
+                        [Some(height), Some(channels)]
                     }
-                    _ => (None, None),
+                    _ => [None; 2],
                 };
-                DataConfig { spec: spec.clone(), size: image.0, channels: image.1, flip: false, ..of_training.clone() }
+                let (spec, [size, channels]) = (spec.clone(), image);
+                let mut config = DataConfig { spec, size, channels, flip: false, ..of_training.clone() };
+                config.take_table_keys(of_training);
+                config
             }
         };
         let dataset = data::load(&config, trained.config.train.seed)?;

@@ -43,6 +43,7 @@ pub(super) fn load_data(spec: Option<&str>, trained: &Trained) -> Result<Dataset
             if let (SampleShape::Image { height, channels, .. }, true) = (trained.shape, spec.starts_with("images:")) {
                 (config.size, config.channels) = (Some(height), Some(channels));
             }
+            config.take_table_keys(own);
             config
         }
     };

@@ -48,12 +48,14 @@ pub struct Dataset {
     pub credit: Option<&'static str>,
     /// What the user should know of how it was read: files that were left out, data that stay on disk.
     pub note: Option<String>,
+    /// The name of each dimension, for tables: the header's, or the column's number in the file.
+    pub column_names: Option<Vec<String>>,
 }
 
 impl Dataset {
     /// Samples of which nothing else is known; both parts must have this shape.
     pub fn new(name: impl Into<String>, shape: SampleShape, train: Samples, held_out: Samples) -> Self {
-        Self { name: name.into(), shape, train, held_out, density: None, credit: None, note: None }
+        Self { name: name.into(), shape, train, held_out, density: None, credit: None, note: None, column_names: None }
     }
 }
 
@@ -164,7 +166,7 @@ const TRUTH_STREAM: u64 = 4 << 40;
 /// | `idx:FILE` | images of unsigned bytes in IDX form, values / 255 | share `held_out` |
 /// | `npy:FILE` | array (N, D), or images (N, H, W) or (N, H, W, C); floats as they are, unsigned bytes / 255 | share `held_out` |
 /// | `npz:FILE#NAME` | such an array of an archive; without `#NAME` the only one with 2 to 4 axes | share `held_out` |
-/// | `csv:FILE` | one sample a row, comma-separated, header row allowed | share `held_out` |
+/// | `csv:FILE` | one sample a row of a table as text; `separator`, `header`, `decimal`, `columns`, `skip_columns`, `broken` | share `held_out` |
 /// | `toy:NAME` | 50,000 points in the plane, see [`Density::TOYS`] | 5,000 more |
 /// | `gaussian:D` | 50,000 points of a correlated Gaussian, see [`Gaussian`] | 5,000 more |
 ///
@@ -179,6 +181,10 @@ const TRUTH_STREAM: u64 = 4 << 40;
 /// wrong with the file.
 pub fn load(config: &DataConfig, seed: u64) -> Result<Dataset> {
     config.check()?;
+    if let Some(key) = config.table_keys().next().filter(|_| !config.spec.starts_with("csv:")) {
+        let problem = format!("is for tables, and {} is none", config.spec);
+        return Err(Error::input(format!("data.{key}"), problem, "Leave it out, or give csv:FILE"));
+    }
     let mut budget = Budget::of_mib(config.memory);
     let dataset = read(config, seed, &mut budget)?;
     check_settings_fit(config, dataset.shape)?;
@@ -217,7 +223,12 @@ fn read(config: &DataConfig, seed: u64, budget: &mut Budget) -> Result<Dataset> 
         "idx" => split(idx::read(path, budget)?),
         "npy" => split(samples_of(&FileArray::open(path, budget)?, budget)?),
         "npz" => split(read_npz(argument, budget)?),
-        "csv" => split(table::read(path, budget)?),
+        "csv" => {
+            let table = table::read(path, config, budget)?;
+            let shape = SampleShape::Vector { dimensions: table.samples.dimensions() };
+            let note = (!table.notes.is_empty()).then(|| table.notes.join("; "));
+            Ok(Dataset { note, column_names: Some(table.names), ..split((shape, table.samples))? })
+        }
         "toy" => Ok(generated(spec, Density::toy(argument)?, seed)),
         "gaussian" => Ok(generated(spec, Density::Gaussian(Gaussian::from_text(argument, seed)?), seed)),
         _ => unreachable!("SPECS lists every kind"),
@@ -379,7 +390,7 @@ mod tests {
 
     use super::*;
     use crate::arrays::{self, HostTensor};
-    use crate::config::Config;
+    use crate::config::{Config, Header};
 
     /// A folder of real data beside the checkout, or None, aloud.
     fn shared(name: &str) -> Option<PathBuf> {
@@ -569,7 +580,7 @@ mod tests {
         archive.start_file("a.npy", zip::write::SimpleFileOptions::default()).expect("begun");
         archive.write_all(&[header("|u1"), noise(54)].concat()).expect("memory");
         put("packed.npz", archive.finish().expect("memory").get_ref());
-        put("table.csv", b"1,2\n3.5,-4\n5,6e-3\n7,8\n");
+        put("table.csv", b"1,2.5\n3.5,-4\n5,6e-3\n7,8\n");
         std::fs::create_dir(folder.path().join("pictures")).expect("made");
         for index in 0..5 {
             let picture = image::RgbImage::from_fn(5, 4, |x, y| image::Rgb([40 * index, 9 * x as u8, 7 * y as u8]));
@@ -635,6 +646,8 @@ mod tests {
             (DataConfig { size: Some(16), ..of("digits") }, "data.size: is 16, the images are 8x8x1"),
             (DataConfig { channels: Some(3), ..of("digits") }, "data.channels: is 3, the images are 8x8x1"),
             (DataConfig { size: Some(0), ..of("digits") }, "data.size: must lie in"),
+            (DataConfig { header: Some(Header::Auto), ..of("digits") }, "data.header: is for tables"),
+            (DataConfig { columns: Some(vec!["a".into()]), ..of("npy:x.npy") }, "data.columns: is for tables"),
         ] {
             assert!(refusal_of(&config).contains(expected), "{}", refusal_of(&config));
         }
