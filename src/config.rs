@@ -43,8 +43,24 @@ pub struct DataConfig {
     /// 1 (grey) or 3 (RGB) for `images:DIR`; when absent, 3 if any file stores colour. Other images must have as many.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub channels: Option<usize>,
-    /// What becomes of files of `images:DIR` that cannot be read as an image.
+    /// What becomes of files of `images:DIR` that cannot be read as an image, and of rows of `csv:FILE` with holes,
+    /// text or another number of fields.
     pub broken: Broken,
+    /// `csv:FILE`: what stands between two fields; found from the first lines when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub separator: Option<Separator>,
+    /// `csv:FILE`: whether the first row holds the columns' names; judged by what it holds when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub header: Option<Header>,
+    /// `csv:FILE`: what stands before the fraction of a number; found from the numbers when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decimal: Option<Decimal>,
+    /// `csv:FILE`: the columns to take, in this order, by name or by number from 1; all when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub columns: Option<Vec<String>>,
+    /// `csv:FILE`: columns to leave out, by name or by number from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub skip_columns: Option<Vec<String>>,
     /// Mirror each training image, left to right, with probability 1/2 whenever it is drawn (augmentation).
     pub flip: bool,
     /// Host memory for the samples, MiB. What goes beyond it stays on disk and is read whenever it is drawn.
@@ -56,7 +72,7 @@ pub struct DataConfig {
     pub standard: Option<Standard>,
 }
 
-/// What becomes of broken files.
+/// What becomes of broken files, and of broken rows of a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Broken {
@@ -64,6 +80,54 @@ pub enum Broken {
     Refuse,
     /// They are counted, named and left out.
     Skip,
+}
+
+/// What stands between two fields of a table. The signs themselves name them too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Separator {
+    /// `,`
+    #[value(alias = ",")]
+    #[serde(alias = ",")]
+    Comma,
+    /// `;`
+    #[value(alias = ";")]
+    #[serde(alias = ";")]
+    Semicolon,
+    /// A tab.
+    #[value(aliases = ["\\t", "\t"])]
+    #[serde(alias = "\\t", alias = "\t")]
+    Tab,
+    /// `|`
+    #[value(aliases = ["|", "pipe"])]
+    #[serde(alias = "|", alias = "pipe")]
+    Bar,
+    /// Any number of blanks and tabs.
+    #[value(aliases = ["space", "blanks", "spaces", " "])]
+    #[serde(alias = "space", alias = "blanks", alias = "spaces", alias = " ")]
+    Blank,
+}
+
+/// Whether a table's first row holds the columns' names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Header {
+    /// Names, whatever they look like.
+    Yes,
+    /// A sample like every other row.
+    No,
+    /// Judged by what it holds.
+    Auto,
+}
+
+/// What stands before the fraction of a number; the other one may then part thousands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Decimal {
+    /// `1,234.5`
+    Point,
+    /// `1.234,5`
+    Comma,
 }
 
 /// `[model]`
@@ -310,6 +374,28 @@ pub enum Objective {
     Ml = 4,
 }
 
+impl DataConfig {
+    /// The settings given that only tables follow.
+    pub(crate) fn table_keys(&self) -> impl Iterator<Item = &'static str> {
+        let given = [
+            ("separator", self.separator.is_some()),
+            ("header", self.header.is_some()),
+            ("decimal", self.decimal.is_some()),
+            ("columns", self.columns.is_some()),
+            ("skip_columns", self.skip_columns.is_some()),
+        ];
+        given.into_iter().filter(|(_, given)| *given).map(|(key, _)| key)
+    }
+
+    /// Takes how tables are read from `other` where these are settings of a table, and drops it where they are not.
+    pub(crate) fn take_table_keys(&mut self, other: &Self) {
+        let none = Self::default();
+        let from = if self.spec.starts_with("csv:") { other } else { &none };
+        (self.separator, self.header, self.decimal) = (from.separator, from.header, from.decimal);
+        (self.columns, self.skip_columns) = (from.columns.clone(), from.skip_columns.clone());
+    }
+}
+
 impl Default for DataConfig {
     fn default() -> Self {
         Self {
@@ -320,6 +406,11 @@ impl Default for DataConfig {
             size: None,
             channels: None,
             broken: Broken::Refuse,
+            separator: None,
+            header: None,
+            decimal: None,
+            columns: None,
+            skip_columns: None,
             flip: false,
             memory: 2048,
             standardise: Standardise::Auto,
@@ -595,6 +686,11 @@ impl Config {
         config.data.held_out_data = Some(String::new());
         config.data.folder = Some(PathBuf::new());
         config.data.standard = Some(Standard { columns: Vec::new() });
+        config.data.separator = Some(Separator::Comma);
+        config.data.header = Some(Header::Auto);
+        config.data.decimal = Some(Decimal::Point);
+        config.data.columns = Some(Vec::new());
+        config.data.skip_columns = Some(Vec::new());
         config.model.bins = Some(256);
         config.train.micro_batch = Some(1);
         config.train.memory = Some(1);

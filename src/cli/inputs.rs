@@ -65,7 +65,7 @@ pub(super) fn load(session: &Session<'_>, trained: &Trained, wanted: Wanted<'_>)
     let is_own = wanted.data.is_none_or(|spec| spec == own.spec);
     let rows = match wanted.part.or(is_own.then_some(Part::HeldOut)) {
         Some(part) => part_of(load_data(wanted.data, trained)?, part),
-        None => data::load_rows(&config_of(wanted.data, trained), trained.config.train.seed)?,
+        None => load_rows(session, wanted.data, trained)?,
     };
     check_shape(&rows.name, rows.shape, trained)?;
     if let Some(note) = &rows.note {
@@ -112,7 +112,42 @@ fn config_of(spec: Option<&str>, trained: &Trained) -> DataConfig {
         }
         _ => (None, None),
     };
-    DataConfig { spec: spec.into(), size, channels, flip: false, folder: None, held_out_data: None, ..own.clone() }
+    let spec = spec.to_owned();
+    let mut config = DataConfig { spec, size, channels, flip: false, folder: None, held_out_data: None, ..own.clone() };
+    config.take_table_keys(own);
+    config
+}
+
+/// Names of the columns that the model learned, where all have one.
+fn names_of_columns(trained: &Trained) -> Option<Vec<String>> {
+    let columns = &trained.standard()?.columns;
+    let names: Vec<String> = columns.iter().map(|column| column.name.clone()).collect();
+    (names.len() == trained.model.dimensions() && are_names(&names)).then_some(names)
+}
+
+/// Columns without a name are called by their number.
+fn are_names(names: &[String]) -> bool {
+    names.iter().all(|name| !name.is_empty() && name.parse::<u32>().is_err())
+}
+
+/// All samples that a SPEC names. Of a table whose header has all of the model's columns these are taken, wherever they
+/// stand; of any other the columns that the model's own data were read by.
+fn load_rows(session: &Session<'_>, spec: Option<&str>, trained: &Trained) -> Result<Rows> {
+    let (config, seed) = (config_of(spec, trained), trained.config.train.seed);
+    let Some(names) = names_of_columns(trained).filter(|_| config.spec.starts_with("csv:")) else {
+        return data::load_rows(&config, seed);
+    };
+    let by_name = DataConfig { columns: Some(names.clone()), skip_columns: None, ..config.clone() };
+    if let Ok(rows) = data::load_rows(&by_name, seed) {
+        return Ok(rows);
+    }
+    let rows = data::load_rows(&config, seed)?;
+    if rows.column_names.as_ref().is_some_and(|found| are_names(found) && *found != names) {
+        let found = rows.column_names.as_deref().unwrap_or_default().join(", ");
+        let text = format!("{}: its columns are {found}; the model learned {}", rows.name, names.join(", "));
+        session.console.warn(&format!("{text}: they are taken in this order"));
+    }
+    Ok(rows)
 }
 
 /// The data that a SPEC names, divided as the model's own; without one, the model's own.

@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use crate::config::{Activation, Broken, Config, HeadKind, Network, Objective, Order, Parametrisation};
+use crate::config::{
+    Activation, Broken, Config, Decimal, HeadKind, Header, Network, Objective, Order, Parametrisation, Separator,
+};
 use crate::error::{Error, Result};
 use crate::standard::Standardise;
 
@@ -75,9 +77,24 @@ pub(super) struct DataFlags {
     /// images:DIR: 1 (grey) or 3 (RGB) [default: 3 if any file stores colour]
     #[arg(long, value_name = "1|3")]
     channels: Option<usize>,
-    /// images:DIR: what becomes of files that cannot be read as an image
+    /// What becomes of files of images:DIR that are no image, and of rows of csv:FILE that are no numbers
     #[arg(long)]
     broken: Option<Broken>,
+    /// csv:FILE: what stands between two fields; the sign itself will do [default: found from the first lines]
+    #[arg(long)]
+    separator: Option<Separator>,
+    /// csv:FILE: whether the first row holds the columns' names [default: auto]
+    #[arg(long)]
+    header: Option<Header>,
+    /// csv:FILE: what stands before the fraction of a number [default: found from the numbers]
+    #[arg(long)]
+    decimal: Option<Decimal>,
+    /// csv:FILE: the columns to take, in this order, by name or by number from 1 [default: all]
+    #[arg(long, value_name = "NAME,NAME", value_delimiter = ',')]
+    columns: Option<Vec<String>>,
+    /// csv:FILE: columns to leave out, by name or by number from 1
+    #[arg(long, value_name = "NAME,NAME", value_delimiter = ',')]
+    skip_columns: Option<Vec<String>>,
     /// Mirror half of the training images whenever they are drawn (augmentation)
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     flip: Option<bool>,
@@ -233,6 +250,11 @@ impl DataFlags {
         data.size = self.size.or(data.size);
         data.channels = self.channels.or(data.channels);
         set(&mut data.broken, &self.broken);
+        data.separator = self.separator.or(data.separator);
+        data.header = self.header.or(data.header);
+        data.decimal = self.decimal.or(data.decimal);
+        data.columns = self.columns.clone().or(data.columns.take());
+        data.skip_columns = self.skip_columns.clone().or(data.skip_columns.take());
         set(&mut data.flip, &self.flip);
         set(&mut data.held_out, &self.held_out);
         data.held_out_data = self.held_out_data.clone().or(data.held_out_data.take());

@@ -47,12 +47,12 @@ pub struct Dataset {
     pub held_out: Samples,
     /// The true density, for generated data, in their units.
     pub density: Option<Density>,
-    /// Names of the columns, for tables that have them.
-    pub column_names: Option<Vec<String>>,
     /// Source and licence, for embedded data.
     pub credit: Option<&'static str>,
     /// What the user should know of how it was read: files that were left out, data that stay on disk.
     pub note: Option<String>,
+    /// The name of each dimension, for tables: the header's, or the column's number in the file.
+    pub column_names: Option<Vec<String>>,
 }
 
 impl Dataset {
@@ -93,7 +93,7 @@ pub struct Rows {
     pub samples: Samples,
     /// The true density, for generated data, in their units.
     pub density: Option<Density>,
-    /// Names of the columns, for tables that have them.
+    /// The name of each dimension, for tables: the header's, or the column's number in the file.
     pub column_names: Option<Vec<String>>,
     /// What each sample is called, where it is a file of its own.
     pub labels: Option<Vec<String>>,
@@ -220,7 +220,7 @@ const TRUTH_STREAM: u64 = 4 << 40;
 /// | `idx:FILE` | images of unsigned bytes in IDX form, values / 255 | share `held_out` |
 /// | `npy:FILE` | array (N, D), or images (N, H, W) or (N, H, W, C); floats as they are, unsigned bytes / 255 | share `held_out` |
 /// | `npz:FILE#NAME` | such an array of an archive; without `#NAME` the only one with 2 to 4 axes | share `held_out` |
-/// | `csv:FILE` | one sample a row, comma-separated, header row allowed | share `held_out` |
+/// | `csv:FILE` | one sample a row of a table as text; `separator`, `header`, `decimal`, `columns`, `skip_columns`, `broken` | share `held_out` |
 /// | `toy:NAME` | 50,000 points in the plane, see [`Density::TOYS`] | 5,000 more |
 /// | `gaussian:D` | 50,000 points of a correlated Gaussian, see [`Gaussian`] | 5,000 more |
 ///
@@ -238,7 +238,8 @@ pub fn load(config: &DataConfig, seed: u64) -> Result<Dataset> {
     let Parts { rows, held_out } = read_checked(config, seed, &mut budget)?;
     let (train, held_out) = match (&config.held_out_data, held_out) {
         (Some(spec), _) => {
-            let other = DataConfig { spec: spec.clone(), held_out_data: None, ..config.clone() };
+            let mut other = DataConfig { spec: spec.clone(), held_out_data: None, ..config.clone() };
+            other.take_table_keys(config);
             let held_out = read_checked(&other, seed, &mut budget)?.into_rows();
             if held_out.shape != rows.shape {
                 let problem = format!("has samples of {}, {} has {}", held_out.shape, config.spec, rows.shape);
@@ -282,6 +283,10 @@ impl Parts {
 
 fn read_checked(config: &DataConfig, seed: u64, budget: &mut Budget) -> Result<Parts> {
     config.check()?;
+    if let Some(key) = config.table_keys().next().filter(|_| !config.spec.starts_with("csv:")) {
+        let problem = format!("is for tables, and {} is none", config.spec);
+        return Err(Error::input(format!("data.{key}"), problem, "Leave it out, or give csv:FILE"));
+    }
     let parts = read(config, seed, budget)?;
     check_settings_fit(config, parts.rows.shape)?;
     Ok(parts)
@@ -337,7 +342,13 @@ fn read(config: &DataConfig, seed: u64, budget: &mut Budget) -> Result<Parts> {
         "idx" => whole(idx::read(path, budget)?),
         "npy" => whole(samples_of(&FileArray::open(path, budget)?, budget)?),
         "npz" => whole(read_npz(&located, budget)?),
-        "csv" => whole(table::read(path, budget)?),
+        "csv" => {
+            let table = table::read(path, config, budget)?;
+            let shape = SampleShape::Vector { dimensions: table.samples.dimensions() };
+            let note = (!table.notes.is_empty()).then(|| table.notes.join("; "));
+            let rows = Rows::new(spec, (shape, table.samples));
+            Parts { rows: Rows { note, column_names: Some(table.names), ..rows }, held_out: None }
+        }
         "toy" => generated(spec, Density::toy(argument)?, seed),
         "gaussian" => generated(spec, Density::Gaussian(Gaussian::from_text(argument, seed)?), seed),
         _ => unreachable!("SPECS lists every kind"),
@@ -702,7 +713,7 @@ mod tests {
         archive.start_file("a.npy", zip::write::SimpleFileOptions::default()).expect("begun");
         archive.write_all(&[header("|u1"), noise(54)].concat()).expect("memory");
         put("packed.npz", archive.finish().expect("memory").get_ref());
-        put("table.csv", b"1,2\n3.5,-4\n5,6e-3\n7,8\n");
+        put("table.csv", b"1,2.5\n3.5,-4\n5,6e-3\n7,8\n");
         std::fs::create_dir(folder.path().join("pictures")).expect("made");
         for index in 0..5 {
             let picture = image::RgbImage::from_fn(5, 4, |x, y| image::Rgb([40 * index, 9 * x as u8, 7 * y as u8]));
@@ -768,6 +779,8 @@ mod tests {
             (DataConfig { size: Some(16), ..of("digits") }, "data.size: is 16, the images are 8x8x1"),
             (DataConfig { channels: Some(3), ..of("digits") }, "data.channels: is 3, the images are 8x8x1"),
             (DataConfig { size: Some(0), ..of("digits") }, "data.size: must lie in"),
+            (DataConfig { header: Some(Header::Auto), ..of("digits") }, "data.header: is for tables"),
+            (DataConfig { columns: Some(vec!["a".into()]), ..of("npy:x.npy") }, "data.columns: is for tables"),
         ] {
             assert!(refusal_of(&config).contains(expected), "{}", refusal_of(&config));
         }
