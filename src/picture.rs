@@ -14,6 +14,8 @@ pub struct Picture<'a> {
     pub values: &'a [f32],
     /// What one sample is.
     pub shape: SampleShape,
+    /// Values of images that are drawn black and white, see [`crate::image_grid::tones`].
+    pub range: [f64; 2],
     /// The data they should look like; points are drawn beside its density.
     pub beside: Option<&'a Dataset>,
     /// Heading of a plot.
@@ -35,14 +37,14 @@ pub fn natural_count(shape: SampleShape) -> usize {
 }
 
 impl Picture<'_> {
-    /// Writes the picture as a PNG with text chunks.
+    /// Writes the picture as PNG or JPEG, by its file's name, with text that says how it was made.
     ///
     /// # Errors
     /// Samples that are neither images nor points of the plane; a file that cannot be written.
     pub fn write(&self, path: &Path, text: PngText<'_>) -> Result<()> {
         match self.shape {
             SampleShape::Image { height, width, channels } => {
-                Grid::new(self.values, [height, width, channels], None)?.write_png(path, text)
+                Grid::new(self.values, [height, width, channels], self.range, None)?.write(path, text)
             }
             SampleShape::Vector { dimensions: 2 } => self.scatter(path, text),
             SampleShape::Vector { dimensions } => Err(Error::input(

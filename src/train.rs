@@ -17,6 +17,7 @@ use crate::data::{self, Batches, Dataset, Loader, SampleShape, Samples, Statisti
 use crate::error::{Error, Result};
 use crate::files;
 use crate::gpu::{Gpu, PendingRead, Recorder, Tensor};
+use crate::image_grid::tones;
 use crate::memory::MemoryPlan;
 use crate::metrics::Metrics;
 use crate::nn::{ArCsm, Batch, MixtureHead, Noise, Optimiser, Orders, ParamBuffer, Workspace, add_scaled};
@@ -812,7 +813,8 @@ impl Session<'_> {
                 trainer.trained.config.train.seed,
             );
             let drawn = crate::sample::sample(gpu, &trainer.trained, &request, &mut |_| {})?;
-            Picture { values: &drawn.values, shape: data.shape, beside: Some(data), title: &data.name }
+            let range = tones(trainer.trained.config.model.score.range);
+            Picture { values: &drawn.values, shape: data.shape, range, beside: Some(data), title: &data.name }
                 .write(&samples, &text)?;
             written.push(samples);
         }

@@ -11,6 +11,7 @@ use crate::denoise::check_sigma;
 use crate::detect::{DetectRequest, Detector, Synthetic, auroc, false_positive_rate, measure};
 use crate::error::{Error, Result};
 use crate::files::{check_writable, write_atomically};
+use crate::image_grid::check_picture;
 use crate::plot::{Histogram, histograms};
 use crate::trained::Trained;
 
@@ -60,8 +61,8 @@ pub(super) struct Detect {
     /// Seed of the noise
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Histograms to write
-    #[arg(long, value_name = "FILE.png")]
+    /// Histograms to write: .png or .jpg
+    #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
     /// Statistics of every sample to write
     #[arg(long, value_name = "FILE.csv")]
@@ -76,9 +77,8 @@ struct Set<T> {
 
 impl Task for Detect {
     fn run(&self, session: &Session<'_>) -> Result<()> {
-        for path in [&self.out, &self.csv].into_iter().flatten() {
-            check_writable(path)?;
-        }
+        self.out.as_deref().map_or(Ok(()), check_picture)?;
+        self.csv.as_deref().map_or(Ok(()), check_writable)?;
         if self.outliers.is_empty() {
             let remedy = "Name at least one set: --outliers SPEC, or --outliers noise";
             return Err(Error::input("--outliers", "is missing, there is nothing to detect", remedy));

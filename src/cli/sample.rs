@@ -12,13 +12,14 @@ use crate::config::Config;
 use crate::data::{self, SampleShape};
 use crate::error::{Error, Result};
 use crate::files::check_writable;
+use crate::image_grid::{check_picture, tones};
 use crate::picture::{self, Picture};
 use crate::sample::{SampleRequest, Sampler, geometric, sample};
 use crate::trained::Trained;
 
 /// Draw samples from a model into a picture or an array
 ///
-/// Images become a grid; points of the plane stand beside their density. The picture's text chunks hold the command,
+/// Images become a grid; points of the plane stand beside their density. The picture's text holds the command,
 /// the seed, the sampler and the checkpoint's fingerprint. Sample n of a seed is the same, whatever the count and the
 /// batch.
 #[derive(Debug, clap::Args)]
@@ -36,8 +37,8 @@ pub(super) struct Sample {
     /// How many samples
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
     count: u32,
-    /// Picture to write
-    #[arg(long, value_name = "FILE.png", required_unless_present = "npy")]
+    /// Picture to write: .png or .jpg
+    #[arg(long, value_name = "FILE", required_unless_present = "npy")]
     out: Option<PathBuf>,
     /// Array to write: float32, (N, D) or (N, H, W, C)
     #[arg(long, value_name = "FILE.npy")]
@@ -109,9 +110,8 @@ enum Kind {
 
 impl Task for Sample {
     fn run(&self, session: &Session<'_>) -> Result<()> {
-        for path in [&self.out, &self.npy].into_iter().flatten() {
-            check_writable(path)?;
-        }
+        self.out.as_deref().map_or(Ok(()), check_picture)?;
+        self.npy.as_deref().map_or(Ok(()), check_writable)?;
         self.method.refuse_unused()?;
         let gpu = session.open_gpu()?;
         let trained = Trained::load(&gpu, &self.checkpoint)?;
@@ -198,6 +198,7 @@ impl Sample {
             let picture = Picture {
                 values,
                 shape: trained.shape,
+                range: tones(config.model.score.range),
                 beside: dataset.as_ref().and_then(Option::as_ref),
                 title: &config.data.spec,
             };

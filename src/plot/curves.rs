@@ -15,7 +15,7 @@ use crate::image_grid::PngText;
 /// not finite are left out. Losses may be negative.
 ///
 /// # Errors
-/// As [`crate::files::write_atomically`].
+/// As [`crate::image_grid::check_picture`] and [`crate::files::write_atomically`].
 pub fn loss_curve(
     path: &Path,
     train: &[(u64, f64)],
@@ -114,7 +114,7 @@ pub struct Curves<'a> {
 /// Draws panels of curves, two in a row, with logarithmic axes. Points that are not positive are left out.
 ///
 /// # Errors
-/// As [`crate::files::write_atomically`].
+/// As [`crate::image_grid::check_picture`] and [`crate::files::write_atomically`].
 pub fn log_log(path: &Path, panels: &[Curves<'_>], title: &str, text: PngText<'_>) -> Result<()> {
     const COLUMNS: usize = 2;
     let rows = panels.len().div_ceil(COLUMNS);

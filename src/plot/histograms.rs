@@ -22,7 +22,7 @@ pub struct Histogram<'a> {
 /// sets.
 ///
 /// # Errors
-/// As [`crate::files::write_atomically`].
+/// As [`crate::image_grid::check_picture`] and [`crate::files::write_atomically`].
 pub fn histograms(path: &Path, histograms: &[Histogram<'_>], title: &str, text: PngText<'_>) -> Result<()> {
     const COLUMNS: usize = 4;
     let rows = histograms.len().div_ceil(COLUMNS);

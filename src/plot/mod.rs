@@ -17,7 +17,7 @@ pub use self::curves::{Curves, log_log, loss_curve};
 pub use self::histograms::{Histogram, histograms};
 pub use self::plane::{Beside, HeatMap, heat_maps, scatter_beside_density};
 use crate::error::{Error, Result};
-use crate::image_grid::{PngText, write_png};
+use crate::image_grid::{PngText, write_pixels};
 
 type Canvas<'a> = DrawingArea<BitMapBackend<'a>, Shift>;
 type Drawn<T = ()> = Result<T, Box<dyn std::error::Error>>;
@@ -33,7 +33,7 @@ fn font(size: u32) -> TextStyle<'static> {
     ("sans-serif", size).into_font().color(&RGBColor(40, 40, 40))
 }
 
-/// Draws on a white canvas in memory and writes it as PNG.
+/// Draws on a white canvas in memory and writes it.
 fn draw(
     path: &Path,
     (width, height): (u32, u32),
@@ -46,7 +46,7 @@ fn draw(
         let canvas = BitMapBackend::with_buffer(&mut pixels, (width, height)).into_drawing_area();
         body(&canvas).and_then(|()| Ok(canvas.present()?)).map_err(|e| Error::Failed(format!("cannot plot: {e}")))?;
     }
-    write_png(path, (width as usize, height as usize), ColorType::Rgb, &pixels, text)
+    write_pixels(path, (width as usize, height as usize), ColorType::Rgb, &pixels, text)
 }
 
 /// Makes the embedded font known, once.

@@ -25,7 +25,7 @@ pub enum Beside<'a> {
 /// Both sides show the same square, which holds all but the outermost points.
 ///
 /// # Errors
-/// As [`crate::files::write_atomically`].
+/// As [`crate::image_grid::check_picture`] and [`crate::files::write_atomically`].
 pub fn scatter_beside_density(
     path: &Path,
     samples: &[[f32; 2]],
@@ -115,7 +115,7 @@ pub struct HeatMap<'a> {
 /// Draws densities side by side, four in a row, all in the same colours.
 ///
 /// # Errors
-/// As [`crate::files::write_atomically`].
+/// As [`crate::image_grid::check_picture`] and [`crate::files::write_atomically`].
 pub fn heat_maps(path: &Path, maps: &[HeatMap<'_>], title: &str, text: PngText<'_>) -> Result<()> {
     const COLUMNS: usize = 4;
     const PIXELS: u32 = 240;
