@@ -13,7 +13,7 @@ use crate::error::Result;
 use crate::files;
 use crate::gpu::Gpu;
 use crate::image_grid::UNIT;
-use crate::picture::Picture;
+use crate::picture::{Picture, widened};
 use crate::sample::{SampleRequest, sample};
 use crate::train::{Event, TrainPlan, TrainReport, Trainer, train};
 use crate::trained::Trained;
@@ -90,7 +90,8 @@ pub fn demo(
     let drawn = sample(gpu, &trained, &SampleRequest::new(&trained, DRAWN, 1), &mut |_| {})?;
     let (samples, loss, denoised) = (out.join("samples.png"), out.join("loss.png"), out.join("denoised.png"));
     let text = [("arcsm:command", "arcsm demo".to_owned()), ("arcsm:checkpoint", trained.fingerprint.clone())];
-    Picture { values: &drawn.values, shape: data.shape, range: UNIT, beside: None, title: "digits" }
+    let values = &widened(&drawn.values);
+    Picture { values, shape: data.shape, beside: None, names: None, range: UNIT, title: "digits" }
         .write(&samples, &text)?;
     copy(&out.join("run/loss.png"), &loss)?;
     let denoiser = Trained::load(gpu, &denoiser_training.checkpoint)?;

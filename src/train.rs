@@ -813,9 +813,15 @@ impl Session<'_> {
                 trainer.trained.config.train.seed,
             );
             let drawn = crate::sample::sample(gpu, &trainer.trained, &request, &mut |_| {})?;
-            let range = tones(trainer.trained.config.model.score.range);
-            Picture { values: &drawn.values, shape: data.shape, range, beside: Some(data), title: &data.name }
-                .write(&samples, &text)?;
+            let picture = Picture {
+                values: &picture::widened(&drawn.values),
+                shape: data.shape,
+                beside: Some(data),
+                names: None,
+                range: tones(trainer.trained.config.model.score.range),
+                title: &data.name,
+            };
+            picture.write(&samples, &text)?;
             written.push(samples);
         }
         self.metrics.plot(&curve, &data.name, &text)?;

@@ -19,9 +19,9 @@ use crate::trained::Trained;
 
 /// Draw samples from a model into a picture or an array
 ///
-/// Images become a grid; points of the plane stand beside their density. The picture's text holds the command,
-/// the seed, the sampler and the checkpoint's fingerprint. Sample n of a seed is the same, whatever the count and the
-/// batch.
+/// Images become a grid; points of the plane stand beside their density or data; tables become a scatter plot of every two
+/// columns over the data's, with histograms. The picture's text holds the command, the seed, the sampler and the
+/// checkpoint's fingerprint. Sample n of a seed is the same, whatever the count and the batch.
 #[derive(Debug, clap::Args)]
 #[command(after_help = after_help!(
     "  arcsm sample --checkpoint runs/digits/checkpoints/best.safetensors --count 100 --out digits.png\n  \
@@ -117,7 +117,7 @@ impl Task for Sample {
         let trained = Trained::load(&gpu, &self.checkpoint)?;
         let sampler = self.method.sampler(&trained.config)?;
         if self.out.is_some() && !picture::can_draw(trained.shape) {
-            let problem = format!("the model has {}-dimensional points, which no picture shows", trained.shape);
+            let problem = format!("the model's samples are {}, which no picture shows", trained.shape);
             return Err(Error::input("--out", problem, "Write them with --npy FILE instead"));
         }
         let request = SampleRequest {
@@ -193,13 +193,14 @@ impl Sample {
             ];
             // Points stand beside the data, where it is on this machine; images need no neighbour.
             let config = &trained.config;
-            let is_plane = matches!(trained.shape, SampleShape::Vector { .. });
-            let dataset = is_plane.then(|| data::load(&config.data, config.train.seed).ok());
+            let is_vector = matches!(trained.shape, SampleShape::Vector { .. });
+            let dataset = is_vector.then(|| data::load(&config.data, config.train.seed).ok());
             let picture = Picture {
-                values,
+                values: &picture::widened(values),
                 shape: trained.shape,
-                range: tones(config.model.score.range),
                 beside: dataset.as_ref().and_then(Option::as_ref),
+                names: None,
+                range: tones(config.model.score.range),
                 title: &config.data.spec,
             };
             picture.write(path, &text)?;

@@ -1,7 +1,12 @@
-//! Plots: loss curves, points of the plane beside their density, and histograms.
+//! Plots: loss curves, samples over data or beside their density, and histograms.
 
+mod axis;
+mod columns;
 mod curves;
 mod histograms;
+mod marginal;
+mod pairs;
+mod panel;
 mod plane;
 
 use std::path::Path;
@@ -15,6 +20,8 @@ use png::ColorType;
 
 pub use self::curves::{Curves, log_log, loss_curve};
 pub use self::histograms::{Histogram, histograms};
+pub use self::marginal::{Marginal, histogram_of_samples};
+pub use self::pairs::{PairPlot, pair_plot};
 pub use self::plane::{Beside, HeatMap, heat_maps, scatter_beside_density};
 use crate::error::{Error, Result};
 use crate::image_grid::{PngText, write_pixels};
@@ -26,10 +33,15 @@ const FONT: &[u8] = include_bytes!("../../assets/fonts/DejaVuSans-ascii.ttf");
 
 const TRAIN_COLOR: RGBColor = RGBColor(31, 103, 178);
 const HELD_OUT_COLOR: RGBColor = RGBColor(214, 96, 20);
+/// Samples of a model, the data they should look like, and the density of both.
+const SAMPLES_COLOR: RGBColor = TRAIN_COLOR;
+const DATA_COLOR: RGBColor = HELD_OUT_COLOR;
+const DENSITY_COLOR: RGBColor = RGBColor(30, 120, 60);
 const GRID_COLOR: RGBColor = RGBColor(228, 228, 228);
 const AXIS_COLOR: RGBColor = RGBColor(90, 90, 90);
 
 fn font(size: u32) -> TextStyle<'static> {
+    register();
     ("sans-serif", size).into_font().color(&RGBColor(40, 40, 40))
 }
 
@@ -106,6 +118,8 @@ pub fn glyph(letter: char, side: usize, size: f64, place: [f64; 2]) -> Result<Ve
 
 #[cfg(test)]
 mod tests {
+    use std::ops::Range;
+
     use super::*;
 
     /// A path for a picture: in a folder that stays when `ARCSM_KEEP_PICTURES` names one, to be looked at.
@@ -122,5 +136,14 @@ mod tests {
 
     pub(super) fn count_of(pixels: &[u8], color: RGBColor) -> usize {
         pixels.chunks_exact(3).filter(|pixel| *pixel == [color.0, color.1, color.2]).count()
+    }
+
+    /// Orange and blue pixels, of any strength, in a part of an RGB picture.
+    pub(super) fn hued(pixels: &[u8], width: usize, across: Range<usize>, down: Range<usize>) -> [usize; 2] {
+        let places = down.flat_map(|y| across.clone().map(move |x| y * width + x));
+        places.fold([0, 0], |[orange, blue], place| {
+            let [red, blueness] = [pixels[3 * place], pixels[3 * place + 2]].map(i32::from);
+            [orange + usize::from(red - blueness > 25), blue + usize::from(blueness - red > 25)]
+        })
     }
 }
