@@ -12,7 +12,8 @@ use crate::denoise::{DenoiseRequest, add_noise, denoise, psnr_clipped, write_row
 use crate::error::Result;
 use crate::files;
 use crate::gpu::Gpu;
-use crate::picture::Picture;
+use crate::image_grid::UNIT;
+use crate::picture::{Picture, widened};
 use crate::sample::{SampleRequest, sample};
 use crate::train::{Event, TrainPlan, TrainReport, Trainer, train};
 use crate::trained::Trained;
@@ -89,13 +90,15 @@ pub fn demo(
     let drawn = sample(gpu, &trained, &SampleRequest::new(&trained, DRAWN, 1), &mut |_| {})?;
     let (samples, loss, denoised) = (out.join("samples.png"), out.join("loss.png"), out.join("denoised.png"));
     let text = [("arcsm:command", "arcsm demo".to_owned()), ("arcsm:checkpoint", trained.fingerprint.clone())];
-    Picture { values: &drawn.values, shape: data.shape, beside: None, title: "digits" }.write(&samples, &text)?;
+    let values = &widened(&drawn.values);
+    Picture { values, shape: data.shape, beside: None, names: None, range: UNIT, title: "digits" }
+        .write(&samples, &text)?;
     copy(&out.join("run/loss.png"), &loss)?;
     let denoiser = Trained::load(gpu, &denoiser_training.checkpoint)?;
     let clean = data.held_out.first(data.held_out.len())?;
     let noisy = add_noise(&clean, data.shape.dimensions(), SIGMA, 0);
     let denoising = denoise(gpu, &denoiser, &noisy, &DenoiseRequest::new(SIGMA), &mut |_| {})?;
-    write_rows(&denoised, &[&clean, &noisy, &denoising.values], data.shape, &text)?;
+    write_rows(&denoised, &[&clean, &noisy, &denoising.values], data.shape, UNIT, &text)?;
     let report = DemoReport {
         adapter: format!("{} ({})", gpu.adapter().name, gpu.adapter().driver),
         training_seconds: step_seconds(&training) + step_seconds(&denoiser_training),

@@ -259,18 +259,18 @@ impl Filter {
     }
 }
 
-/// Writes rows of images (N, D), one above the other, the first few of each.
+/// Writes rows of images (N, D), one above the other, the first few of each; `range` is drawn from black to white.
 ///
 /// # Errors
 /// Samples that are no images; a file that cannot be written.
-pub fn write_rows(path: &Path, rows: &[&[f32]], shape: SampleShape, text: PngText<'_>) -> Result<()> {
+pub fn write_rows(path: &Path, rows: &[&[f32]], shape: SampleShape, range: [f64; 2], text: PngText<'_>) -> Result<()> {
     let SampleShape::Image { height, width, channels } = shape else {
         let problem = format!("samples of D = {shape} are no images");
         return Err(Error::input(path.display().to_string(), problem, "Write them with --npy FILE instead"));
     };
     let shown = rows.iter().map(|row| row.len() / shape.dimensions()).min().unwrap_or(0).min(SHOWN);
     let images: Vec<f32> = rows.iter().flat_map(|row| &row[..shown * shape.dimensions()]).copied().collect();
-    Grid::new(&images, [height, width, channels], Some(shown))?.write_png(path, text)
+    Grid::new(&images, [height, width, channels], range, Some(shown))?.write(path, text)
 }
 
 #[cfg(test)]

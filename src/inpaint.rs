@@ -7,7 +7,7 @@ use crate::data::SampleShape;
 use crate::error::{Error, Result};
 use crate::given::{Given, Knowledge, Weigh};
 use crate::gpu::Gpu;
-use crate::image_grid::{Grid, PngText};
+use crate::image_grid::{Grid, PngText, UNIT};
 use crate::nn::Permutation;
 use crate::random::{random_bits, stream, uniform};
 use crate::sample::{Drawn, SampleRequest, sample};
@@ -271,7 +271,7 @@ pub fn mean_squared_error(x: &[f32], mask: &Mask, inpainted: &Inpainted) -> f64 
 }
 
 /// Writes a row for each sample: as it was, what is given of it with the missing part in blue, and its completions with a
-/// tint where they were filled in.
+/// tint where they were filled in. `range` is drawn from black to white.
 ///
 /// # Errors
 /// Samples that are no images; a file that cannot be written.
@@ -281,6 +281,7 @@ pub fn write_picture(
     mask: &Mask,
     inpainted: &Inpainted,
     shape: SampleShape,
+    range: [f64; 2],
     text: PngText<'_>,
 ) -> Result<()> {
     let SampleShape::Image { height, width, channels } = shape else {
@@ -293,15 +294,22 @@ pub fn write_picture(
     let mut images = Vec::with_capacity((2 + completions) * count * height * width * 3);
     for (n, sample) in x.chunks_exact(dimensions).enumerate() {
         let missing = mask.of_sample(n);
+        let sample = &shades(sample, range);
         paint(&mut images, sample, missing, channels, |value, _| value);
         paint(&mut images, sample, missing, channels, |_, blue| blue);
         for completion in
             inpainted.values[n * completions * dimensions..][..completions * dimensions].chunks(dimensions)
         {
-            paint(&mut images, completion, missing, channels, |value, blue| value.max(TINT * blue));
+            paint(&mut images, &shades(completion, range), missing, channels, |value, blue| value.max(TINT * blue));
         }
     }
-    Grid::new(&images, [height, width, 3], Some(2 + completions))?.write_png(path, text)
+    Grid::new(&images, [height, width, 3], UNIT, Some(2 + completions))?.write(path, text)
+}
+
+/// Values as shares of the way from black to white.
+fn shades(values: &[f32], [low, high]: [f64; 2]) -> Vec<f32> {
+    let span = (high - low).max(f64::MIN_POSITIVE);
+    values.iter().map(|&value| ((f64::from(value) - low) / span) as f32).collect()
 }
 
 /// Appends an image as RGB; a missing value of a colour becomes `filled(value, colour of what is missing)`.

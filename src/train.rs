@@ -17,6 +17,7 @@ use crate::data::{self, Batches, Dataset, Loader, SampleShape, Samples, Statisti
 use crate::error::{Error, Result};
 use crate::files::{self, shell_word};
 use crate::gpu::{Gpu, PendingRead, Recorder, Tensor};
+use crate::image_grid::tones;
 use crate::memory::MemoryPlan;
 use crate::metrics::Metrics;
 use crate::nn::{ArCsm, Batch, MixtureHead, Noise, Optimiser, Orders, ParamBuffer, Workspace, add_scaled};
@@ -932,8 +933,15 @@ impl Session<'_> {
                 trainer.trained.config.train.seed,
             );
             let drawn = crate::sample::sample(gpu, &trainer.trained, &request, &mut |_| {})?;
-            Picture { values: &drawn.values, shape: data.shape, beside: Some(data), title: &data.name }
-                .write(&samples, &text)?;
+            let picture = Picture {
+                values: &trainer.trained.for_picture(&drawn.values),
+                shape: data.shape,
+                beside: Some(data),
+                names: Some(&trainer.trained.column_names()),
+                range: tones(trainer.trained.config.model.score.range),
+                title: &data.name,
+            };
+            picture.write(&samples, &text)?;
             written.push(samples);
         }
         self.metrics.plot(&curve, &data.name, &text)?;

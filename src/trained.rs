@@ -137,6 +137,21 @@ impl Trained {
         }
     }
 
+    /// The same for pictures: images in the model's own range, which is that of tones from black to white.
+    pub fn for_picture(&self, seen: &[f32]) -> Vec<f64> {
+        match self.shape {
+            SampleShape::Vector { .. } => self.to_data(seen),
+            SampleShape::Image { .. } => seen.iter().map(|&value| f64::from(value)).collect(),
+        }
+    }
+
+    /// The name of each dimension, `x1`, `x2` and so on where the data have none.
+    pub fn column_names(&self) -> Vec<String> {
+        let of_data =
+            |d: usize| self.standard()?.columns.get(d).map(|column| &column.name).filter(|name| !name.is_empty());
+        (0..self.model.dimensions()).map(|d| of_data(d).cloned().unwrap_or_else(|| format!("x{}", d + 1))).collect()
+    }
+
     /// (N): log p(x) = log p(what the model sees) + this, for samples that the model sees as these values (N, D).
     pub fn log_scale(&self, seen: &[f32]) -> Vec<f64> {
         let dimensions = self.model.dimensions();

@@ -12,6 +12,7 @@ use crate::denoise::{
 };
 use crate::error::{Error, Result};
 use crate::files::check_writable;
+use crate::image_grid::{check_picture, tones};
 use crate::trained::Trained;
 
 /// Remove noise of a known level from samples
@@ -61,8 +62,8 @@ pub(super) struct Denoise {
     /// Seed of the noise and of the draws
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Picture to write
-    #[arg(long, value_name = "FILE.png", required_unless_present = "npy")]
+    /// Picture to write: .png or .jpg
+    #[arg(long, value_name = "FILE", required_unless_present = "npy")]
     out: Option<PathBuf>,
     /// Array of denoised samples to write: (N, D) or (N, H, W, C), float32, of standardised tables float64
     #[arg(long, value_name = "FILE.npy")]
@@ -79,9 +80,8 @@ struct Job {
 
 impl Task for Denoise {
     fn run(&self, session: &Session<'_>) -> Result<()> {
-        for path in [&self.out, &self.npy].into_iter().flatten() {
-            check_writable(path)?;
-        }
+        self.out.as_deref().map_or(Ok(()), check_picture)?;
+        self.npy.as_deref().map_or(Ok(()), check_writable)?;
         if !(self.sigma.is_finite() && self.sigma > 0.0) {
             return Err(Error::input("--sigma", format!("is {}", self.sigma), "Give a positive noise level"));
         }
@@ -195,6 +195,6 @@ impl Denoise {
             ("arcsm:checkpoint", trained.fingerprint.clone()),
         ];
         let rows: Vec<&[f32]> = job.clean.as_deref().into_iter().chain([&job.noisy[..], denoised]).collect();
-        write_rows(path, &rows, trained.shape, &text)
+        write_rows(path, &rows, trained.shape, tones(trained.config.model.score.range), &text)
     }
 }

@@ -14,6 +14,7 @@ use crate::detect::{DetectRequest, Detector, Measures, Synthetic, auroc, false_p
 use crate::error::{Error, Result};
 use crate::files::{check_writable, write_atomically};
 use crate::gpu::Gpu;
+use crate::image_grid::check_picture;
 use crate::plot::{Histogram, histograms};
 use crate::trained::Trained;
 
@@ -83,8 +84,8 @@ pub(super) struct Detect {
     /// Seed of the noise
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Histograms to write
-    #[arg(long, value_name = "FILE.png")]
+    /// Histograms to write: .png or .jpg
+    #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
     /// Statistics of every sample to write
     #[arg(long, value_name = "FILE.csv")]
@@ -99,9 +100,8 @@ struct Set<T> {
 
 impl Task for Detect {
     fn run(&self, session: &Session<'_>) -> Result<()> {
-        for path in [&self.out, &self.csv].into_iter().flatten() {
-            check_writable(path)?;
-        }
+        self.out.as_deref().map_or(Ok(()), check_picture)?;
+        self.csv.as_deref().map_or(Ok(()), check_writable)?;
         if !(self.quantile > 0.0 && self.quantile < 1.0) {
             let problem = format!("is {}, which is no share between 0 and 1", self.quantile);
             return Err(Error::input("--quantile", problem, "Give 0.99, for instance"));

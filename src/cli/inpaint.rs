@@ -11,6 +11,7 @@ use crate::data::SampleShape;
 use crate::error::{Error, Result};
 use crate::files::check_writable;
 use crate::given::Given;
+use crate::image_grid::{check_picture, tones};
 use crate::inpaint::{InpaintRequest, Mask, inpaint, mean_squared_error, write_picture};
 use crate::trained::Trained;
 
@@ -53,8 +54,8 @@ pub(super) struct Inpaint {
     /// Seed of the completions and of a random mask
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Picture to write
-    #[arg(long, value_name = "FILE.png", required_unless_present = "npy")]
+    /// Picture to write: .png or .jpg
+    #[arg(long, value_name = "FILE", required_unless_present = "npy")]
     out: Option<PathBuf>,
     /// Array of completions to write: (N, R, D) or (N, R, H, W, C), float32, of standardised tables float64
     #[arg(long, value_name = "FILE.npy")]
@@ -63,9 +64,8 @@ pub(super) struct Inpaint {
 
 impl Task for Inpaint {
     fn run(&self, session: &Session<'_>) -> Result<()> {
-        for path in [&self.out, &self.npy].into_iter().flatten() {
-            check_writable(path)?;
-        }
+        self.out.as_deref().map_or(Ok(()), check_picture)?;
+        self.npy.as_deref().map_or(Ok(()), check_writable)?;
         let gpu = session.open_gpu()?;
         let trained = Trained::load(&gpu, &self.checkpoint)?;
         if let (Some(path), SampleShape::Vector { .. }) = (&self.out, trained.shape) {
@@ -94,7 +94,8 @@ impl Task for Inpaint {
                 ("arcsm:seed", self.seed.to_string()),
                 ("arcsm:checkpoint", trained.fingerprint.clone()),
             ];
-            write_picture(path, x, &mask, &inpainted, trained.shape, &text)?;
+            let range = tones(trained.config.model.score.range);
+            write_picture(path, x, &mask, &inpainted, trained.shape, range, &text)?;
         }
         let paths: Vec<String> =
             [&self.out, &self.npy].into_iter().flatten().map(|p| p.display().to_string()).collect();

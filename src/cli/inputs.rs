@@ -264,15 +264,10 @@ pub(super) fn write_samples(path: &Path, trained: &Trained, counts: &[usize], in
 
 /// Writes samples in the data's units to a table with the names of their columns.
 pub(super) fn write_table(path: &Path, trained: &Trained, in_units: &[f64]) -> Result<()> {
-    let dimensions = trained.model.dimensions();
-    let name = |at: usize| match trained.standard().and_then(|standard| standard.columns.get(at)) {
-        Some(column) if !column.name.is_empty() => column.name.clone(),
-        _ => format!("x{}", at + 1),
-    };
     write_atomically(path, |file| {
         let mut writer = csv::Writer::from_writer(file);
-        writer.write_record((0..dimensions).map(name))?;
-        for row in in_units.chunks_exact(dimensions) {
+        writer.write_record(trained.column_names())?;
+        for row in in_units.chunks_exact(trained.model.dimensions()) {
             writer.write_record(row.iter().map(f64::to_string))?;
         }
         writer.flush()

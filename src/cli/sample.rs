@@ -11,15 +11,16 @@ use crate::config::Config;
 use crate::data::{self, SampleShape};
 use crate::error::{Error, Result};
 use crate::files::check_writable;
+use crate::image_grid::{check_picture, tones};
 use crate::picture::{self, Picture};
 use crate::sample::{SampleRequest, Sampler, geometric, sample};
 use crate::trained::Trained;
 
 /// Draw samples from a model into a picture or an array
 ///
-/// Images become a grid; points of the plane stand beside their density. The picture's text chunks hold the command,
-/// the seed, the sampler and the checkpoint's fingerprint. Sample n of a seed is the same, whatever the count and the
-/// batch.
+/// Images become a grid; points of the plane stand beside their density or data; tables become a scatter plot of every two
+/// columns over the data's, with histograms. The picture's text holds the command, the seed, the sampler and the
+/// checkpoint's fingerprint. Sample n of a seed is the same, whatever the count and the batch.
 #[derive(Debug, clap::Args)]
 #[command(after_help = after_help!(
     "  arcsm sample --checkpoint runs/digits/checkpoints/best.safetensors --count 100 --out digits.png\n  \
@@ -35,8 +36,8 @@ pub(super) struct Sample {
     /// How many samples
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
     count: u32,
-    /// Picture to write
-    #[arg(long, value_name = "FILE.png", required_unless_present_any = ["npy", "csv"])]
+    /// Picture to write: .png or .jpg
+    #[arg(long, value_name = "FILE", required_unless_present_any = ["npy", "csv"])]
     out: Option<PathBuf>,
     /// Array to write, in the data's units: (N, D) or (N, H, W, C), float32, of standardised tables float64
     #[arg(long, value_name = "FILE.npy")]
@@ -115,7 +116,8 @@ enum Kind {
 
 impl Task for Sample {
     fn run(&self, session: &Session<'_>) -> Result<()> {
-        for path in [&self.out, &self.npy, &self.csv].into_iter().flatten() {
+        self.out.as_deref().map_or(Ok(()), check_picture)?;
+        for path in [&self.npy, &self.csv].into_iter().flatten() {
             check_writable(path)?;
         }
         self.method.refuse_unused()?;
@@ -123,7 +125,7 @@ impl Task for Sample {
         let trained = Trained::load(&gpu, &self.checkpoint)?;
         let sampler = self.method.sampler(&trained.config)?;
         if self.out.is_some() && !picture::can_draw(trained.shape) {
-            let problem = format!("the model has {}-dimensional points, which no picture shows", trained.shape);
+            let problem = format!("the model's samples are {}, which no picture shows", trained.shape);
             return Err(Error::input("--out", problem, "Write them with --npy FILE instead"));
         }
         let request = SampleRequest {
@@ -215,12 +217,14 @@ impl Sample {
             ];
             // Points stand beside the data, where it is on this machine; images need no neighbour.
             let config = &trained.config;
-            let is_plane = matches!(trained.shape, SampleShape::Vector { .. });
-            let dataset = is_plane.then(|| data::load(&config.data, config.train.seed).ok());
+            let is_vector = matches!(trained.shape, SampleShape::Vector { .. });
+            let dataset = is_vector.then(|| data::load(&config.data, config.train.seed).ok());
             let picture = Picture {
-                values,
+                values: &trained.for_picture(values),
                 shape: trained.shape,
                 beside: dataset.as_ref().and_then(Option::as_ref),
+                names: Some(&trained.column_names()),
+                range: tones(config.model.score.range),
                 title: &config.data.spec,
             };
             picture.write(path, &text)?;

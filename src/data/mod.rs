@@ -522,7 +522,7 @@ fn generated(spec: &str, density: Density, seed: u64) -> Parts {
 mod tests {
     use super::*;
     use crate::arrays::{self, HostTensor};
-    use crate::config::Config;
+    use crate::config::{Config, Header};
     use std::io::Write;
 
     /// A folder of real data beside the checkout, or None, aloud.

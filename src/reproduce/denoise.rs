@@ -8,6 +8,7 @@ use super::{Cell, Context, Part, Report, Table};
 use crate::config::Objective;
 use crate::denoise::{DenoiseRequest, Filter, add_noise, denoise, psnr, psnr_clipped, write_rows};
 use crate::error::Result;
+use crate::image_grid::UNIT;
 
 /// Of the paper.
 const SIGMA: f32 = 0.6;
@@ -75,7 +76,7 @@ pub(super) fn run(context: &Context<'_>) -> Result<Report> {
     let mut rows = vec![clean_shown.as_slice(), &untouched.shown];
     rows.extend(outcomes.iter().map(|(_, outcome)| outcome.shown.as_slice()));
     rows.extend(linear.as_ref().map(|linear| linear.shown.as_slice()));
-    write_rows(&context.out.join("denoised.png"), &rows, images.data.shape, &context.png_text())?;
+    write_rows(&context.out.join("denoised.png"), &rows, images.data.shape, UNIT, &context.png_text())?;
     let mut report = Report::new(format!("noise of {SIGMA} removed from {} in one step", images.name()));
     report.notes.push(format!(
         "{count} held-out images. One step x~ + sigma^2 s with contexts of the noisy image estimates E[x_d | x~_1 .. x~_d]: \

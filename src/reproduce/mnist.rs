@@ -13,6 +13,7 @@ use crate::denoise::write_rows;
 use crate::error::{Error, Result};
 use crate::evaluate::{EvaluateRequest, evaluate};
 use crate::frechet::Moments;
+use crate::image_grid::UNIT;
 use crate::sample::{Drawn, SampleRequest, Sampler, sample};
 use crate::trained::Trained;
 
@@ -315,7 +316,7 @@ fn of_samplers(part: &Part<'_, '_>, images: &Images, judge: &Judge) -> Result<Ve
     }
     if !rows.is_empty() {
         let rows: Vec<&[f32]> = rows.iter().map(Vec::as_slice).collect();
-        write_rows(&context.out.join("samplers.png"), &rows, images.data.shape, &context.png_text())?;
+        write_rows(&context.out.join("samplers.png"), &rows, images.data.shape, UNIT, &context.png_text())?;
     }
     Ok(results)
 }
@@ -364,6 +365,6 @@ fn draw(
     }
     let file = format!("samples-{network}.png");
     let rows: Vec<&[f32]> = rows.iter().map(Vec::as_slice).collect();
-    write_rows(&context.out.join(&file), &rows, images.data.shape, &context.png_text())?;
+    write_rows(&context.out.join(&file), &rows, images.data.shape, UNIT, &context.png_text())?;
     Ok((file, format!("From the top: {}", names.join("; "))))
 }

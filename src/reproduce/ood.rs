@@ -9,6 +9,7 @@ use crate::data::{self, SampleShape};
 use crate::denoise::write_rows;
 use crate::detect::{DetectRequest, Detector, Synthetic, auroc, false_positive_rate, measure};
 use crate::error::{Error, Result};
+use crate::image_grid::UNIT;
 use crate::plot::{Histogram, histograms};
 
 /// What training takes of the time.
@@ -95,7 +96,7 @@ fn of_model(part: &Part<'_, '_>, images: &Images) -> Result<Outcome> {
     let detector = Detector::new(&request.sigmas, &reference);
     let (names, values) = split.map(|(name, measures)| (name.clone(), detector.statistics(&measures))).unzip();
     let rows: Vec<&[f32]> = sets[1..].iter().map(|(_, values)| values.as_slice()).collect();
-    write_rows(&context.out.join("sets.png"), &rows, images.data.shape, &context.png_text())?;
+    write_rows(&context.out.join("sets.png"), &rows, images.data.shape, UNIT, &context.png_text())?;
     Ok(Outcome {
         sets: names,
         statistics: detector.names(),
