@@ -50,62 +50,108 @@ impl HostTensor {
 
 /// `value` stands at place `at` of an array, counted row by row.
 pub(crate) fn not_finite(subject: &str, shape: &[usize], at: usize, value: f64) -> Error {
-    let mut rest = at;
-    let mut index: Vec<_> = shape.iter().rev().map(|&n| (rest % n, rest /= n).0).collect();
-    index.reverse();
-    let problem = format!("holds {value} at index {index:?}; every value must be finite");
+    let problem = format!("holds {value} at index {:?}; every value must be finite", index_of(shape, at));
     Error::input(subject, problem, "Clean or rescale the data")
 }
 
-/// Numbers as files hold them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Number {
-    /// Unsigned byte, `|u1`.
-    Byte,
-    /// float32, `<f4`.
-    Single,
-    /// float32, `>f4`.
-    SingleBigEndian,
-    /// float64, `<f8`.
-    Double,
-    /// float64, `>f8`.
-    DoubleBigEndian,
+/// The index of place `at` of an array, counted row by row.
+pub(crate) fn index_of(shape: &[usize], at: usize) -> Vec<usize> {
+    let mut rest = at;
+    let mut index: Vec<_> = shape.iter().rev().map(|&n| (rest % n, rest /= n).0).collect();
+    index.reverse();
+    index
+}
+
+/// Makes [`Number`] from one line a type: its names, what NumPy calls it, its bytes, and what reads them.
+macro_rules! numbers {
+    (
+        bytes { $($byte:ident $one:literal $of_byte:expr;)* }
+        words { $($little:ident $big:ident $name:literal $width:literal $word:ty, $of_word:expr;)* }
+    ) => {
+        /// Numbers as files hold them.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub(crate) enum Number {
+            $(#[doc = concat!("`|", $one, "`")] $byte,)*
+            $(#[doc = concat!("`<", $name, "`")] $little, #[doc = concat!("`>", $name, "`")] $big,)*
+        }
+
+        impl Number {
+            fn of_dtype(dtype: &str) -> Option<Self> {
+                let (order, name) = dtype.split_at_checked(1)?;
+                match (order, name) {
+                    $(("|" | "<" | ">", $one) => Some(Self::$byte),)*
+                    $(("<", $name) => Some(Self::$little), (">", $name) => Some(Self::$big),)*
+                    _ => None,
+                }
+            }
+
+            /// Bytes of one.
+            pub(crate) fn width(self) -> usize {
+                match self {
+                    $(Self::$byte => 1,)*
+                    $(Self::$little | Self::$big => $width,)*
+                }
+            }
+
+            /// Writes them to `out`, one for each [`Number::width`] of `bytes`. Integers beyond 2^53 are rounded.
+            pub(crate) fn decode(self, bytes: &[u8], out: &mut [f64]) {
+                fn each<const N: usize>(bytes: &[u8], out: &mut [f64], decode: impl Fn([u8; N]) -> f64) {
+                    out.iter_mut().zip(bytes.as_chunks().0).for_each(|(value, &bytes)| *value = decode(bytes));
+                }
+                match self {
+                    $(Self::$byte => each(bytes, out, |[byte]| $of_byte(byte)),)*
+                    $(
+                        Self::$little => each(bytes, out, |bytes| $of_word(<$word>::from_le_bytes(bytes))),
+                        Self::$big => each(bytes, out, |bytes| $of_word(<$word>::from_be_bytes(bytes))),
+                    )*
+                }
+            }
+        }
+    };
+}
+
+numbers! {
+    bytes {
+        Bool "b1" |byte| f64::from(byte != 0);
+        Byte "u1" f64::from;
+        SignedByte "i1" |byte: u8| f64::from(byte.cast_signed());
+    }
+    words {
+        Short ShortBigEndian "i2" 2 i16, f64::from;
+        UnsignedShort UnsignedShortBigEndian "u2" 2 u16, f64::from;
+        Int IntBigEndian "i4" 4 i32, f64::from;
+        UnsignedInt UnsignedIntBigEndian "u4" 4 u32, f64::from;
+        Long LongBigEndian "i8" 8 i64, |long| long as f64;
+        UnsignedLong UnsignedLongBigEndian "u8" 8 u64, |long| long as f64;
+        Half HalfBigEndian "f2" 2 u16, half;
+        Single SingleBigEndian "f4" 4 f32, f64::from;
+        Double DoubleBigEndian "f8" 8 f64, |double| double;
+    }
 }
 
 impl Number {
-    fn of_dtype(dtype: &str) -> Option<Self> {
-        Some(match dtype {
-            "|u1" => Self::Byte,
-            "<f4" => Self::Single,
-            ">f4" => Self::SingleBigEndian,
-            "<f8" => Self::Double,
-            ">f8" => Self::DoubleBigEndian,
-            _ => return None,
-        })
+    /// Whether it may be NaN, infinite, or beyond float32.
+    pub(crate) fn is_float(self) -> bool {
+        use Number::{Double, DoubleBigEndian, Half, HalfBigEndian, Single, SingleBigEndian};
+        matches!(self, Half | HalfBigEndian | Single | SingleBigEndian | Double | DoubleBigEndian)
     }
 
-    /// Bytes of one.
-    pub(crate) fn width(self) -> usize {
-        match self {
-            Self::Byte => 1,
-            Self::Single | Self::SingleBigEndian => 4,
-            Self::Double | Self::DoubleBigEndian => 8,
-        }
+    /// What becomes 1 in data: 255 of unsigned bytes. Other numbers are taken as they are.
+    pub(crate) fn largest(self) -> u16 {
+        if self == Self::Byte { u16::from(u8::MAX) } else { 1 }
     }
+}
 
-    /// Writes them to `out`, one for each [`Number::width`] of `bytes`.
-    pub(crate) fn decode(self, bytes: &[u8], out: &mut [f64]) {
-        fn each<const N: usize>(bytes: &[u8], out: &mut [f64], decode: impl Fn([u8; N]) -> f64) {
-            out.iter_mut().zip(bytes.as_chunks().0).for_each(|(value, &bytes)| *value = decode(bytes));
-        }
-        match self {
-            Self::Byte => each(bytes, out, |[byte]| f64::from(byte)),
-            Self::Single => each(bytes, out, |bytes| f64::from(f32::from_le_bytes(bytes))),
-            Self::SingleBigEndian => each(bytes, out, |bytes| f64::from(f32::from_be_bytes(bytes))),
-            Self::Double => each(bytes, out, f64::from_le_bytes),
-            Self::DoubleBigEndian => each(bytes, out, f64::from_be_bytes),
-        }
-    }
+/// The value of a float16 (IEEE 754 binary16), exactly.
+pub(crate) fn half(bits: u16) -> f64 {
+    let (exponent, fraction) = (i32::from(bits >> 10 & 0x1f), f64::from(bits & 0x3ff));
+    let size = match exponent {
+        0 => fraction * 2f64.powi(-24),
+        0x1f if fraction == 0.0 => f64::INFINITY,
+        0x1f => f64::NAN,
+        _ => (1024.0 + fraction) * 2f64.powi(exponent - 25),
+    };
+    if bits >> 15 == 1 { -size } else { size }
 }
 
 /// A dense array of numbers, left as its file holds it.
@@ -122,7 +168,7 @@ pub(crate) struct FileArray {
 }
 
 impl FileArray {
-    /// Opens a .npy file of unsigned bytes, float32 or float64.
+    /// Opens a .npy file of numbers: bool, integers, or floats of 16, 32 or 64 bits.
     ///
     /// # Errors
     /// As [`read_npy`]; a full disk.
@@ -136,48 +182,64 @@ impl FileArray {
         let subject = file.subject();
         let start = file.read(0, file.len().min(LONGEST_HEADER) as usize)?;
         let (header, data_start) = Header::of(&start, subject)?;
-        let number = Number::of_dtype(&header.dtype)
-            .ok_or_else(|| wrong_dtype(&header.dtype, "uint8 (|u1) for data, ", subject))?;
+        let number = Number::of_dtype(&header.dtype).ok_or_else(|| wrong_dtype(&header.dtype, subject))?;
         let found = file.len() - data_start;
-        let expected = header.shape.iter().try_fold(number.width(), |product, &n| product.checked_mul(n));
-        if expected.map(|n| n as u64) != Some(found) {
-            let expected = expected.map_or("more than can be addressed".into(), |n| n.to_string());
-            let problem = format!("has shape {:?}, that is {expected} bytes of data, found {found}", header.shape);
-            return Err(Error::input(subject, problem, "The file is cut off or damaged: write it again"));
+        let refuse = |expected: &str| {
+            let problem = format!("has shape {:?}, that is {expected} of data, found {found}", header.shape);
+            Err(Error::input(subject, problem, "The file is cut off or damaged: write it again"))
+        };
+        // Lengths of 0 must not hide others that no memory can hold: (0, 2^40, 2^40).
+        let most = header.shape.iter().try_fold(number.width(), |product, &n| product.checked_mul(n.max(1)));
+        if most.is_none_or(|bytes| isize::try_from(bytes).is_err()) {
+            return refuse("more than can be addressed");
+        }
+        let expected = header.shape.iter().product::<usize>() * number.width();
+        if expected as u64 != found {
+            return refuse(&format!("{expected} bytes"));
         }
         let data = file.window(subject, data_start, found);
         Ok(Self { shape: header.shape, number, column_order: header.column_order, data })
     }
 
-    /// All of it in memory, last index fastest; bytes become 0.0 to 255.0.
+    /// All of its bytes, the last index fastest.
     ///
     /// # Errors
     /// The system cannot read the file (any more).
-    pub(crate) fn to_values(&self) -> Result<Vec<f64>> {
-        let mut values = vec![0.0; self.shape.iter().product()];
-        self.number.decode(&self.data.read(0, self.data.len() as usize)?, &mut values);
-        if self.column_order {
-            let columns = ArrayD::from_shape_vec(IxDyn(&self.shape).f(), values).expect("the shape holds every value");
-            values = columns.iter().copied().collect();
+    pub(crate) fn in_rows(&self) -> Result<Vec<u8>> {
+        fn turned<const N: usize>(shape: &[usize], bytes: &[u8]) -> Vec<u8> {
+            let numbers = bytes.as_chunks::<N>().0.to_vec();
+            let columns = ArrayD::from_shape_vec(IxDyn(shape).f(), numbers).expect("the shape holds every value");
+            columns.iter().copied().flatten().collect()
         }
-        Ok(values)
+        let bytes = self.data.read(0, self.data.len() as usize)?;
+        Ok(match self.number.width() {
+            _ if !self.column_order => bytes.into_owned(),
+            1 => turned::<1>(&self.shape, &bytes),
+            2 => turned::<2>(&self.shape, &bytes),
+            4 => turned::<4>(&self.shape, &bytes),
+            _ => turned::<8>(&self.shape, &bytes),
+        })
     }
 
-    /// The same as float32.
+    /// All of it in memory, every number as it is, rounded to float32.
     ///
     /// # Errors
-    /// As [`FileArray::to_values`].
-    pub(crate) fn to_tensor(&self) -> Result<HostTensor> {
-        Ok(HostTensor::new(self.shape.clone(), self.to_values()?.into_iter().map(|value| value as f32).collect()))
+    /// The system cannot read the file (any more).
+    fn to_tensor(&self) -> Result<HostTensor> {
+        let bytes = self.in_rows()?;
+        let mut values = vec![0.0; bytes.len() / self.number.width()];
+        self.number.decode(&bytes, &mut values);
+        Ok(HostTensor::new(self.shape.clone(), values.into_iter().map(|value| value as f32).collect()))
     }
 }
 
-/// Reads a .npy file of float32 or float64 numbers, of any rank, row or column order, either byte order; .gz as well.
+/// Reads a .npy file of numbers as they are, of any rank, row or column order, either byte order; .gz as well. Bool is
+/// 0 or 1; integers and float64 are rounded to float32. Data divide unsigned bytes by 255, see [`crate::data::load`].
 ///
 /// # Errors
 /// Bad input: a missing file, another format or dtype, or a size that does not match the header (both are named).
 pub fn read_npy(path: &Path) -> Result<HostTensor> {
-    parse_npy(files::read_input(path)?, &path.display().to_string())
+    parse_npy(files::read_input(path)?, &path.display().to_string())?.to_tensor()
 }
 
 /// A .npz archive, packed or not, whose arrays are read one by one.
@@ -292,27 +354,43 @@ pub fn write_npz(path: &Path, arrays: &[(&str, &HostTensor)]) -> Result<()> {
     })
 }
 
-fn parse_npy(bytes: Vec<u8>, subject: &str) -> Result<HostTensor> {
-    let array = FileArray::of(&Blob::from_bytes(subject, bytes))?;
-    if array.number == Number::Byte { Err(wrong_dtype("|u1", "", subject)) } else { array.to_tensor() }
+fn parse_npy(bytes: Vec<u8>, subject: &str) -> Result<FileArray> {
+    FileArray::of(&Blob::from_bytes(subject, bytes))
 }
 
-fn wrong_dtype(found: &str, also: &str, subject: &str) -> Error {
-    Error::input(subject, format!("has dtype {found}, expected {also}float32 (<f4) or float64 (<f8)"), SAVE)
+fn wrong_dtype(found: &str, subject: &str) -> Error {
+    let (kind, remedy) = match found.trim_start_matches(['<', '>', '=', '|']).as_bytes() {
+        [b'c', ..] => ("complex numbers", "Save its real part, or array.view(\"float64\") with both parts in a row"),
+        [b'U' | b'S' | b'a' | b'T', ..] => ("text", SAVE),
+        [b'O', ..] => ("Python objects", SAVE),
+        [b'M' | b'm', ..] => ("times", SAVE),
+        [b'f', ..] => ("floats of another width", SAVE),
+        _ if found == RECORDS => ("fields side by side", "Save one field of it, array[\"name\"], with numpy.save"),
+        _ => ("no numbers", SAVE),
+    };
+    let problem =
+        format!("has dtype {found} ({kind}), expected bool, integers of 8 to 64 bits, or floats of 16, 32 or 64 bits");
+    Error::input(subject, problem, remedy)
 }
 
 const SAVE: &str = "Save it with numpy.save(file, array.astype(\"float32\"))";
+/// What stands for the dtype of a structured array.
+const RECORDS: &str = "of records";
 
 /// Header text and data of a .npy file, version 1 to 3 (NumPy Enhancement Proposal 1).
 fn split_npy(bytes: &[u8]) -> Option<(&str, &[u8])> {
     let rest = bytes.strip_prefix(b"\x93NUMPY")?;
     let (&[major, _minor], rest) = rest.split_first_chunk()?;
-    let (length, rest) = if major == 1 {
-        let (length, rest) = rest.split_first_chunk()?;
-        (usize::from(u16::from_le_bytes(*length)), rest)
-    } else {
-        let (length, rest) = rest.split_first_chunk()?;
-        (usize::try_from(u32::from_le_bytes(*length)).ok()?, rest)
+    let (length, rest) = match major {
+        1 => {
+            let (length, rest) = rest.split_first_chunk()?;
+            (usize::from(u16::from_le_bytes(*length)), rest)
+        }
+        2 | 3 => {
+            let (length, rest) = rest.split_first_chunk()?;
+            (usize::try_from(u32::from_le_bytes(*length)).ok()?, rest)
+        }
+        _ => return None,
     };
     let (header, data) = rest.split_at_checked(length)?;
     Some((std::str::from_utf8(header).ok()?, data))
@@ -345,7 +423,7 @@ impl Header {
         let lengths = shape.split(',').map(str::trim).filter(|length| !length.is_empty());
         Some(Self {
             // A record dtype is a list of pairs; it is shown as found and refused by the caller.
-            dtype: dtype.unwrap_or("of records").to_owned(),
+            dtype: dtype.unwrap_or(RECORDS).to_owned(),
             column_order: value_of("fortran_order")?.starts_with("True"),
             shape: lengths.map(|length| length.parse().ok()).collect::<Option<_>>()?,
         })
@@ -363,6 +441,10 @@ mod tests {
 
     fn header(dtype: &str, fortran: &str, shape: &str) -> String {
         format!("{{'descr': '{dtype}', 'fortran_order': {fortran}, 'shape': {shape}, }}  \n")
+    }
+
+    fn tensor(bytes: Vec<u8>) -> HostTensor {
+        parse_npy(bytes, "x").expect("whole").to_tensor().expect("in memory")
     }
 
     #[test]
@@ -391,21 +473,80 @@ mod tests {
     #[test]
     fn doubles_column_order_and_big_endian_are_understood() {
         let doubles: Vec<u8> = [1.0f64, 2.0, 3.0, 4.0, 5.0, 6.0].iter().flat_map(|v| v.to_le_bytes()).collect();
-        let rows = parse_npy(npy(&header("<f8", "False", "(2, 3)"), &doubles), "x").expect("rows");
+        let rows = tensor(npy(&header("<f8", "False", "(2, 3)"), &doubles));
         assert_eq!(rows, HostTensor::new([2, 3], vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0]));
-        let columns = parse_npy(npy(&header("<f8", "True", "(2, 3)"), &doubles), "x").expect("columns");
+        let columns = tensor(npy(&header("<f8", "True", "(2, 3)"), &doubles));
         assert_eq!(columns, HostTensor::new([2, 3], vec![1.0, 3.0, 5.0, 2.0, 4.0, 6.0]));
-        let big = parse_npy(npy(&header(">f4", "False", "(1,)"), &2.5f32.to_be_bytes()), "x").expect("big endian");
+        let big = tensor(npy(&header(">f4", "False", "(1,)"), &2.5f32.to_be_bytes()));
         assert_eq!(big.values, [2.5]);
     }
 
     #[test]
-    fn bytes_are_understood_where_they_are_asked_for() {
-        let bytes = Blob::from_bytes("x", npy(&header("|u1", "True", "(2, 3)"), &[1, 2, 3, 4, 5, 6]));
-        let array = FileArray::of(&bytes).expect("columns");
-        assert_eq!((array.number, array.column_order), (Number::Byte, true));
+    fn every_dtype_is_read_in_both_byte_orders() {
+        fn both(dtype: &str, little: [&[u8]; 3], expected: [f32; 3]) {
+            let reversed = little.map(|bytes| bytes.iter().rev().copied().collect::<Vec<_>>()).concat();
+            for (order, bytes) in [("<", little.concat()), (">", reversed)] {
+                let found = tensor(npy(&header(&format!("{order}{dtype}"), "False", "(3,)"), &bytes));
+                assert_eq!(found.values, expected, "{order}{dtype}");
+            }
+        }
+        macro_rules! numbers {
+            ($dtype:literal, $kind:ty, $values:expr, $expected:expr) => {{
+                let values: [$kind; 3] = $values;
+                let [a, b, c] = values.map(<$kind>::to_le_bytes);
+                both($dtype, [&a, &b, &c], $expected);
+            }};
+        }
+        numbers!("i2", i16, [-32768, 258, 7], [-32768.0, 258.0, 7.0]);
+        numbers!("u2", u16, [65535, 258, 7], [65535.0, 258.0, 7.0]);
+        numbers!("i4", i32, [i32::MIN, 65536, 7], [-2147483648.0, 65536.0, 7.0]);
+        numbers!("u4", u32, [1 << 31, 65536, 7], [2147483648.0, 65536.0, 7.0]);
+        numbers!("i8", i64, [i64::MIN, 1 << 40, -7], [-9223372036854775808.0, 1099511627776.0, -7.0]);
+        numbers!("u8", u64, [1 << 63, 1 << 40, 7], [9223372036854775808.0, 1099511627776.0, 7.0]);
+        numbers!("f2", u16, [0x3c00, 0xc100, 0x2e66], [1.0, -2.5, 0.099975586]);
+        numbers!("f4", f32, [0.1, -2.5, 7.0], [0.1, -2.5, 7.0]);
+        numbers!("f8", f64, [0.1, -2.5, 7.0], [0.1, -2.5, 7.0]);
+        let of_bytes = |dtype: &str| tensor(npy(&header(dtype, "False", "(3,)"), &[0, 1, 200])).values;
+        assert_eq!(["|b1", "|u1", "|i1"].map(of_bytes), [[0.0, 1.0, 1.0], [0.0, 1.0, 200.0], [0.0, 1.0, -56.0]]);
+    }
+
+    #[test]
+    fn halves_are_exact() {
+        // Every finite one is a whole multiple of 2^-24, and each is greater than the one before it.
+        let whole = |bits: u16| half(bits) * 2f64.powi(24);
+        assert!((0..0x7c00).all(|bits| whole(bits).fract() == 0.0 && half(bits) == -half(bits | 0x8000)));
+        assert!((1..0x7c00).all(|bits| half(bits - 1) < half(bits)));
+        let known = [(0x0001, 2f64.powi(-24)), (0x03ff, 1023.0 * 2f64.powi(-24)), (0x0400, 2f64.powi(-14))];
+        for (bits, value) in known.into_iter().chain([(0x3555, 0.333_251_953_125), (0x7bff, 65504.0), (0, 0.0)]) {
+            assert_eq!(half(bits), value, "{bits:04x}");
+        }
+        assert_eq!([0x7c00, 0xfc00].map(half), [f64::INFINITY, f64::NEG_INFINITY]);
+        assert!((0x7c01..=0x7fff).all(|bits| half(bits).is_nan()) && half(0x8000).is_sign_negative());
+    }
+
+    #[test]
+    fn a_mask_of_bytes_in_column_order_is_read_as_it_is() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("x.npy");
+        std::fs::write(&path, npy(&header("|u1", "True", "(2, 3)"), &[1, 2, 3, 4, 5, 6])).expect("written");
         let rows = HostTensor::new([2, 3], vec![1.0, 3.0, 5.0, 2.0, 4.0, 6.0]);
-        assert_eq!(array.to_tensor().expect("in memory"), rows);
+        assert_eq!(read_npy(&path).expect("columns"), rows);
+    }
+
+    #[test]
+    fn headers_of_versions_2_and_3_are_read_and_others_are_not() {
+        let text = header("<f4", "False", "(1,)");
+        let file = |major: u8| {
+            let length = (text.len() as u32).to_le_bytes();
+            [b"\x93NUMPY", &[major, 0][..], &length, text.as_bytes(), &0.5f32.to_le_bytes()].concat()
+        };
+        for major in [2, 3] {
+            assert_eq!(tensor(file(major)).values, [0.5]);
+        }
+        for major in [0, 4] {
+            let error = parse_npy(file(major), "x").expect_err("unknown").to_string();
+            assert!(error.contains("no complete .npy file"), "{error}");
+        }
     }
 
     #[test]
@@ -416,7 +557,7 @@ mod tests {
             let mut archive = zip::ZipWriter::new(std::fs::File::create(&path).expect("created"));
             let options = zip::write::SimpleFileOptions::default().compression_method(method);
             let images = npy(&header("|u1", "False", "(5, 1, 2)"), &[9; 10]);
-            let parts = [("labels.npy", npy(&header("<i8", "False", "(5,)"), &[0; 40])), ("images.npy", images)];
+            let parts = [("labels.npy", npy(&header("<c8", "False", "(5,)"), &[0; 40])), ("images.npy", images)];
             for (name, bytes) in parts.iter().chain(&[("notes.txt", b"text".to_vec())]) {
                 archive.start_file(*name, options).expect("begun");
                 archive.write_all(bytes).expect("written");
@@ -432,7 +573,7 @@ mod tests {
                 assert_eq!(note.contains("stay on disk"), mib == 0, "{note}");
                 let is_packed = method == zip::CompressionMethod::Deflated;
                 assert_eq!(note.contains("unpacked in a temporary file"), mib == 0 && is_packed, "{note}");
-                for (name, problem) in [("labels", "dtype <i8"), ("faces", "no .npz archive that can be read")] {
+                for (name, problem) in [("labels", "dtype <c8"), ("faces", "no .npz archive that can be read")] {
                     let error = npz.open_array(name, &mut budget).expect_err(name);
                     assert!(error.to_string().contains(problem) && error.exit_status() == 2, "{error}");
                 }
@@ -448,10 +589,18 @@ mod tests {
     #[test]
     fn faults_are_bad_input_and_say_what_was_found() {
         let cases = [
-            (npy(&header("|u1", "False", "(4,)"), &[0; 4]), "dtype |u1"),
-            (npy(&header("<i8", "False", "(1,)"), &[0; 8]), "dtype <i8"),
+            (npy(&header("<c16", "False", "(1,)"), &[0; 16]), "dtype <c16 (complex numbers)"),
+            (npy(&header("<U3", "False", "(1,)"), &[0; 12]), "dtype <U3 (text)"),
+            (npy(&header("|S3", "False", "(4,)"), &[0; 12]), "dtype |S3 (text)"),
+            (npy(&header("|O", "False", "(1,)"), &[0; 8]), "dtype |O (Python objects)"),
+            (npy(&header("<M8[ns]", "False", "(1,)"), &[0; 8]), "dtype <M8[ns] (times)"),
+            (npy(&header("<f16", "False", "(1,)"), &[0; 16]), "dtype <f16 (floats of another width)"),
+            (npy(&header("|V3", "False", "(1,)"), &[0; 3]), "dtype |V3 (no numbers)"),
+            (npy(&header("", "False", "(1,)"), &[0; 3]), "has dtype  (no numbers)"),
             (npy(&header("<f4", "False", "(2, 3)"), &[0; 20]), "24 bytes of data, found 20"),
             (npy(&header("<f4", "False", "(99999999999, 99999999999)"), &[0; 4]), "more than can be addressed"),
+            (npy(&header("<f4", "True", "(0, 1099511627776, 1099511627776)"), &[]), "more than can be addressed"),
+            (npy(&header("|u1", "True", "(1099511627776, 8388608, 0)"), &[]), "more than can be addressed"),
             (npy(&header("<f4", "False", "(-1,)"), &[0; 4]), "odd header"),
             (npy("{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (1,), }", &[0; 4]), "of records"),
             (b"\x93NUMPY\x01\x00\xff\xff{".to_vec(), "cut off"),
@@ -459,7 +608,7 @@ mod tests {
             (Vec::new(), "no complete .npy"),
         ];
         for (bytes, expected) in cases {
-            let error = parse_npy(bytes, "x.npy").expect_err(expected);
+            let error = parse_npy(bytes, "x.npy").map(|array| array.shape).expect_err(expected);
             assert!(error.to_string().contains(expected), "{error} lacks {expected}");
             assert_eq!(error.exit_status(), 2);
         }

@@ -593,10 +593,10 @@ fn data_that_cannot_be_used_is_refused_and_leaves_nothing_behind() {
     let image_header = [0u8, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 2, 0, 0, 0, 2];
     let write = |name: &str, bytes: &[u8]| fs::write(here.path().join(name), bytes).expect("written");
     write("short", &[&image_header[..], &[7; 5]].concat());
-    write("labels", &[&[0u8, 0, 8, 1, 0, 0, 0, 2][..], &[1, 2]].concat());
+    write("labels", &[&[0u8, 0, 10, 1, 0, 0, 0, 2][..], &[1, 2]].concat());
     write("text.gz", b"this is no gzip file");
     write("hole.csv", b"1,2,3\n4,,6\n7,8,9\n");
-    write("integers.npy", &npy_header("<i4", "(4, 2)", 32));
+    write("complex.npy", &npy_header("<c8", "(4, 2)", 64));
     write_npy(&here.path().join("cube.npy"), &HostTensor::new([2, 2, 2, 2, 2], vec![0.5; 32])).expect("written");
     for part in ["empty", "broken", "cifar", "cut"] {
         fs::create_dir(here.path().join(part)).expect("made");
@@ -611,7 +611,7 @@ fn data_that_cannot_be_used_is_refused_and_leaves_nothing_behind() {
     let cases: [(&str, &[&str]); 21] = [
         ("images:nowhere", &["nowhere", "cannot be read"]),
         ("images:empty", &["empty", ".png", ".jpg"]),
-        ("images:broken", &["text.png", "is no PNG or JPEG", "--broken skip"]),
+        ("images:broken", &["text.png", "is no PNG, JPEG", "--broken skip"]),
         ("images:broken --broken skip", &["broken", "1 of 1", "text.png"]),
         ("images:cut", &["photo.jpg", "cut off", "--broken skip"]),
         ("images:cut --broken skip", &["1 of 1", "photo.jpg"]),
@@ -622,10 +622,10 @@ fn data_that_cannot_be_used_is_refused_and_leaves_nothing_behind() {
         ("toy:moons --flip", &["data.flip", "images"]),
         ("idx:missing", &["missing", "cannot be read"]),
         ("idx:short", &["short", "8", "5"]),
-        ("idx:labels", &["labels"]),
+        ("idx:labels", &["labels", "magic number 00000a01"]),
         ("idx:text.gz", &["text.gz", "is no gzip file"]),
         ("mnist:nowhere", &["nowhere"]),
-        ("npy:integers.npy", &["integers.npy", "<i4", "float32"]),
+        ("npy:complex.npy", &["complex.npy", "<c8", "complex numbers"]),
         ("npy:cube.npy", &["cube.npy", "shape"]),
         ("csv:hole.csv", &["hole.csv", "2"]),
         ("toy:moon", &["toy:moons"]),

@@ -41,8 +41,8 @@ pub(super) struct Inpaint {
     /// How many of them
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..))]
     count: u32,
-    /// What is missing: top, bottom, left, right, middle, random:SHARE, or an array that is not zero there, of one sample's
-    /// shape or of all samples'
+    /// What is missing: top, bottom, left, right, middle, random:SHARE, or an array of bool or numbers that is not zero
+    /// there, of one sample's shape or of all samples'
     #[arg(long, value_name = "PART|M.npy")]
     mask: String,
     /// Completions of each sample

@@ -31,7 +31,7 @@ use crate::train::{Event, TrainPlan, TrainReport, memory_plan, train, train_on};
        arcsm train --resume runs/mnist"
 ))]
 pub(super) struct Train {
-    /// Data: digits, mnist:DIR, cifar10:DIR, images:DIR (PNG and JPEG), idx:FILE, npy:FILE, npz:FILE[#NAME], csv:FILE,
+    /// Data: digits, mnist:DIR, cifar10:DIR, images:DIR, idx:FILE, npy:FILE, npz:FILE[#NAME], csv:FILE,
     /// toy:NAME or gaussian:D
     #[arg(long, value_name = "SPEC", required_unless_present_any = ["config", "resume", "print_config"])]
     data: Option<String>,

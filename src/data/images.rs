@@ -1,28 +1,34 @@
-//! A folder of PNG and JPEG files.
+//! A folder of image files: PNG, JPEG, TIFF, WebP, BMP and GIF.
 
-use std::fmt::Display;
 use std::io::Cursor;
 use std::num::NonZero;
 use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::thread::{available_parallelism, scope};
 
 use image::imageops::FilterType;
 use image::metadata::Orientation;
-use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
+use image::{ColorType, DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
 
+use super::folder::image_files;
 use super::samples::Source;
 use super::{SampleShape, Samples};
+use crate::arrays::Number;
 use crate::blob::{Blob, Budget, unreadable};
 use crate::config::{Broken, DataConfig};
 use crate::error::{Error, Result};
 
-/// Ends of the names of files that are read; their content then decides which of the two formats they have.
-const EXTENSIONS: [&str; 3] = ["png", "jpg", "jpeg"];
+const FORMATS: &str = "PNG, JPEG, TIFF, WebP, BMP or GIF";
 /// Largest image that is decoded; a file of a few bytes may claim any size.
 const MOST_PIXELS: u64 = 1 << 27;
-/// Memory for decoding it at 16 bits a channel.
+/// Memory for decoding it at 16 bits a channel, and the longest file that is read.
 const MOST_BYTES: u64 = 8 * MOST_PIXELS;
+/// Images of more bytes than this are decoded one at a time, or threads would multiply the memory.
+const LARGE: u64 = MOST_BYTES / 16;
+static ALONE: Mutex<()> = Mutex::new(());
+/// Pixels of one bit that deflate gets at most out of a byte (zlib's own figure for its ratio is 1,032).
+const MOST_PIXELS_A_BYTE: u64 = 8 * 1032;
 /// Files that are decoded together, and threads that do so.
 const DECODED_TOGETHER: usize = 2 * MOST_THREADS;
 const MOST_THREADS: usize = 8;
@@ -31,15 +37,16 @@ const NAMED: usize = 5;
 
 /// Reads every image of a folder and of the folders in it, sorted by path, and says which files were left out.
 ///
-/// Names that start with a dot are passed over, as are links to folders. Pictures are turned as their EXIF data say;
-/// transparent parts are laid over black; 16 bits become 8. Where the images are more than the budget allows, each is
-/// read again whenever it is asked for.
+/// Whatever else lies there is passed over and counted, see [`image_files`]. Of files that hold several pictures the
+/// first is read. Pictures are turned as their EXIF data say; transparent parts are laid over black; 16 bits are kept
+/// of TIFF, and become 8 elsewhere. Where the images are more than the budget allows, each is read again whenever it
+/// is asked for.
 pub(super) fn read(
     folder: &Path,
     config: &DataConfig,
     budget: &mut Budget,
 ) -> Result<((SampleShape, Samples), Option<String>)> {
-    let files = image_files(folder)?;
+    let (files, passed_over) = image_files(folder)?;
     let (mut stack, mut broken) = (Stack::new(config, budget.left()), Vec::new());
     let opened = files.chunks(DECODED_TOGETHER).flat_map(|files| in_parallel(files, |file| open(file, config.size)));
     for (file, image) in files.iter().zip(opened) {
@@ -57,48 +64,15 @@ pub(super) fn read(
         let named = broken[..broken.len().min(NAMED)].join("; ");
         format!("{} of {} image files are left out: {named}{more}", broken.len(), files.len())
     });
-    match (stack.into_samples(budget), note) {
-        (Some(samples), note) => Ok((samples, note)),
-        (None, note) => {
-            let problem = format!("holds no image that can be read: {}", note.unwrap_or_default());
-            Err(Error::input(folder.display().to_string(), problem, "Give a folder with PNG or JPEG files"))
+    let note: Vec<_> = note.into_iter().chain(passed_over.note()).collect();
+    let note = note.join("; ");
+    match stack.into_samples(budget) {
+        Some(samples) => Ok((samples, (!note.is_empty()).then_some(note))),
+        None => {
+            let problem = format!("holds no image that can be read: {note}");
+            Err(Error::input(folder.display().to_string(), problem, "Give a folder with image files"))
         }
     }
-}
-
-/// Files that are named like images, sorted.
-fn image_files(folder: &Path) -> Result<Vec<PathBuf>> {
-    let (mut files, mut folders) = (Vec::new(), vec![folder.to_owned()]);
-    while let Some(folder) = folders.pop() {
-        let unreadable = |source: std::io::Error| {
-            let problem = format!("cannot be read: {source}");
-            Error::input(folder.display().to_string(), problem, "Give a folder that exists and may be read")
-        };
-        for entry in std::fs::read_dir(&folder).map_err(unreadable)? {
-            let entry = entry.map_err(unreadable)?;
-            let path = entry.path();
-            if entry.file_name().to_string_lossy().starts_with('.') {
-                continue;
-            }
-            // The type is that of a link itself, so a link to a folder above cannot lead in circles.
-            if entry.file_type().map_err(unreadable)?.is_dir() {
-                folders.push(path);
-            } else if is_named_like_image(&path) {
-                files.push(path);
-            }
-        }
-    }
-    if files.is_empty() {
-        let problem = "holds no file named .png, .jpg or .jpeg";
-        return Err(Error::input(folder.display().to_string(), problem, "Give a folder with PNG or JPEG files"));
-    }
-    files.sort();
-    Ok(files)
-}
-
-fn is_named_like_image(path: &Path) -> bool {
-    let extension = path.extension().map(|extension| extension.to_string_lossy().to_ascii_lowercase());
-    extension.is_some_and(|extension| EXTENSIONS.contains(&extension.as_str()))
 }
 
 /// Images of one size, grey until the first one in colour comes, unless the settings say which.
@@ -107,6 +81,8 @@ struct Stack<'a> {
     /// Size of the images.
     size: Option<[u32; 2]>,
     channels: usize,
+    /// Whether any of them has 16 bits a channel; then all are kept so.
+    deep: bool,
     /// (N, H, W, C), while they are at most `most` bytes.
     pixels: Option<Vec<u8>>,
     most: u64,
@@ -116,17 +92,22 @@ struct Stack<'a> {
 impl<'a> Stack<'a> {
     fn new(config: &'a DataConfig, most: u64) -> Self {
         let channels = config.channels.unwrap_or(1);
-        Self { config, size: None, channels, pixels: Some(Vec::new()), most, files: Vec::new() }
+        Self { config, size: None, channels, deep: false, pixels: Some(Vec::new()), most, files: Vec::new() }
     }
 
-    fn push(&mut self, image: DynamicImage, file: &Path) -> Result<()> {
-        self.check_size([image.height(), image.width()], file)?;
-        if self.config.channels.is_none() && self.channels == 1 && image.color().has_color() {
+    fn push(&mut self, picture: Picture, file: &Path) -> Result<()> {
+        self.check_size(picture.size, file)?;
+        if self.config.channels.is_none() && self.channels == 1 && picture.image.color().has_color() {
             self.channels = 3;
-            self.pixels = self.pixels.take().map(tripled);
+            let width = number_of(self.deep).width();
+            self.pixels = self.pixels.take().map(|pixels| tripled(&pixels, width));
+        }
+        if picture.deep && !self.deep {
+            self.deep = true;
+            self.pixels = self.pixels.take().map(|pixels| deepened(&pixels));
         }
         if let Some(pixels) = &mut self.pixels {
-            pixels.extend(pixels_of(image, self.channels));
+            pixels.extend(pixels_of(picture, self.channels, self.deep));
         }
         self.pixels.take_if(|pixels| pixels.len() as u64 > self.most);
         self.files.push(file.to_owned());
@@ -159,16 +140,17 @@ impl<'a> Stack<'a> {
     fn into_samples(self, budget: &mut Budget) -> Option<(SampleShape, Samples)> {
         let size @ [height, width] = self.size?;
         let shape = SampleShape::Image { height: height as usize, width: width as usize, channels: self.channels };
-        let dimensions = shape.dimensions();
+        let (dimensions, number) = (shape.dimensions(), number_of(self.deep));
         let samples = match self.pixels {
             Some(pixels) => {
                 budget.take(pixels.len() as u64);
-                Samples::from_bytes(dimensions, Blob::from_bytes("images", pixels), u8::MAX)
+                Samples::from_numbers(dimensions, number, Blob::from_bytes("images", pixels), largest(self.deep))
             }
             None => {
                 let values = self.files.len() * dimensions;
-                budget.leave(values as u64);
-                let files = Files { files: self.files, resize: self.config.size, size, channels: self.channels };
+                budget.leave((values * number.width()) as u64);
+                let (resize, channels, deep) = (self.config.size, self.channels, self.deep);
+                let files = Files { files: self.files, resize, size, channels, deep };
                 Samples::new(dimensions, values, files)
             }
         };
@@ -184,6 +166,7 @@ struct Files {
     /// Height and width of every image.
     size: [u32; 2],
     channels: usize,
+    deep: bool,
 }
 
 impl Source for Files {
@@ -192,7 +175,8 @@ impl Source for Files {
         for (rows, out) in rows.chunks(DECODED_TOGETHER).zip(out.chunks_mut(DECODED_TOGETHER * dimensions)) {
             let images = in_parallel(rows, |&row| self.decode(row));
             for (pixels, image) in images.into_iter().zip(out.chunks_exact_mut(dimensions)) {
-                image.iter_mut().zip(pixels?).for_each(|(value, byte)| *value = f64::from(byte) / f64::from(u8::MAX));
+                number_of(self.deep).decode(&pixels?, image);
+                image.iter_mut().for_each(|value| *value /= f64::from(largest(self.deep)));
             }
         }
         Ok(())
@@ -203,11 +187,11 @@ impl Files {
     fn decode(&self, row: usize) -> Result<Vec<u8>> {
         let file = &self.files[row];
         let changed = |problem: String| unreadable(&file.display().to_string(), std::io::Error::other(problem));
-        let image = open(file, self.resize).map_err(changed)?;
-        if [image.height(), image.width()] != self.size {
+        let picture = open(file, self.resize).map_err(changed)?;
+        if picture.size != self.size {
             return Err(changed("the image has another size than before".into()));
         }
-        Ok(pixels_of(image, self.channels))
+        Ok(pixels_of(picture, self.channels, self.deep))
     }
 }
 
@@ -222,17 +206,54 @@ fn in_parallel<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> 
     })
 }
 
-/// Pixels (H, W, C) of 8 bits; a grey image has equal channels.
-fn pixels_of(image: DynamicImage, channels: usize) -> Vec<u8> {
-    match channels {
-        1 => image.into_luma8().into_raw(),
-        _ if image.color().has_color() => image.into_rgb8().into_raw(),
-        _ => tripled(image.into_luma8().into_raw()),
-    }
+/// What a channel of a pixel is: 16 bits or 8.
+fn number_of(deep: bool) -> Number {
+    if deep { Number::UnsignedShort } else { Number::Byte }
 }
 
-fn tripled(grey: Vec<u8>) -> Vec<u8> {
-    grey.iter().flat_map(|&grey| [grey; 3]).collect()
+/// White.
+fn largest(deep: bool) -> u16 {
+    if deep { u16::MAX } else { u16::from(u8::MAX) }
+}
+
+/// The bytes of pixels (H, W, C) of 16 or 8 bits a channel; a grey image has equal channels.
+fn pixels_of(picture: Picture, channels: usize, deep: bool) -> Vec<u8> {
+    let Picture { image, deep: has_deep, .. } = picture;
+    let has_color = image.color().has_color();
+    if deep && has_deep {
+        let bytes = |pixels: Vec<u16>| pixels.into_iter().flat_map(u16::to_le_bytes).collect::<Vec<_>>();
+        return match channels {
+            1 => bytes(image.into_luma16().into_raw()),
+            _ if has_color => bytes(image.into_rgb16().into_raw()),
+            _ => tripled(&bytes(image.into_luma16().into_raw()), 2),
+        };
+    }
+    let pixels = match channels {
+        1 => image.into_luma8().into_raw(),
+        _ if has_color => image.into_rgb8().into_raw(),
+        _ => tripled(image.into_luma8().as_raw(), 1),
+    };
+    if deep { deepened(&pixels) } else { pixels }
+}
+
+/// Every number of `width` bytes three times.
+fn tripled(grey: &[u8], width: usize) -> Vec<u8> {
+    grey.chunks_exact(width).flat_map(|value| std::iter::repeat_n(value, 3).flatten().copied()).collect()
+}
+
+/// Bytes as numbers of 16 bits: 257 times as large, so that the same share of the largest has the same bits.
+fn deepened(pixels: &[u8]) -> Vec<u8> {
+    pixels.iter().flat_map(|&byte| [byte; 2]).collect()
+}
+
+/// A decoded image, opaque.
+struct Picture {
+    /// Height and width.
+    size: [u32; 2],
+    /// Nothing of an image that no model takes.
+    image: DynamicImage,
+    /// Whether it has 16 bits a channel that are kept.
+    deep: bool,
 }
 
 /// The square in the middle, as large as it can be, resized: what resizing the shorter side and then cropping gives,
@@ -245,21 +266,32 @@ fn middle_square(image: &DynamicImage, size: u32) -> DynamicImage {
 
 /// Reads one file as an opaque image, its middle square resized where that is asked for; the error says what is wrong
 /// with it.
-fn open(path: &Path, resize: Option<usize>) -> Result<DynamicImage, String> {
-    let bytes = std::fs::read(path).map_err(|error| format!("cannot be read: {error}"))?;
+fn open(path: &Path, resize: Option<usize>) -> Result<Picture, String> {
+    let unreadable = |error: std::io::Error| format!("cannot be read: {error}");
+    let length = std::fs::metadata(path).map_err(unreadable)?.len();
+    if length > MOST_BYTES {
+        return Err(format!("has {length} bytes, expected at most {MOST_BYTES}"));
+    }
+    let bytes = std::fs::read(path).map_err(unreadable)?;
     let format = match image::guess_format(&bytes) {
-        Ok(format @ (ImageFormat::Png | ImageFormat::Jpeg)) => format,
-        Ok(other) => return Err(format!("is a file of type {other:?}, expected PNG or JPEG")),
-        Err(_) => return Err(format!("is no PNG or JPEG file: it starts with {}", start_of(&bytes))),
+        Ok(format) if is_read(format) => format,
+        Ok(other) => return Err(format!("is a file of type {other:?}, expected {FORMATS}")),
+        Err(_) => return Err(format!("is no {FORMATS} file: it starts with {}", start_of(&bytes))),
     };
     if format == ImageFormat::Jpeg && !is_whole_jpeg(&bytes) {
         return Err("is cut off: the end marker of JPEG is missing".into());
     }
-    let image = decode(&bytes, format)?;
-    Ok(match resize {
-        Some(size) => middle_square(&image, size as u32),
-        None => image,
-    })
+    // WebP's fifth to eighth byte say how many come after them; decoders fill up what is missing.
+    let claimed = bytes.get(4..8).map_or(0, |size| u32::from_le_bytes([size[0], size[1], size[2], size[3]]));
+    if format == ImageFormat::WebP && bytes.len() as u64 - 8 < u64::from(claimed) {
+        return Err(format!("is cut off: it says that it has {} bytes, found {}", u64::from(claimed) + 8, bytes.len()));
+    }
+    decode(&bytes, format, resize)
+}
+
+fn is_read(format: ImageFormat) -> bool {
+    use ImageFormat::{Bmp, Gif, Jpeg, Png, Tiff, WebP};
+    matches!(format, Png | Jpeg | Tiff | WebP | Bmp | Gif)
 }
 
 fn start_of(bytes: &[u8]) -> String {
@@ -267,32 +299,89 @@ fn start_of(bytes: &[u8]) -> String {
     if start.is_empty() { "nothing".into() } else { start }
 }
 
-fn decode(bytes: &[u8], format: ImageFormat) -> Result<DynamicImage, String> {
-    let broken = |error: &dyn Display| {
+fn decode(bytes: &[u8], format: ImageFormat, resize: Option<usize>) -> Result<Picture, String> {
+    let refuse = |error: ImageError| {
         let words: Vec<_> = error.to_string().split_whitespace().map(str::to_owned).collect();
-        format!("is a broken {format:?} file: {}", words.join(" "))
+        let kind = match error {
+            ImageError::Unsupported(_) => format!("is a {format:?} file of a kind that is not read"),
+            _ => format!("is a broken {format:?} file"),
+        };
+        format!("{kind}: {}", words.join(" "))
     };
     let mut limits = Limits::no_limits();
-    limits.max_alloc = Some(MOST_BYTES);
+    limits.max_alloc = Some(memory_for(bytes, format));
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     reader.limits(limits);
-    let mut decoder = reader.into_decoder().map_err(|error| broken(&error))?;
+    let mut decoder = reader.into_decoder().map_err(refuse)?;
+    check_claims(&decoder, format, bytes.len() as u64)?;
     let (width, height) = decoder.dimensions();
-    if u64::from(width) * u64::from(height) > MOST_PIXELS {
-        return Err(format!("has {width} x {height} pixels, expected at most {MOST_PIXELS}"));
+    if resize.is_none() && width.max(height) as usize > DataConfig::LARGEST_SIDE {
+        return Ok(Picture { size: [height, width], image: DynamicImage::default(), deep: false });
     }
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
-    let mut image = DynamicImage::from_decoder(decoder).map_err(|error| broken(&error))?;
+    let _alone = (decoder.total_bytes() > LARGE).then(|| ALONE.lock().unwrap_or_else(PoisonError::into_inner));
+    let mut image = DynamicImage::from_decoder(decoder).map_err(refuse)?;
     image.apply_orientation(orientation);
-    Ok(over_black(image))
+    let color = image.color();
+    let deep = format == ImageFormat::Tiff && color.bytes_per_pixel() > color.channel_count();
+    let mut image = over_black(image, deep);
+    // These formats have no grey of their own.
+    if matches!(format, ImageFormat::Gif | ImageFormat::WebP | ImageFormat::Bmp) && is_grey(&image) {
+        image = image.into_luma8().into();
+    }
+    if let Some(size) = resize {
+        image = middle_square(&image, size as u32);
+    }
+    Ok(Picture { size: [image.height(), image.width()], image, deep })
+}
+
+/// Memory that a decoder may take. A PNG, whose size stands in its first chunk, gets no more for packed profiles and
+/// texts than [`LARGE`], whatever they unpack to.
+fn memory_for(bytes: &[u8], format: ImageFormat) -> u64 {
+    let side =
+        |at: usize| bytes.get(at..at + 4).and_then(<[u8]>::first_chunk).map_or(0, |&side| u32::from_be_bytes(side));
+    let pixels = u64::from(side(16)) * u64::from(side(20));
+    if format == ImageFormat::Png { MOST_BYTES.min(pixels.saturating_mul(8).saturating_add(LARGE)) } else { MOST_BYTES }
+}
+
+/// Holds what the header says against what is possible, before memory is taken for it.
+fn check_claims(decoder: &impl ImageDecoder, format: ImageFormat, length: u64) -> Result<(), String> {
+    let (width, height) = decoder.dimensions();
+    let pixels = u64::from(width) * u64::from(height);
+    if pixels > MOST_PIXELS {
+        return Err(format!("has {width} x {height} pixels, expected at most {MOST_PIXELS}"));
+    }
+    if matches!(decoder.color_type(), ColorType::Rgb32F | ColorType::Rgba32F) {
+        return Err("holds floating-point numbers, expected 8 or 16 bits a channel".into());
+    }
+    if decoder.total_bytes() > MOST_BYTES {
+        return Err(format!("takes {} bytes, expected at most {MOST_BYTES}", decoder.total_bytes()));
+    }
+    if format == ImageFormat::Png && pixels / MOST_PIXELS_A_BYTE > length {
+        return Err(format!("is a broken {format:?} file: {length} bytes cannot hold {width} x {height} pixels"));
+    }
+    Ok(())
+}
+
+fn is_grey(image: &DynamicImage) -> bool {
+    image.as_rgb8().is_some_and(|pixels| pixels.pixels().all(|&image::Rgb([r, g, b])| r == g && g == b))
 }
 
 /// Lays transparent parts over black.
-fn over_black(image: DynamicImage) -> DynamicImage {
+fn over_black(image: DynamicImage, deep: bool) -> DynamicImage {
     if !image.has_alpha() {
         return image;
     }
     let has_color = image.color().has_color();
+    if deep {
+        let mut pixels = image.into_rgba16();
+        for [color @ .., alpha] in pixels.as_chunks_mut::<4>().0 {
+            let share = |value: u16| (u32::from(value) * u32::from(*alpha) + 32767) / 65535;
+            color.iter_mut().for_each(|value| *value = share(*value) as u16);
+        }
+        let opaque = DynamicImage::ImageRgba16(pixels);
+        return if has_color { opaque.into_rgb16().into() } else { opaque.into_luma16().into() };
+    }
     let mut pixels = image.into_rgba8();
     for [color @ .., alpha] in pixels.as_chunks_mut::<4>().0 {
         color.iter_mut().for_each(|value| *value = ((u16::from(*value) * u16::from(*alpha) + 127) / 255) as u8);
@@ -344,6 +433,8 @@ mod tests {
 
     fn encoded(image: &DynamicImage, format: ImageFormat) -> Vec<u8> {
         let mut bytes = Cursor::new(Vec::new());
+        // GIF's encoder takes no grey.
+        let image = if format == ImageFormat::Gif { &image.to_rgb8().into() } else { image };
         image.write_to(&mut bytes, format).expect("encoded");
         bytes.into_inner()
     }
@@ -378,10 +469,10 @@ mod tests {
         text
     }
 
-    /// A PNG whose header claims a size that its data do not have.
-    fn vast_png(side: u32) -> Vec<u8> {
+    /// A PNG whose header claims a size that its data do not have; `kind` is its bits a channel and its colour type.
+    fn png_of(side: u32, kind: [u8; 2]) -> Vec<u8> {
         let mut bytes = b"\x89PNG\r\n\x1a\n".to_vec();
-        let header = [&side.to_be_bytes()[..], &side.to_be_bytes(), &[8, 2, 0, 0, 0]].concat();
+        let header = [&side.to_be_bytes()[..], &side.to_be_bytes(), &kind, &[0, 0, 0]].concat();
         for (kind, data) in [(b"IHDR", header), (b"IDAT", vec![0x78, 0x9c, 3, 0, 0, 0, 0, 1]), (b"IEND", Vec::new())] {
             let chunk = [&kind[..], &data].concat();
             bytes.extend((data.len() as u32).to_be_bytes());
@@ -401,7 +492,7 @@ mod tests {
         put(&folder, ".hidden.png", grey(9), ImageFormat::Png);
         fs::write(folder.path().join("notes.txt"), "no image").expect("written");
         let (shape, images, note) = load(&folder, &DataConfig::default());
-        assert_eq!((shape.as_str(), note), ("2x4x1", None));
+        assert_eq!((shape.as_str(), note.as_deref()), ("2x4x1", Some("passed over: 1 .txt, 1 dot-file")));
         let expected = |v: u8| vec![v, v + 10, v + 20, v + 30, v + 1, v + 11, v + 21, v + 31];
         assert_eq!(images, [expected(0), expected(1), expected(2)]);
     }
@@ -437,6 +528,96 @@ mod tests {
     }
 
     #[test]
+    fn every_format_without_loss_gives_the_same_pixels() {
+        use ImageFormat::{Bmp, Gif, Png, Tiff, WebP};
+        let color = RgbImage::from_fn(5, 3, |x, y| Rgb([40 * x as u8, 100 * y as u8, 7 * (x + y) as u8]));
+        let [grey_folder, color_folder] = [folder(), folder()];
+        for (name, format) in [("a.png", Png), ("b.tif", Tiff), ("c.webp", WebP), ("d.bmp", Bmp), ("e.gif", Gif)] {
+            put(&grey_folder, name, grey(3), format);
+            put(&color_folder, name, color.clone(), format);
+        }
+        let (shape, images, note) = load(&grey_folder, &DataConfig::default());
+        assert_eq!((shape.as_str(), note), ("2x4x1", None));
+        assert_eq!(images, vec![vec![3, 13, 23, 33, 4, 14, 24, 34]; 5]);
+        let (shape, images, _) = load(&color_folder, &DataConfig::default());
+        assert_eq!((shape.as_str(), images), ("3x5x3", vec![color.into_raw(); 5]));
+    }
+
+    #[test]
+    fn the_first_picture_of_a_gif_is_read() {
+        let folder = folder();
+        let mut bytes = Vec::new();
+        let frames = [[9, 9, 9, 255], [200, 0, 0, 255]].map(|pixel| image::RgbaImage::from_pixel(3, 2, Rgba(pixel)));
+        let encoded = image::codecs::gif::GifEncoder::new(&mut bytes).encode_frames(frames.map(image::Frame::new));
+        encoded.expect("encoded");
+        fs::write(folder.path().join("a.gif"), bytes).expect("written");
+        let (shape, images, _) = load(&folder, &DataConfig::default());
+        assert_eq!((shape.as_str(), images), ("2x3x1", vec![vec![9; 6]]));
+    }
+
+    /// All values, which must be the same from memory and from disk.
+    fn values(folder: &TempDir, config: &DataConfig) -> (String, Vec<f32>) {
+        let [in_memory, on_disk] = [1, 0].map(|mib| {
+            let ((shape, samples), _) = read(folder.path(), config, &mut Budget::of_mib(mib)).expect("images");
+            (shape.to_string(), samples.first(samples.len()).expect("there"))
+        });
+        assert_eq!(in_memory, on_disk);
+        in_memory
+    }
+
+    #[test]
+    fn tiff_keeps_16_bits_and_changes_no_bit_of_its_neighbours() {
+        let folder = folder();
+        let bytes: Vec<u8> = (0..=255).collect();
+        let all = || GrayImage::from_raw(256, 1, bytes.clone()).expect("fits");
+        put(&folder, "a.png", all(), ImageFormat::Png);
+        let (_, alone) = values(&folder, &DataConfig::default());
+        let deep = |x: u32| (257 * x + 3 * (x % 2)) as u16;
+        let image: ImageBuffer<Luma<u16>, _> = ImageBuffer::from_fn(256, 1, |x, _| Luma([deep(x)]));
+        put(&folder, "b.tiff", image, ImageFormat::Tiff);
+        put(&folder, "c.png", all(), ImageFormat::Png);
+        let (shape, together) = values(&folder, &DataConfig::default());
+        assert_eq!((shape.as_str(), &together[..256], &together[512..]), ("1x256x1", &alone[..], &alone[..]));
+        let expected: Vec<f32> = (0..256).map(|x| (f64::from(deep(x)) / 65535.0) as f32).collect();
+        assert_eq!(together[256..512], expected);
+        // In colour, with alpha, and after an image that was stacked as 8 bits of grey.
+        let clear: ImageBuffer<Rgba<u16>, _> = ImageBuffer::from_pixel(256, 1, Rgba([1000, 2000, 65535, 32768]));
+        put(&folder, "d.tiff", clear, ImageFormat::Tiff);
+        let (shape, together) = values(&folder, &DataConfig::default());
+        assert_eq!((shape.as_str(), together.len()), ("1x256x3", 4 * 768));
+        assert!(together[..768].as_chunks::<3>().0.iter().zip(&alone).all(|(rgb, grey)| *rgb == [*grey; 3]));
+        assert!(together[768..1536].as_chunks::<3>().0.iter().zip(&expected).all(|(rgb, grey)| *rgb == [*grey; 3]));
+        assert_eq!(together[3 * 768..3 * 768 + 3], [500.0, 1000.0, 32768.0].map(|v: f32| v / 65535.0));
+    }
+
+    #[test]
+    fn floats_and_other_odd_tiffs_are_told() {
+        let folder = folder();
+        let floats: ImageBuffer<Rgb<f32>, _> = ImageBuffer::from_pixel(2, 2, Rgb([0.5, 1.5, -1.0]));
+        put(&folder, "a.tif", floats, ImageFormat::Tiff);
+        let problem = refusal(&folder, &DataConfig::default());
+        assert!(problem.contains("a.tif: holds floating-point numbers, expected 8 or 16 bits"), "{problem}");
+        // A grey image of 4 bits: entry BitsPerSample (258) of the directory says so.
+        let mut bytes = encoded(&grey(0), ImageFormat::Tiff);
+        let at = bytes.windows(4).position(|entry| entry == [2, 1, 3, 0]).expect("little endian");
+        bytes[at + 8] = 4;
+        fs::write(folder.path().join("a.tif"), bytes).expect("written");
+        let problem = refusal(&folder, &DataConfig::default());
+        assert!(problem.contains("a.tif: is a Tiff file of a kind that is not read"), "{problem}");
+    }
+
+    #[test]
+    fn an_image_that_no_model_takes_is_refused_before_it_is_decoded() {
+        let folder = folder();
+        // With what could hold so many pixels behind its end.
+        let bytes = [png_of(1100, [1, 0]), vec![0; 200]].concat();
+        fs::write(folder.path().join("a.png"), bytes).expect("written");
+        let config = DataConfig::default();
+        assert!(refusal(&folder, &config).contains("has 1100 x 1100 pixels, images to learn from at most 1024 a side"));
+        assert!(refusal(&folder, &DataConfig { size: Some(8), ..config }).contains("is a broken Png file"));
+    }
+
+    #[test]
     fn the_middle_square_is_resized() {
         let folder = folder();
         // Three squares side by side, or one above the other: black, grey 100, white.
@@ -469,11 +650,13 @@ mod tests {
         let (png, jpeg) = (encoded(&grey(5), ImageFormat::Png), encoded(&grey(5), ImageFormat::Jpeg));
         let skip = DataConfig { broken: Broken::Skip, ..Default::default() };
         for (name, bytes, expected) in [
-            ("m.png", b"no picture".to_vec(), "is no PNG or JPEG file: it starts with 6e6f2070"),
+            ("m.png", b"no picture".to_vec(), "is no PNG, JPEG, TIFF, WebP, BMP or GIF file: it starts with 6e6f2070"),
             ("m.png", Vec::new(), "it starts with nothing"),
-            ("m.png", b"GIF89a and so on".to_vec(), "is a file of type Gif, expected PNG or JPEG"),
+            ("m.png", b"GIF89a and so on".to_vec(), "has 24864 x 25710 pixels, expected at most"),
+            ("m.png", b"qoif and so on".to_vec(), "is a file of type Qoi, expected PNG, JPEG, TIFF, WebP, BMP or GIF"),
+            ("m.png", png_of(11585, [16, 6]), "bytes cannot hold 11585 x 11585 pixels"),
             ("m.png", png[..png.len() / 2].to_vec(), "is a broken Png file"),
-            ("m.png", vast_png(100_000), "pixels"),
+            ("m.png", png_of(100_000, [8, 2]), "pixels"),
             ("m.jpg", jpeg[..jpeg.len() - 2].to_vec(), "is cut off: the end marker"),
             ("m.jpg", jpeg[..jpeg.len() / 2].to_vec(), "is cut off: the end marker"),
         ] {
@@ -512,8 +695,10 @@ mod tests {
     #[test]
     fn every_cut_of_a_file_is_noticed() {
         let folder = folder();
-        for (format, needless) in [(ImageFormat::Jpeg, 0), (ImageFormat::Png, 12)] {
-            // The last 12 bytes of a PNG say only that it ends.
+        // The last 12 bytes of a PNG and the last one of a GIF say only that it ends.
+        let needless = [0, 12, 0, 0, 0, 1];
+        use ImageFormat::{Bmp, Gif, Jpeg, Png, Tiff, WebP};
+        for (format, needless) in [Jpeg, Png, Tiff, WebP, Bmp, Gif].into_iter().zip(needless) {
             let whole = encoded(&grey(3), format);
             let path = folder.path().join("x.png");
             for length in 0..whole.len() - needless {

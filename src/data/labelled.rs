@@ -48,7 +48,7 @@ pub fn load_labelled(spec: &str) -> Result<LabelledSet> {
 
 fn digits() -> Result<LabelledSet> {
     let images = Blob::from_bytes("the embedded digits", files::gunzip(DIGITS, "the embedded digits")?);
-    let (shape, samples) = idx::parse(&images, 16)?;
+    let (shape, samples) = idx::read_bytes(&images, 16)?;
     let images = samples.first(samples.len())?;
     let labels = parse_labels(&files::gunzip(DIGITS_LABELS, "the embedded labels")?, "the embedded labels")?;
     let mut set = LabelledSet { shape, train: LabelledImages::default(), held_out: LabelledImages::default() };

@@ -2,6 +2,7 @@
 
 mod cifar;
 mod factors;
+mod folder;
 mod gaussian;
 mod idx;
 mod images;
@@ -14,6 +15,7 @@ mod table;
 mod toy;
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -28,7 +30,7 @@ pub use self::loader::{Batches, Loader};
 pub use self::samples::{Samples, Statistics};
 pub use self::shuffle::{Shuffle, is_mirrored};
 pub use self::toy::Density;
-use crate::arrays::{FileArray, Npz, Number, not_finite};
+use crate::arrays::{FileArray, Npz, not_finite};
 use crate::blob::{Blob, Budget};
 use crate::config::DataConfig;
 use crate::error::{Error, Result};
@@ -216,10 +218,10 @@ const TRUTH_STREAM: u64 = 4 << 40;
 /// | `digits` | 1,797 embedded 8x8 images of handwritten digits | share `held_out` |
 /// | `mnist:DIR` | `DIR/train-images-idx3-ubyte` (or with `.gz`), values / 255 | `DIR/t10k-images-idx3-ubyte` |
 /// | `cifar10:DIR` | `DIR/data_batch_*.bin` (or with `.gz`), the binary version of CIFAR-10, values / 255 | `DIR/test_batch.bin` |
-/// | `images:DIR` | PNG and JPEG files of a folder and the folders in it, values / 255; `size`, `channels`, `broken` | share `held_out` |
-/// | `idx:FILE` | images of unsigned bytes in IDX form, values / 255 | share `held_out` |
-/// | `npy:FILE` | array (N, D), or images (N, H, W) or (N, H, W, C); floats as they are, unsigned bytes / 255 | share `held_out` |
-/// | `npz:FILE#NAME` | such an array of an archive; without `#NAME` the only one with 2 to 4 axes | share `held_out` |
+/// | `images:DIR` | PNG, JPEG, TIFF, WebP, BMP and GIF files of a folder and the folders in it, values / 255 (TIFF of 16 bits: / 65535); `size`, `channels`, `broken` | share `held_out` |
+/// | `idx:FILE` | numbers in IDX form, of the same shapes as arrays | share `held_out` |
+/// | `npy:FILE` | array (N) or (N, D), or images (N, H, W) or (N, H, W, C); unsigned bytes / 255, other numbers as they are | share `held_out` |
+/// | `npz:FILE#NAME` | such an array of an archive; without `#NAME` the only one with 2 to 4 axes, or the only one with 1 | share `held_out` |
 /// | `csv:FILE` | one sample a row of a table as text; `separator`, `header`, `decimal`, `columns`, `skip_columns`, `broken` | share `held_out` |
 /// | `toy:NAME` | 50,000 points in the plane, see [`Density::TOYS`] | 5,000 more |
 /// | `gaussian:D` | 50,000 points of a correlated Gaussian, see [`Gaussian`] | 5,000 more |
@@ -324,7 +326,7 @@ fn read(config: &DataConfig, seed: u64, budget: &mut Budget) -> Result<Parts> {
         "digits" => {
             let subject = "the embedded digits";
             let images = Blob::from_bytes(subject, crate::files::gunzip(DIGITS, subject)?);
-            whole(idx::parse(&images, 16)?)
+            whole(idx::read_bytes(&images, 16)?)
         }
         "mnist" => {
             let (shape, train, held_out) = mnist(path, budget)?;
@@ -442,17 +444,19 @@ fn read_npz(argument: &str, budget: &mut Budget) -> Result<(SampleShape, Samples
     };
     let mut archive = Npz::open(Path::new(file), budget)?;
     let arrays = archive.shapes()?;
-    let fits = |(array, shape): &&(String, Vec<usize>)| match name {
-        Some(name) => array == name,
-        None => (2..=4).contains(&shape.len()),
+    let of_axes = |axes: RangeInclusive<usize>| arrays.iter().filter(move |(_, shape)| axes.contains(&shape.len()));
+    let fitting: Vec<_> = match name {
+        Some(name) => arrays.iter().filter(|(array, _)| array == name).collect(),
+        // Beside samples, numbers of one axis are their labels as a rule.
+        None if of_axes(2..=4).next().is_some() => of_axes(2..=4).collect(),
+        None => of_axes(1..=1).collect(),
     };
-    let fitting: Vec<_> = arrays.iter().filter(fits).collect();
     let [(name, _)] = fitting[..] else {
         let list: Vec<_> = arrays.iter().map(|(name, shape)| format!("{name} {shape:?}")).collect();
         let list = if list.is_empty() { "none".into() } else { list.join(", ") };
         let problem = match name {
             Some(name) => format!("has no array `{name}`; it has {list}"),
-            None => format!("leaves open which array is meant: one must have 2 to 4 axes; it has {list}"),
+            None => format!("leaves open which array is meant: one alone must have 2 to 4 axes; it has {list}"),
         };
         return Err(Error::input(file, problem, format!("Name one: npz:{file}#NAME")));
     };
@@ -461,23 +465,12 @@ fn read_npz(argument: &str, budget: &mut Budget) -> Result<(SampleShape, Samples
 
 fn samples_of(array: &FileArray, budget: &mut Budget) -> Result<(SampleShape, Samples)> {
     let subject = array.data.subject();
-    let shape = match array.shape[..] {
-        [_, dimensions] => SampleShape::Vector { dimensions },
-        [_, height, width] => SampleShape::Image { height, width, channels: 1 },
-        [_, height, width, channels @ (1 | 3)] => SampleShape::Image { height, width, channels },
-        _ => {
-            let problem =
-                format!("has shape {:?}, expected (N, D), (N, H, W) or (N, H, W, C) with C = 1 or 3", array.shape);
-            return Err(Error::input(subject, problem, "Reshape the array so that its first axis counts the samples"));
-        }
-    };
+    let shape = shape_of(array)?;
     refuse_empty(array.data.len(), subject)?;
-    let dimensions = shape.dimensions();
-    let samples = match array.column_order {
-        true => turned(array, dimensions, budget)?,
-        false => Samples::from_numbers(dimensions, array.number, array.data.clone(), u8::MAX),
-    };
-    if array.number != Number::Byte {
+    let (dimensions, number) = (shape.dimensions(), array.number);
+    let data = if array.column_order { turned(array, budget)? } else { array.data.clone() };
+    let samples = Samples::from_numbers(dimensions, number, data, number.largest());
+    if number.is_float() {
         samples.visit(|row, sample| match sample.iter().position(|value| !value.is_finite()) {
             Some(at) => Err(not_finite(subject, &array.shape, row * dimensions + at, sample[at])),
             None => Ok(()),
@@ -486,19 +479,30 @@ fn samples_of(array: &FileArray, budget: &mut Budget) -> Result<(SampleShape, Sa
     Ok((shape, samples))
 }
 
+/// What the samples of an array are; its first axis counts them.
+fn shape_of(array: &FileArray) -> Result<SampleShape> {
+    Ok(match array.shape[..] {
+        [_] => SampleShape::Vector { dimensions: 1 },
+        [_, dimensions] => SampleShape::Vector { dimensions },
+        [_, height, width] => SampleShape::Image { height, width, channels: 1 },
+        [_, height, width, channels @ (1 | 3)] => SampleShape::Image { height, width, channels },
+        _ => {
+            let problem =
+                format!("has shape {:?}, expected (N), (N, D), (N, H, W) or (N, H, W, C) with C = 1 or 3", array.shape);
+            let remedy = "Reshape the array so that its first axis counts the samples";
+            return Err(Error::input(array.data.subject(), problem, remedy));
+        }
+    })
+}
+
 /// An array in column order has the values of a sample far apart, so they are put together in memory.
-fn turned(array: &FileArray, dimensions: usize, budget: &mut Budget) -> Result<Samples> {
-    let count = array.shape.iter().product::<usize>() as u64;
-    if !budget.take(count * size_of::<f64>() as u64) {
+fn turned(array: &FileArray, budget: &mut Budget) -> Result<Blob> {
+    if !budget.take(array.data.len()) {
         let problem = "is in column (Fortran) order, which must fit into data.memory twice";
         let remedy = "Save numpy.ascontiguousarray(array) instead, or allow more --data-memory";
         return Err(Error::input(array.data.subject(), problem, remedy));
     }
-    let mut values = array.to_values()?;
-    if array.number == Number::Byte {
-        values.iter_mut().for_each(|value| *value /= f64::from(u8::MAX));
-    }
-    Ok(Samples::from_doubles(dimensions, values))
+    Ok(Blob::from_bytes(array.data.subject(), array.in_rows()?))
 }
 
 fn refuse_empty(bytes: u64, subject: &str) -> Result<()> {
@@ -519,14 +523,14 @@ fn generated(spec: &str, density: Density, seed: u64) -> Parts {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::arrays::{self, HostTensor};
     use crate::config::{Config, Header};
     use std::io::Write;
 
-    /// A folder of real data beside the checkout, or None, aloud.
-    fn shared(name: &str) -> Option<PathBuf> {
+    /// A file or folder beside the checkout, seen from the folder of real data, or None, aloud.
+    pub(crate) fn shared(name: &str) -> Option<PathBuf> {
         let root = std::env::var_os("ARCSM_SHARED")
             .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"), PathBuf::from);
         let folder = root.join("data").join(name);
@@ -642,7 +646,8 @@ mod tests {
             let [low, high] = faces.train.statistics().expect("in memory").range;
             assert!(low >= 0.0 && (0.8..=242.0 / 255.0).contains(&high), "{low} {high}");
         }
-        assert!(refusal(&format!("npz:{}#labels", file.display())).contains("#labels: has"));
+        let labels = load(&format!("npz:{}#labels", file.display()), 0.1, 0).expect("numbers");
+        assert_eq!((labels.shape.to_string().as_str(), labels.train.len()), ("1", 360));
         assert!(refusal(&format!("npz:{}#faces", file.display())).contains("has no array `faces`"));
     }
 
@@ -658,7 +663,9 @@ mod tests {
         assert!(problem.contains("a [4, 2], b [4, 1, 3], c [4]") && problem.contains("#NAME"), "{problem}");
         assert_eq!(load(&format!("{spec}#a"), 0.5, 0).expect("named").shape.to_string(), "2");
         assert_eq!(load(&format!("{spec}#b"), 0.5, 0).expect("named").shape.to_string(), "1x3x1");
-        assert!(refusal(&format!("{spec}#c")).contains("has shape [4]"));
+        assert_eq!(load(&format!("{spec}#c"), 0.5, 0).expect("named").shape.to_string(), "1");
+        arrays::write_npz(&file, &[("c", &array(&[4]))]).expect("written");
+        assert_eq!(load(&spec, 0.5, 0).expect("the only one").shape.to_string(), "1");
         arrays::write_npz(&file, &[]).expect("written");
         assert!(refusal(&spec).contains("it has none"));
         std::fs::write(&file, "text").expect("written");
@@ -676,6 +683,49 @@ mod tests {
         let images = load(&format!("npy:{}", file.display()), 0.5, 0).expect("fine");
         let range = images.train.statistics().expect("in memory").range;
         assert_eq!((images.shape.to_string().as_str(), range), ("1x2x1", [0.2, 0.2]));
+    }
+
+    #[test]
+    fn other_numbers_of_an_array_are_taken_as_they_are() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("x.npy");
+        let halves = [0x3c00u16, 0x7e00].map(u16::to_le_bytes).concat();
+        let write = |dtype: &str, bytes: &[u8]| {
+            let header = format!("{{'descr': '{dtype}', 'fortran_order': False, 'shape': (2,), }}\n");
+            let start = [&b"\x93NUMPY\x01\x00"[..], &[header.len() as u8, 0]].concat();
+            std::fs::write(&file, [&start, header.as_bytes(), bytes].concat()).expect("written");
+        };
+        let spec = format!("npy:{}", file.display());
+        for (dtype, bytes, expected) in [
+            ("|b1", &[0, 1][..], [0.0, 1.0]),
+            ("|i1", &[200, 7], [-56.0, 7.0]),
+            (">u2", &[1, 0, 0, 9], [256.0, 9.0]),
+            ("<i8", &[3, 0, 0, 0, 0, 0, 0, 0, 255, 255, 255, 255, 255, 255, 255, 255], [3.0, -1.0]),
+            ("<f2", &[0, 0x3c, 0, 0xc0], [1.0, -2.0]),
+        ] {
+            write(dtype, bytes);
+            let data = load_rows(&of(&spec), 0).expect(dtype);
+            assert_eq!(data.samples.first_in_units(2).expect("there"), expected, "{dtype}");
+        }
+        write("<f2", &halves);
+        assert!(refusal(&spec).contains("holds NaN at index [1]"), "{}", refusal(&spec));
+    }
+
+    #[test]
+    fn hostile_and_odd_files_of_other_people_are_refused_or_read_rightly() {
+        let Some(trials) = shared("../trials") else { return };
+        let spec = |kind: &str, file: &str| format!("{kind}:{}", trials.join(file).display());
+        assert!(refusal(&spec("npy", "hostile/npy-fortran-empty-huge.npy")).contains("more than can be addressed"));
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::copy(trials.join("hostile/png-11585x11585-16bit-rgba-72bytes.png"), folder.path().join("a.png"))
+            .expect("copied");
+        let images = DataConfig { size: Some(8), ..of(&format!("images:{}", folder.path().display())) };
+        assert!(refusal_of(&images).contains("bytes cannot hold 11585 x 11585 pixels"), "{}", refusal_of(&images));
+        let bytes = load(&spec("npy", "arrays/u8images.npy"), 0.5, 0).expect("images");
+        assert_eq!(bytes.shape.to_string(), "8x8x1");
+        assert!(bytes.train.statistics().expect("in memory").range[1] <= 1.0);
+        let mask = arrays::read_npy(&trials.join("arrays/mask-bool.npy")).expect("bool");
+        assert!(mask.shape == [2] && mask.values.iter().all(|&value| value == 0.0 || value == 1.0), "{mask:?}");
     }
 
     /// A folder with every form of data that can stay on disk, and the SPECs of them.
@@ -806,13 +856,15 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("x.npy");
         let spec = format!("npy:{}", file.display());
-        for (array, shape) in [(vec![10, 6], "6"), (vec![10, 2, 3], "2x3x1"), (vec![4, 1, 5, 3], "1x5x3")] {
+        let shapes = [(vec![10], "1"), (vec![10, 6], "6"), (vec![10, 2, 3], "2x3x1"), (vec![4, 1, 5, 3], "1x5x3")];
+        for (array, shape) in shapes {
             let values = (0..array.iter().product::<usize>()).map(|i| i as f32).collect();
             arrays::write_npy(&file, &HostTensor::new(array, values)).expect("written");
             assert_eq!(load(&spec, 0.5, 0).expect("fine").shape.to_string(), shape);
         }
         let faults = [
-            (vec![3], vec![0.0; 3], "has shape [3]"),
+            (vec![], vec![0.0], "has shape []"),
+            (vec![1, 1, 1, 1, 1], vec![0.0], "has shape [1, 1, 1, 1, 1]"),
             (vec![2, 1, 1, 2], vec![0.0; 4], "C = 1 or 3"),
             (vec![0, 4], vec![], "holds no values"),
             (vec![1, 4], vec![0.0; 4], "1 sample"),

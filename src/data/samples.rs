@@ -49,8 +49,8 @@ impl<T: Copy + Into<f64> + Debug + Send + Sync> Source for Values<T> {
     }
 }
 
-/// Rows of numbers, one after another. Bytes are divided by the largest: a quarter of the memory that they would take
-/// as f32.
+/// Rows of numbers, one after another, as their file holds them: bytes take a quarter of the memory that they would
+/// take as f32. Each is divided by the largest.
 #[derive(Debug)]
 struct Records {
     dimensions: usize,
@@ -67,7 +67,7 @@ impl Source for Records {
             let (values, rest) = out.split_at_mut(run.len() * self.dimensions);
             let start = run[0] as u64 * (self.dimensions * width) as u64;
             self.number.decode(&self.data.read(start, values.len() * width)?, values);
-            if self.number == Number::Byte {
+            if self.largest != 1.0 {
                 values.iter_mut().for_each(|value| *value /= self.largest);
             }
             out = rest;
@@ -106,11 +106,11 @@ impl Samples {
 
     /// Samples of bytes in 0 to `largest`, read as values in [0, 1].
     pub(super) fn from_bytes(dimensions: usize, bytes: Blob, largest: u8) -> Self {
-        Self::from_numbers(dimensions, Number::Byte, bytes, largest)
+        Self::from_numbers(dimensions, Number::Byte, bytes, largest.into())
     }
 
-    /// Samples of numbers; bytes are divided by `largest`.
-    pub(super) fn from_numbers(dimensions: usize, number: Number, data: Blob, largest: u8) -> Self {
+    /// Samples of numbers, each divided by `largest`.
+    pub(super) fn from_numbers(dimensions: usize, number: Number, data: Blob, largest: u16) -> Self {
         let count = data.len() as usize / number.width();
         Self::new(dimensions, count, Records { dimensions, number, largest: f64::from(largest), data })
     }
