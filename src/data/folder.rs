@@ -120,7 +120,7 @@ fn ending_of(path: &Path) -> Option<String> {
     path.extension().map(OsStr::to_string_lossy).map(|ending| ending.to_ascii_lowercase())
 }
 
-fn is_named_like_image(path: &Path) -> bool {
+pub(super) fn is_named_like_image(path: &Path) -> bool {
     ending_of(path).is_some_and(|ending| ENDINGS.contains(&ending.as_str()))
 }
 

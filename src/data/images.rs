@@ -289,6 +289,11 @@ fn open(path: &Path, resize: Option<usize>) -> Result<Picture, String> {
     decode(&bytes, format, resize)
 }
 
+/// Whether a file that starts so is an image of a format that is read.
+pub(super) fn is_image(start: &[u8]) -> bool {
+    image::guess_format(start).is_ok_and(is_read)
+}
+
 fn is_read(format: ImageFormat) -> bool {
     use ImageFormat::{Bmp, Gif, Jpeg, Png, Tiff, WebP};
     matches!(format, Png | Jpeg | Tiff | WebP | Bmp | Gif)

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::spec::whole_path;
 use super::{DIGITS, SampleShape, idx};
 use crate::blob::{Blob, Budget};
 use crate::error::{Error, Result};
@@ -41,7 +42,7 @@ pub struct LabelledSet {
 pub fn load_labelled(spec: &str) -> Result<LabelledSet> {
     match spec.split_once(':') {
         None if spec == "digits" => digits(),
-        Some(("mnist", folder)) => mnist(Path::new(folder)),
+        Some(("mnist", folder)) => mnist(Path::new(&*whole_path(folder)?)),
         _ => Err(Error::input(spec, "has no labels", "Give digits, or mnist:DIR with the files of labels too")),
     }
 }

@@ -10,6 +10,7 @@ mod labelled;
 mod loader;
 mod samples;
 mod shuffle;
+mod spec;
 mod standardise;
 mod table;
 mod toy;
@@ -184,20 +185,6 @@ impl FromStr for SampleShape {
     }
 }
 
-/// Every form of a SPEC: what stands before the colon, and what belongs after it.
-const SPECS: [(&str, &str); 10] = [
-    ("digits", ""),
-    ("mnist", "DIR"),
-    ("cifar10", "DIR"),
-    ("images", "DIR"),
-    ("idx", "FILE"),
-    ("npy", "FILE"),
-    ("npz", "FILE"),
-    ("csv", "FILE"),
-    ("toy", "NAME"),
-    ("gaussian", "D"),
-];
-
 const DIGITS: &[u8] = include_bytes!("../../assets/digits-images-idx3-ubyte.gz");
 const DIGITS_CREDIT: &str = "Optical Recognition of Handwritten Digits, E. Alpaydin and C. Kaynak, UCI 1998, CC BY 4.0";
 
@@ -230,7 +217,7 @@ const TRUTH_STREAM: u64 = 4 << 40;
 ///
 /// Samples take at most `memory` MiB of the host: what goes beyond stays in its files and is read whenever it is drawn,
 /// with the same bits. Packed data (gzip, compressed archives) and tables are then unpacked to a temporary file first.
-/// Generated points and arrays in column order always stand in memory.
+/// Generated points and arrays in column order always stand in memory. `~` at the start of a path is the home folder.
 ///
 /// # Errors
 /// Bad input: an unknown SPEC (the nearest one is named), settings out of range or unfit for the data, or whatever is
@@ -285,11 +272,12 @@ impl Parts {
 
 fn read_checked(config: &DataConfig, seed: u64, budget: &mut Budget) -> Result<Parts> {
     config.check()?;
+    spec::parts(&config.spec)?;
     if let Some(key) = config.table_keys().next().filter(|_| !config.spec.starts_with("csv:")) {
         let problem = format!("is for tables, and {} is none", config.spec);
         return Err(Error::input(format!("data.{key}"), problem, "Leave it out, or give csv:FILE"));
     }
-    let parts = read(config, seed, budget)?;
+    let parts = read(config, seed, budget).map_err(|error| spec::explain(&config.spec, error))?;
     check_settings_fit(config, parts.rows.shape)?;
     Ok(parts)
 }
@@ -309,13 +297,9 @@ fn located(config: &DataConfig, path: &str) -> String {
 
 fn read(config: &DataConfig, seed: u64, budget: &mut Budget) -> Result<Parts> {
     let spec = config.spec.as_str();
-    let (kind, argument) = spec.split_once(':').unwrap_or((spec, ""));
-    let Some(&(_, expected)) = SPECS.iter().find(|(name, _)| *name == kind) else { return Err(unknown_spec(spec)) };
-    if expected.is_empty() != argument.is_empty() {
-        let form = if expected.is_empty() { kind.into() } else { format!("{kind}:{expected}") };
-        return Err(Error::input(spec, "is no complete data SPEC", format!("Write {form}")));
-    }
-    let located = located(config, argument);
+    let (kind, argument) = spec::parts(spec)?;
+    let located = located(config, &argument);
+    let argument = &*argument;
     let path = Path::new(&located);
     let whole = |samples: (SampleShape, Samples)| Parts { rows: Rows::new(spec, samples), held_out: None };
     let divided = |shape: SampleShape, train: Samples, held_out: Samples| Parts {
@@ -382,12 +366,6 @@ fn host_rng(seed: u64, stream: u64) -> Pcg64 {
     Pcg64::seed_from_u64(seed.wrapping_add(stream.wrapping_mul(0x9e37_79b9_7f4a_7c15)))
 }
 
-/// The candidate that looks most like `found`.
-fn nearest<'a>(found: &str, candidates: impl IntoIterator<Item = &'a str>) -> &'a str {
-    let likeness = |candidate: &str| strsim::jaro_winkler(found, candidate);
-    candidates.into_iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b))).expect("there are candidates")
-}
-
 /// The SPEC of a file of samples, by the end of its name; an array where that says nothing.
 pub fn spec_of_file(path: &Path) -> String {
     let name = path.to_string_lossy();
@@ -401,25 +379,6 @@ pub fn spec_of_file(path: &Path) -> String {
         _ => "npy",
     };
     format!("{kind}:{name}")
-}
-
-fn unknown_spec(spec: &str) -> Error {
-    let kind = spec.split(':').next().unwrap_or(spec);
-    let extension = Path::new(spec.trim_end_matches(".gz")).extension().and_then(|extension| extension.to_str());
-    let meant = match extension {
-        Some(extension @ ("npy" | "npz" | "csv")) if Path::new(spec).exists() => format!("{extension}:{spec}"),
-        _ => {
-            let near = nearest(kind, SPECS.map(|(name, _)| name).into_iter().chain(Density::TOYS));
-            match SPECS.iter().find(|(name, _)| *name == near) {
-                Some((_, "")) => near.into(),
-                Some((_, argument)) => format!("{near}:{argument}"),
-                None => format!("toy:{near}"),
-            }
-        }
-    };
-    let forms =
-        SPECS.map(|(name, argument)| if argument.is_empty() { name.into() } else { format!("{name}:{argument}") });
-    Error::input(spec, format!("is no data SPEC; there are {}", forms.join(", ")), format!("Did you mean `{meant}`?"))
 }
 
 fn mnist(folder: &Path, budget: &mut Budget) -> Result<(SampleShape, Samples, Samples)> {
@@ -726,6 +685,8 @@ pub(crate) mod tests {
         assert!(bytes.train.statistics().expect("in memory").range[1] <= 1.0);
         let mask = arrays::read_npy(&trials.join("arrays/mask-bool.npy")).expect("bool");
         assert!(mask.shape == [2] && mask.values.iter().all(|&value| value == 0.0 || value == 1.0), "{mask:?}");
+        let meant = refusal(&spec("CSV", "tables/unit.csv"));
+        assert!(meant.ends_with(&format!("Did you mean `{}`?", spec("csv", "tables/unit.csv"))), "{meant}");
     }
 
     /// A folder with every form of data that can stay on disk, and the SPECs of them.
@@ -892,7 +853,7 @@ pub(crate) mod tests {
     fn an_unknown_spec_names_the_nearest() {
         for (spec, meant) in [
             ("digit", "`digits`"),
-            ("mnits:here", "`mnist:DIR`"),
+            ("mnits:here", "`mnist:here`"),
             ("toy:spiral", "`toy:spirals`"),
             ("spirals", "`toy:spirals`"),
             ("Cargo.toml", "Did you mean"),
@@ -908,7 +869,7 @@ pub(crate) mod tests {
             ("images:/nowhere", "cannot be read"),
             ("npz:/nowhere.npz", "cannot be read"),
             ("images", "Write images:DIR"),
-            ("cifar:here", "`cifar10:DIR`"),
+            ("cifar:here", "`cifar10:here`"),
         ] {
             assert!(refusal(spec).contains(meant), "{}", refusal(spec));
         }
@@ -934,7 +895,7 @@ pub(crate) mod tests {
             let config = Config::from_file(&path).expect("parses");
             config.check().expect("makes sense");
             let spec = &config.data.spec;
-            assert!(SPECS.iter().any(|(kind, _)| spec.split(':').next() == Some(kind)), "{spec}");
+            assert!(spec::SPECS.iter().any(|(kind, _)| spec.split(':').next() == Some(kind)), "{spec}");
             names.extend(path.file_stem().map(|stem| stem.to_string_lossy().into_owned()));
         }
         names.sort();

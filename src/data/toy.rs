@@ -5,7 +5,8 @@ use std::f64::consts::{PI, TAU};
 use rand::{Rng, RngExt};
 use rand_distr::StandardNormal;
 
-use super::{Gaussian, nearest};
+use super::Gaussian;
+use super::spec::nearest;
 use crate::error::{Error, Result};
 
 /// A density that can be drawn from and evaluated exactly.
