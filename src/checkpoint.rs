@@ -10,7 +10,7 @@ use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::{Map, Value, json};
 
-use crate::arrays::HostTensor;
+use crate::arrays::{HostTensor, half};
 use crate::config::Config;
 use crate::data::SampleShape;
 use crate::error::{Error, Result};
@@ -150,7 +150,33 @@ impl Entries<'_> {
     }
 }
 
-/// Reads the tensors of any safetensors file with f32 or f64 numbers.
+/// Tensors of another program's file.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ForeignTensors {
+    /// Those of floats, by their names.
+    pub tensors: BTreeMap<String, HostTensor>,
+    /// The types of all others (integers, bool), by their names: buffers, as a rule, that no model needs.
+    pub others: BTreeMap<String, String>,
+}
+
+/// Reads a safetensors file of another program: floats of 16, 32 or 64 bits, and the names of everything else.
+///
+/// # Errors
+/// Bad input: missing, cut off, or no safetensors file.
+pub fn read_foreign(path: &Path) -> Result<ForeignTensors> {
+    let (bytes, subject) = (files::read_input(path)?, path.display().to_string());
+    let file = SafeTensors::deserialize(&bytes).map_err(|error| damaged(&bytes, &subject, &error))?;
+    let mut foreign = ForeignTensors::default();
+    for (name, view) in file.iter() {
+        match floats(&view) {
+            Some(values) => _ = foreign.tensors.insert(name.to_owned(), HostTensor::new(view.shape(), values)),
+            None => _ = foreign.others.insert(name.to_owned(), format!("{:?}", view.dtype())),
+        }
+    }
+    Ok(foreign)
+}
+
+/// Reads the tensors of any safetensors file with floats of 16, 32 or 64 bits.
 ///
 /// # Errors
 /// Bad input: missing, cut off, no safetensors file, or a tensor of another type (named).
@@ -220,11 +246,13 @@ fn write_safetensors(
 
 type Parsed = (BTreeMap<String, HostTensor>, Option<HashMap<String, String>>);
 
+fn damaged(bytes: &[u8], subject: &str, error: &safetensors::SafeTensorError) -> Error {
+    let problem = format!("is no whole safetensors file of {} bytes: {error}", bytes.len());
+    Error::input(subject, problem, "It is cut off, damaged, or of another kind: use another file")
+}
+
 fn parse_safetensors(bytes: &[u8], subject: &str) -> Result<Parsed> {
-    let damaged = |error: safetensors::SafeTensorError| {
-        let problem = format!("is no whole safetensors file of {} bytes: {error}", bytes.len());
-        Error::input(subject, problem, "It is cut off, damaged, or of another kind: use another file")
-    };
+    let damaged = |error: safetensors::SafeTensorError| damaged(bytes, subject, &error);
     let (_, header) = SafeTensors::read_metadata(bytes).map_err(damaged)?;
     let file = SafeTensors::deserialize(bytes).map_err(damaged)?;
     let tensors = file.iter().map(|(name, view)| Ok((name.to_owned(), to_host(name, &view, subject)?)));
@@ -232,16 +260,27 @@ fn parse_safetensors(bytes: &[u8], subject: &str) -> Result<Parsed> {
 }
 
 fn to_host(name: &str, view: &TensorView<'_>, subject: &str) -> Result<HostTensor> {
-    let (words, rest) = (view.data().as_chunks::<4>().0, view.data().as_chunks::<8>().0);
-    let values = match view.dtype() {
-        Dtype::F32 => words.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect(),
-        Dtype::F64 => rest.iter().map(|&bytes| f64::from_le_bytes(bytes) as f32).collect(),
-        other => {
-            let problem = format!("tensor `{name}` has type {other:?}, expected F32 or F64");
-            return Err(Error::input(subject, problem, "Convert the weights to float32"));
-        }
+    let Some(values) = floats(view) else {
+        let problem = format!("tensor `{name}` has type {:?}, expected F16, BF16, F32 or F64", view.dtype());
+        return Err(Error::input(subject, problem, "Convert the weights to float32"));
     };
     Ok(HostTensor::new(view.shape(), values))
+}
+
+/// Its values, if they are floats.
+fn floats(view: &TensorView<'_>) -> Option<Vec<f32>> {
+    fn each<const N: usize>(bytes: &[u8], decode: impl Fn([u8; N]) -> f32) -> Option<Vec<f32>> {
+        Some(bytes.as_chunks().0.iter().map(|&bytes| decode(bytes)).collect())
+    }
+    let bytes = view.data();
+    match view.dtype() {
+        Dtype::F16 => each(bytes, |bytes| half(u16::from_le_bytes(bytes)) as f32),
+        // The upper half of a float32.
+        Dtype::BF16 => each(bytes, |bytes| f32::from_bits(u32::from(u16::from_le_bytes(bytes)) << 16)),
+        Dtype::F32 => each(bytes, f32::from_le_bytes),
+        Dtype::F64 => each(bytes, |bytes| f64::from_le_bytes(bytes) as f32),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -350,6 +389,17 @@ mod tests {
         };
         write(Dtype::F64, vec![2, 1]);
         assert_eq!(read_weights(&path).expect("doubles")["w"], HostTensor::new([2, 1], vec![0.1, -2.0]));
+        let bits = [0x3f80u16, 0x0001, 0xff80, 0x3dcd].map(u16::to_le_bytes).concat();
+        let wide = |dtype| TensorView::new(dtype, vec![4], &bits).expect("sizes fit");
+        let parts = [("b", wide(Dtype::BF16)), ("h", wide(Dtype::F16)), ("i", wide(Dtype::I16))];
+        std::fs::write(&path, safetensors::serialize(parts, None).expect("serialised")).expect("written");
+        let ForeignTensors { tensors, others } = read_foreign(&path).expect("whole");
+        // Subnormal numbers too: the least bfloat16 is 2^-133, the least float16 2^-24.
+        assert_eq!(tensors["b"].values, [1.0, 2f32.powi(-133), f32::NEG_INFINITY, 205.0 / 2048.0]);
+        assert_eq!(tensors["h"].values[..2], [1.875, 2f32.powi(-24)]);
+        assert!(tensors["h"].values[2].is_nan());
+        assert_eq!(others, BTreeMap::from([("i".into(), "I16".into())]));
+        assert!(read_weights(&path).expect_err("integers").to_string().contains("tensor `i` has type I16"));
         write(Dtype::I32, vec![4]);
         let error = read_weights(&path).expect_err("integers").to_string();
         assert!(error.contains("tensor `w` has type I32"), "{error}");

@@ -84,6 +84,7 @@ pub mod frechet;
 pub mod given;
 pub mod gpu;
 pub mod image_grid;
+pub mod import;
 pub mod inpaint;
 pub mod kernels;
 pub mod likelihood;
