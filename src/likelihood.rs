@@ -356,7 +356,8 @@ impl<'a> Densities<'a> {
         let count = noisy.x.len() / dimensions;
         let batch = model.fitting_batch(gpu, BATCH.min(count));
         let capacity = (batch * dimensions).min(ROWS).min(DENSITY_WORDS / density_words).max(1);
-        let groups = if gpu.adapter().software { 16 } else { 1024 };
+        // The flow's groups share the points of a row, too: a few rows of many points are not left to a few of them.
+        let groups = if gpu.adapter().software { 16 } else { 1024usize.min(16 * capacity) };
         let words = score_net.table_words(&model.table);
         Ok(Self {
             gpu,
@@ -372,7 +373,7 @@ impl<'a> Densities<'a> {
             targets: gpu.tensor("targets", &[capacity])?,
             densities: gpu.tensor("densities", &[capacity, density_words])?,
             readings: gpu.tensor("readings", &[capacity, 4])?,
-            scratch: gpu.tensor("likelihood_scratch", &[groups.min(capacity), score_net.stash_words()])?,
+            scratch: gpu.tensor("likelihood_scratch", &[groups, score_net.stash_words()])?,
         })
     }
 

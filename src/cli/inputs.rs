@@ -164,7 +164,8 @@ fn check_shape(name: &str, shape: SampleShape, trained: &Trained) -> Result<()> 
     if shape.dimensions() == trained.model.dimensions() && !is_other_image {
         return Ok(());
     }
-    let problem = format!("has samples of {shape}, the model takes {}", trained.shape);
+    let (found, expected) = (shape.dimensions(), trained.model.dimensions());
+    let problem = format!("has samples of {shape} (D = {found}), the model takes {} (D = {expected})", trained.shape);
     Err(Error::input(name, problem, "Give data like those that the model was trained on"))
 }
 

@@ -35,23 +35,30 @@ const MOST_THREADS: usize = 8;
 /// Broken files that are named; more are counted.
 const NAMED: usize = 5;
 
+/// What a folder holds.
+pub(super) struct Images {
+    pub(super) samples: (SampleShape, Samples),
+    /// The file of each, seen from the folder.
+    pub(super) labels: Vec<String>,
+    pub(super) note: Option<String>,
+}
+
 /// Reads every image of a folder and of the folders in it, sorted by path, and says which files were left out.
 ///
 /// Whatever else lies there is passed over and counted, see [`image_files`]. Of files that hold several pictures the
 /// first is read. Pictures are turned as their EXIF data say; transparent parts are laid over black; 16 bits are kept
 /// of TIFF, and become 8 elsewhere. Where the images are more than the budget allows, each is read again whenever it
 /// is asked for.
-pub(super) fn read(
-    folder: &Path,
-    config: &DataConfig,
-    budget: &mut Budget,
-) -> Result<((SampleShape, Samples), Option<String>)> {
+pub(super) fn read(folder: &Path, config: &DataConfig, budget: &mut Budget) -> Result<Images> {
     let (files, passed_over) = image_files(folder)?;
-    let (mut stack, mut broken) = (Stack::new(config, budget.left()), Vec::new());
+    let (mut stack, mut broken, mut labels) = (Stack::new(config, budget.left()), Vec::new(), Vec::new());
     let opened = files.chunks(DECODED_TOGETHER).flat_map(|files| in_parallel(files, |file| open(file, config.size)));
     for (file, image) in files.iter().zip(opened) {
         match image {
-            Ok(image) => stack.push(image, file)?,
+            Ok(image) => {
+                stack.push(image, file)?;
+                labels.push(file.strip_prefix(folder).unwrap_or(file).to_string_lossy().into_owned());
+            }
             Err(problem) if config.broken == Broken::Skip => broken.push(format!("{} {problem}", file.display())),
             Err(problem) => {
                 let remedy = "Mend or remove it, or leave such files out: --broken skip";
@@ -67,7 +74,7 @@ pub(super) fn read(
     let note: Vec<_> = note.into_iter().chain(passed_over.note()).collect();
     let note = note.join("; ");
     match stack.into_samples(budget) {
-        Some(samples) => Ok((samples, (!note.is_empty()).then_some(note))),
+        Some(samples) => Ok(Images { samples, labels, note: (!note.is_empty()).then_some(note) }),
         None => {
             let problem = format!("holds no image that can be read: {note}");
             Err(Error::input(folder.display().to_string(), problem, "Give a folder with image files"))
@@ -452,7 +459,8 @@ mod tests {
     fn load(folder: &TempDir, config: &DataConfig) -> (String, Vec<Vec<u8>>, Option<String>) {
         let [in_memory, on_disk] = [1, 0].map(|mib| {
             let mut budget = Budget::of_mib(mib);
-            let ((shape, samples), note) = read(folder.path(), config, &mut budget).expect("images");
+            let Images { samples: (shape, samples), note, .. } =
+                read(folder.path(), config, &mut budget).expect("images");
             assert_eq!(budget.note().is_some(), mib == 0);
             let mut row = vec![0.0; shape.dimensions()];
             let image = |index| {
@@ -466,7 +474,7 @@ mod tests {
     }
 
     fn refusal(folder: &TempDir, config: &DataConfig) -> String {
-        let error = read(folder.path(), config, &mut Budget::of_mib(1)).map(|((shape, _), _)| shape);
+        let error = read(folder.path(), config, &mut Budget::of_mib(1)).map(|images| images.samples.0);
         let error = error.expect_err("refused");
         assert_eq!(error.exit_status(), 2);
         let text = error.to_string();
@@ -563,7 +571,7 @@ mod tests {
     /// All values, which must be the same from memory and from disk.
     fn values(folder: &TempDir, config: &DataConfig) -> (String, Vec<f32>) {
         let [in_memory, on_disk] = [1, 0].map(|mib| {
-            let ((shape, samples), _) = read(folder.path(), config, &mut Budget::of_mib(mib)).expect("images");
+            let (shape, samples) = read(folder.path(), config, &mut Budget::of_mib(mib)).expect("images").samples;
             (shape.to_string(), samples.first(samples.len()).expect("there"))
         });
         assert_eq!(in_memory, on_disk);
@@ -686,7 +694,8 @@ mod tests {
         let folder = folder();
         put(&folder, "a.png", grey(0), ImageFormat::Png);
         put(&folder, "b.png", grey(1), ImageFormat::Png);
-        let ((_, samples), _) = read(folder.path(), &DataConfig::default(), &mut Budget::of_mib(0)).expect("images");
+        let images = read(folder.path(), &DataConfig::default(), &mut Budget::of_mib(0)).expect("images");
+        let (_, samples) = images.samples;
         put(&folder, "b.png", GrayImage::new(5, 2), ImageFormat::Png);
         samples.write_sample(0, &mut [0.0; 8]).expect("unchanged");
         for (change, expected) in [("another size", "has another size"), ("gone", "cannot be read")] {

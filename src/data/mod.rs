@@ -30,6 +30,7 @@ pub use self::labelled::{LabelledImages, LabelledSet, load_labelled};
 pub use self::loader::{Batches, Loader};
 pub use self::samples::{Samples, Statistics};
 pub use self::shuffle::{Shuffle, is_mirrored};
+pub use self::spec::of_file as spec_of_file;
 pub use self::toy::Density;
 use crate::arrays::{FileArray, Npz, not_finite};
 use crate::blob::{Blob, Budget};
@@ -321,9 +322,9 @@ fn read(config: &DataConfig, seed: u64, budget: &mut Budget) -> Result<Parts> {
             divided(shape, train, held_out)
         }
         "images" => {
-            let (images, note) = images::read(path, config, budget)?;
-            let Parts { rows, held_out } = whole(images);
-            Parts { rows: Rows { note, ..rows }, held_out }
+            let images::Images { samples, labels, note } = images::read(path, config, budget)?;
+            let Parts { rows, held_out } = whole(samples);
+            Parts { rows: Rows { note, labels: Some(labels), ..rows }, held_out }
         }
         "idx" => whole(idx::read(path, budget)?),
         "npy" => whole(samples_of(&FileArray::open(path, budget)?, budget)?),
@@ -364,21 +365,6 @@ fn check_settings_fit(config: &DataConfig, shape: SampleShape) -> Result<()> {
 fn host_rng(seed: u64, stream: u64) -> Pcg64 {
     // Weyl steps by the golden ratio keep the keys of all streams of one seed apart; seeding then mixes every bit.
     Pcg64::seed_from_u64(seed.wrapping_add(stream.wrapping_mul(0x9e37_79b9_7f4a_7c15)))
-}
-
-/// The SPEC of a file of samples, by the end of its name; an array where that says nothing.
-pub fn spec_of_file(path: &Path) -> String {
-    let name = path.to_string_lossy();
-    let stem = name.trim_end_matches(".gz");
-    let kind = match Path::new(stem).extension().and_then(|extension| extension.to_str()) {
-        _ if path.is_dir() => "images",
-        _ if stem.ends_with("-ubyte") => "idx",
-        Some("npz") => "npz",
-        Some("csv" | "tsv" | "txt" | "dat") => "csv",
-        Some("idx") => "idx",
-        _ => "npy",
-    };
-    format!("{kind}:{name}")
 }
 
 fn mnist(folder: &Path, budget: &mut Budget) -> Result<(SampleShape, Samples, Samples)> {
@@ -902,6 +888,6 @@ pub(crate) mod tests {
         let images = ["mnist-denoiser", "mnist-gated", "mnist-made", "mnist-pixelcnn", "mnist-pixelcnn-5x40"];
         let colour = ["cifar10-gated", "cifar10-made", "cifar10-pixelcnn"];
         let others = ["digits", "digits-any-order", "digits-made", "faces-64", "gaussian"];
-        assert_eq!(names, [&colour[..], &others, &images, &["toy-2d"]].concat());
+        assert_eq!(names, [&colour[..], &others, &images, &["table", "table-mixture", "toy-2d"]].concat());
     }
 }

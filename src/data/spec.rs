@@ -135,6 +135,17 @@ fn is_folder(written: &str) -> bool {
     behind(written).is_dir()
 }
 
+/// The SPEC of a file of samples or a folder of images, by its content or else its name; an array where these say nothing.
+pub fn of_file(path: &Path) -> String {
+    let written = path.to_string_lossy();
+    let kind = match meant_by_path(&written) {
+        Some((kind, argument)) if argument == written => kind,
+        _ if path.is_dir() => "images",
+        _ => "npy",
+    };
+    format!("{kind}:{written}")
+}
+
 /// The kind that a path is of, by its content where it is there and by its name elsewhere, and the path that belongs
 /// after it.
 fn meant_by_path(written: &str) -> Option<(&'static str, String)> {
@@ -229,6 +240,19 @@ mod tests {
             std::fs::write(path, bytes).expect("written");
         }
         folder
+    }
+
+    #[test]
+    fn a_file_has_the_spec_of_its_content() {
+        let folder = files();
+        let of = |name: &str| of_file(&folder.path().join(name)).split(':').next().map(str::to_owned);
+        std::fs::write(folder.path().join("rows.txt"), "1,2\n").expect("written");
+        std::fs::write(folder.path().join("numbers"), b"\x93NUMPY").expect("written");
+        std::fs::create_dir(folder.path().join("empty")).expect("made");
+        assert_eq!(
+            ["rows.txt", "numbers", "empty", "none"].map(of),
+            ["csv", "npy", "images", "npy"].map(|s| Some(s.into()))
+        );
     }
 
     #[test]
