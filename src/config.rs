@@ -592,7 +592,7 @@ impl Config {
     /// components, strongly decayed, on noisy contexts, as they are soon known by heart; many get more steps.
     pub fn fit_to_rows(&mut self, rows: usize) {
         let (width, components, decay, noise) = match rows {
-            0..200 => (16, 2, 3.0, 0.3),
+            0..200 => (16, 1, 1.0, 0.1),
             200..1000 => (32, 4, 1.0, 0.1),
             1000..3000 => (64, 8, 0.5, 0.05),
             _ => return self.steps_for_rows(rows),
@@ -685,7 +685,7 @@ impl Config {
         config.data.channels = Some(1);
         config.data.held_out_data = Some(String::new());
         config.data.folder = Some(PathBuf::new());
-        config.data.standard = Some(Standard { columns: Vec::new() });
+        config.data.standard = Some(Standard { rows: 2, columns: Vec::new() });
         config.data.separator = Some(Separator::Comma);
         config.data.header = Some(Header::Auto);
         config.data.decimal = Some(Decimal::Point);

@@ -20,8 +20,6 @@ use crate::random::{random_bits, stream};
 use crate::trained::Trained;
 use run::SamplerRun;
 
-/// How far outside the range of a column's training values a draw may lie, in units of that range.
-const MARGIN: f64 = 0.05;
 /// How often samples outside are drawn again at most.
 const REDRAWS: u32 = 6;
 /// Most levels that values are snapped to.
@@ -61,7 +59,7 @@ pub struct SampleRequest {
     /// Snap every value to the nearest of this many equidistant levels of the data's range, before the next one is drawn
     /// given it: 256 for 8-bit images, 17 for the embedded digits.
     pub snap: Option<u32>,
-    /// Keep samples that lie outside the range of a table's training rows by more than a twentieth of it. Else they are drawn
+    /// Keep samples that lie outside the range of a table's training rows by more than [`Standard::margin`](crate::standard::Standard::margin). Else they are drawn
     /// again: what no row showed is a guess of the model's tails, and one such row in a thousand moves a standard deviation.
     pub keep_outliers: bool,
 }
@@ -242,7 +240,8 @@ fn redraw(
     if request.keep_outliers || request.given.is_some() {
         return Ok(());
     }
-    let is_outside = |values: &[f32]| standard.is_outside(values, MARGIN);
+    let margin = standard.margin();
+    let is_outside = |values: &[f32]| standard.is_outside(values, margin);
     for round in 0..=REDRAWS {
         let outside: Vec<usize> =
             (0..request.count).filter(|n| is_outside(&drawn.values[n * dimensions..][..dimensions])).collect();

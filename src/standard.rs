@@ -32,6 +32,8 @@ pub enum Standardise {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Standard {
+    /// Training rows that it was made from.
+    pub rows: usize,
     /// One for each dimension; a single one is for all of them (images).
     pub columns: Vec<Column>,
 }
@@ -112,6 +114,13 @@ impl Standard {
     /// sum over d of log T_d'(x_d) of one row: log p(x) = log p(z) + this.
     pub fn log_scale(&self, row: &[f64]) -> f64 {
         row.iter().zip(self.columns.iter().cycle()).map(|(&x, column)| column.map(x).slope.ln()).sum()
+    }
+
+    /// How far outside the range of its training values a draw of a column may lie, as a share of that range: as far as
+    /// one in 20,000 draws of a Gaussian lies outside the range of so many, and a twentieth at least.
+    pub fn margin(&self) -> f64 {
+        let outermost = -Normal::standard().inverse_cdf(0.5 / self.rows.max(2) as f64);
+        (0.5 * (FARTHEST_DRAW / outermost - 1.0)).max(TAIL)
     }
 
     /// Whether some value of a row, as a model has it, lies outside the range of its column's training values by more than
@@ -238,6 +247,9 @@ const MOST_KNOTS: usize = 33;
 const TAIL: f64 = 0.05;
 /// Knots lie at least this far apart in z.
 const LEAST_RISE: f64 = 1e-3;
+
+/// Standard deviations that one in 20,000 draws of a Gaussian lies beyond.
+const FARTHEST_DRAW: f64 = 4.05;
 
 /// The value of `sorted` with a share `p` below it, between order statistics.
 fn quantile(sorted: &[f64], p: f64) -> f64 {
@@ -413,10 +425,21 @@ mod tests {
     }
 
     #[test]
+    fn few_rows_leave_more_room_beyond_them() {
+        let margin = |rows| Standard { rows, columns: Vec::new() }.margin();
+        assert_eq!(margin(10_000), 0.05);
+        // The outermost of 26 lie at 2.07, so that the range is 4.14 wide and 4.05 lies 1.98 beyond it.
+        assert!((margin(26) - 1.98 / 4.14).abs() <= 0.01, "{}", margin(26));
+        let standard = Standard { rows: 9, columns: vec![Column::affine("a", [0.0, 10.0], 0.0, 1.0)] };
+        assert!(standard.is_outside(&[11.1], 0.1) && standard.is_outside(&[-1.1], 0.1));
+        assert!(!standard.is_outside(&[10.9], 0.1) && standard.is_outside(&[f32::NAN], 0.1));
+    }
+
+    #[test]
     fn a_constant_column_is_exactly_what_it_was() {
         let column = Column::constant("c", 0.1);
         assert_eq!((column.map(0.1).z, column.invert(0.7), column.invert(-3.0)), (0.0, 0.1, 0.1));
-        let standard = Standard { columns: vec![column, Column::affine("a", [0.0, 4.0], 2.0, 2.0)] };
+        let standard = Standard { rows: 9, columns: vec![column, Column::affine("a", [0.0, 4.0], 2.0, 2.0)] };
         assert_eq!(standard.constants(), 1);
         assert_eq!(standard.to_data(&[9.0, 0.5, 1.0, -1.0]), [0.1, 3.0, 0.1, 0.0]);
         let mut z = [9.0; 4];
@@ -427,9 +450,9 @@ mod tests {
 
     #[test]
     fn what_no_training_writes_is_refused() {
-        let good = Standard { columns: vec![ranks_of(&lognormal(100, 1.0))] };
+        let good = Standard { rows: 100, columns: vec![ranks_of(&lognormal(100, 1.0))] };
         good.check(3).expect("one for all");
-        assert!(Standard { columns: vec![good.columns[0].clone(); 2] }.check(3).is_err());
+        assert!(Standard { columns: vec![good.columns[0].clone(); 2], ..good.clone() }.check(3).is_err());
         let changes: [fn(&mut Column); 4] =
             [|c| c.scale = 0.0, |c| c.shift = f64::NAN, |c| c.knots[1][1] = 99.0, |c| c.knots.truncate(1)];
         for change in changes {
@@ -441,7 +464,7 @@ mod tests {
 
     #[test]
     fn it_survives_as_text_to_the_bit() {
-        let standard = Standard { columns: cases() };
+        let standard = Standard { rows: 1000, columns: cases() };
         let text = toml::to_string(&standard).expect("plain numbers");
         assert_eq!(toml::from_str::<Standard>(&text).expect("own output"), standard);
     }

@@ -1,5 +1,8 @@
 //! The executables as a user runs them: help, JSON, bad input, kills, and an outsider's numbers.
 
+#[path = "cli/own_data.rs"]
+mod own_data;
+
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -571,7 +574,7 @@ fn an_evaluation_refuses_what_makes_no_sense() {
     assert!(output.status.success() && stderr.contains("outside the range"), "{stderr}");
     let output = evaluate("--range 0.4,0.5 --sigma 0.03 --levels 0.1").output().expect("starts");
     let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && stderr.contains("may cut off mass"), "{stderr}");
+    assert!(output.status.success() && stderr.contains("grids cut off mass: wider ones change"), "{stderr}");
     // A model without noise levels has no density of noisy values.
     let words = "train --data gaussian:2 --hidden 8 --context 4 --score-hidden 8 --batch 16 --steps 2 --out plain";
     succeeds(&mut arcsm(here.path(), words));

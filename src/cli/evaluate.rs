@@ -351,8 +351,8 @@ fn warn_of_grids(session: &Session<'_>, level: &AtLevel) {
     let cut = level.cut_off;
     if let Some(Widened { samples, change, range: [low, high] }) = level.widened.filter(Widened::matters) {
         session.console.warn(&format!(
-            "{at} the grids cut off mass: wider ones change the nats of the {samples} samples most concerned by {change:+.3} on \
-             average; widen all with --range {low:.3},{high:.3}",
+            "{at} the grids cut off mass: wider ones change nats by {change:+.3} in the mean over the samples most concerned \
+             ({samples}); widen all with --range {low:.3},{high:.3}",
         ));
     }
     // What is cut off shows there too.

@@ -86,8 +86,8 @@ struct Method {
     /// before the next one is drawn given it
     #[arg(long, value_name = "N")]
     snap: Option<u32>,
-    /// Keep rows of a table that lie outside the range of the training rows by more than a twentieth of it; else they are
-    /// drawn again, and their number is said
+    /// Keep rows of a table that lie outside the range of the training rows by more than a twentieth of it (more, where there
+    /// were few rows); else they are drawn again, and their number is said
     #[arg(long)]
     keep_outliers: bool,
     /// Compute contexts by D whole passes instead of each unit once: slow, for comparison

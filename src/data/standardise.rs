@@ -56,7 +56,7 @@ fn fit_image(samples: &Samples) -> Result<(Option<Standard>, Vec<String>)> {
         _ => Column::constant("", low),
     };
     let note = format!("values of {} to {} are brought to 0 to 1", Short(low), Short(high));
-    Ok((Some(Standard { columns: vec![column] }), vec![note]))
+    Ok((Some(Standard { rows: samples.len(), columns: vec![column] }), vec![note]))
 }
 
 /// Central moments of one column, by updates that do not cancel however far from 0 (Pebay 2008).
@@ -142,7 +142,7 @@ fn fit_columns(samples: &Samples, names: &[String], how: Standardise) -> Result<
         notes.see(&shown, &column, &kept);
         columns.push(column);
     }
-    Ok((Some(Standard { columns }), notes.sentences()))
+    Ok((Some(Standard { rows: samples.len(), columns }), notes.sentences()))
 }
 
 fn fit_column(name: &str, moments: &Moments, sorted: &[f64], how: Standardise) -> Column {
