@@ -10,8 +10,7 @@ use serde_json::Value;
 use super::{arcsm, folder, has_adapter, json_of, names_in, refuses, succeeds};
 
 /// Settings that learn a table in a second.
-const QUICK: &str =
-    "--hidden 16 --score-hidden 16 --context 4 --batch 64 --steps 60 --context-noise 0 --weight-decay 0";
+const QUICK: &str = "--hidden 16 --score-hidden 16 --context 4 --batch 64 --context-noise 0 --weight-decay 0";
 
 /// Correlated Gaussian rows: x, and 0.9 x + 0.44 noise.
 fn rows(count: u32) -> Vec<[f64; 2]> {
@@ -73,7 +72,8 @@ fn a_table_in_any_unit_is_learned_as_the_same_density() {
         let run = format!("run{number}");
         let in_units = rows.iter().map(|row| vec![units[0].0 + units[0].1 * row[0], units[1].0 + units[1].1 * row[1]]);
         write_csv(&here.path().join("t.csv"), "a,b", in_units);
-        let trained = json_of(&mut arcsm(here.path(), &format!("train --data csv:t.csv {QUICK} --out {run}")));
+        let trained =
+            json_of(&mut arcsm(here.path(), &format!("train --data csv:t.csv {QUICK} --steps 60 --out {run}")));
         let evaluate = format!("evaluate --checkpoint {run} --data csv:t.csv --count 40 --flow-count 0");
         let log_scale: f64 = units.iter().map(|(_, scale)| scale.ln()).sum();
         let nats = nats_of(&json_of(&mut arcsm(here.path(), &evaluate))) - log_scale;
@@ -112,11 +112,9 @@ fn images_in_any_range_are_learned_alike_and_drawn_in_their_own() {
         succeeds(&mut arcsm(here.path(), &words));
         let drawn = read_npy(&here.path().join("s.npy")).expect("written").values;
         let [least, most] = drawn.iter().fold([f32::MAX, f32::MIN], |[a, b], &v| [a.min(v), b.max(v)]);
+        // Hardly trained, and so not quite within the range; in another unit they would be far outside it.
         let spread = high - low;
-        assert!(
-            least >= low - 0.6 * spread && most <= high + 0.6 * spread && most - least >= 0.3 * spread,
-            "{least} {most}"
-        );
+        assert!(least >= low - spread && most <= high + spread && most - least >= 0.3 * spread, "{least} {most}");
     }
 }
 
@@ -131,7 +129,7 @@ fn every_kind_of_column_is_drawn_within_its_range_and_constants_exactly() {
         .map(|[a, b]| vec![(1.2 * a).exp(), 0.1, f64::from(u8::from(b > 0.0)), 18.0 + (b + 3.0).abs()]);
     let table: Vec<Vec<f64>> = table.collect();
     write_csv(&here.path().join("t.csv"), "income,constant,sex,age", table.clone());
-    let note = stderr_of(&mut arcsm(here.path(), &format!("train --data csv:t.csv {QUICK} --out run")));
+    let note = stderr_of(&mut arcsm(here.path(), &format!("train --data csv:t.csv {QUICK} --steps 60 --out run")));
     assert!(note.contains("repeat exactly: `constant`") && note.contains("by ranks: `income`"), "{note}");
     assert!(names_in(&here.path().join("run/samples")).contains(&"step-60.png".to_owned()));
     succeeds(&mut arcsm(here.path(), "sample --checkpoint run --count 300 --csv s.csv --out s.jpg"));
@@ -193,13 +191,14 @@ fn heads_in_closed_form_rank_and_evaluate_own_rows_in_the_datas_units() {
     let here = folder();
     let all = rows(400);
     write_csv(&here.path().join("t.csv"), "a,b", all.iter().map(|row| vec![1e3 * row[0], 5.0 + row[1]]));
-    let words = "train --data csv:t.csv --head gaussian --hidden 16 --batch 128 --steps 400 --sigma-min 0 --out run";
+    let words = "train --data csv:t.csv --head gaussian --hidden 16 --batch 128 --steps 1500 --sigma-min 0 --out run";
     succeeds(&mut arcsm(here.path(), &format!("{words} --weight-decay 0 --context-noise 0 --patience 0")));
-    let report = json_of(&mut arcsm(here.path(), "evaluate --checkpoint run --data csv:t.csv"));
+    let report = json_of(&mut arcsm(here.path(), "evaluate --checkpoint run --part train"));
     let nats = report["closed_form"][0]["mean_nats"].as_f64().expect("nats");
-    // Entropy of the Gaussian that the rows are of: ln(2 pi e) + ln sd(a) + ln(0.44), and what 340 rows leave open.
-    let entropy = (2.0 * std::f64::consts::PI * std::f64::consts::E).ln() + 1e3f64.ln() + 0.44f64.ln();
-    assert!((nats - entropy).abs() <= 0.25, "{nats} {entropy}");
+    // Of the Gaussian that the rows were made of, in the units of the file; training rows may be learned a little better.
+    let of_row = |[a, b]: &[f64; 2]| 0.5 * (a * a + ((b - 0.9 * a) / 0.44).powi(2));
+    let truth = std::f64::consts::TAU.ln() + (1e3f64 * 0.44).ln() + all.iter().map(of_row).sum::<f64>() / 400.0;
+    assert!((nats - truth).abs() <= 0.1, "{nats} {truth}");
     let ranked = json_of(&mut arcsm(here.path(), "detect --checkpoint run --input t.csv --count 20"));
     assert_eq!(ranked["scores"].as_array().map(Vec::len), Some(20), "{ranked}");
 }
@@ -213,13 +212,13 @@ fn learning_by_heart_is_told_and_ended() {
     write_csv(&here.path().join("t.csv"), "a,b", rows(24).into_iter().map(|row| row.to_vec()));
     write_csv(&here.path().join("more.csv"), "a,b", rows(90)[30..].iter().map(|row| row.to_vec()));
     let sizes = "--head mog --hidden 128 --context-noise 0 --weight-decay 0 --learning-rate 0.01 --components 5";
-    let words = format!("train --data csv:t.csv --held-out-data csv:more.csv {sizes} --steps 1500 --out run");
+    let words = format!("train --data csv:t.csv --held-out-data csv:more.csv {sizes} --out run");
     let output = arcsm(here.path(), &format!("{words} --patience 0 --steps 400")).output().expect("starts");
     let (log, text) = (String::from_utf8_lossy(&output.stderr), String::from_utf8_lossy(&output.stdout));
     assert!(output.status.success() && log.contains("24 samples to learn from, 60 held out"), "{log}");
     assert!(log.contains("learned by heart; use the checkpoint `best`"), "{log}");
     assert!(text.contains("--checkpoint run/checkpoints/best.safetensors"), "{text}");
-    let report = json_of(&mut arcsm(here.path(), &format!("{words} --patience 3 --force")));
+    let report = json_of(&mut arcsm(here.path(), &format!("{words} --patience 3 --steps 1500 --force")));
     let [steps, best] = ["steps", "best_step"].map(|key| report[key].as_u64().expect("a number"));
     assert!(report["stopped_early"] == true && steps < 1500 && best < steps, "{report}");
     refuses(
@@ -240,7 +239,7 @@ fn a_run_finds_its_data_from_any_folder_and_says_where_it_looked() {
         fs::create_dir(folder).expect("made");
     }
     write_csv(&home.join("t.csv"), "a,b", rows(100).into_iter().map(|row| row.to_vec()));
-    succeeds(&mut arcsm(&home, &format!("train --data csv:t.csv {QUICK} --out run")));
+    succeeds(&mut arcsm(&home, &format!("train --data csv:t.csv {QUICK} --steps 60 --out run")));
     let words = "evaluate --checkpoint ../home/run --flow-count 0";
     let report = json_of(&mut arcsm(&away, words));
     assert_eq!(report["evaluation"]["samples"].as_u64(), Some(15), "{report}");
