@@ -174,13 +174,15 @@ pub fn train_on(
     let folder = RunFolder::open(plan)?;
     let mut config = plan.config.clone();
     let last = if plan.resume { Some(Checkpoint::load(&folder.last())?) } else { None };
-    if let Some(last) = &last {
+    let (data, notes) = match &last {
         // What the model saw decides, whatever the settings say by now.
-        config.data.standard.clone_from(&last.config.data.standard);
-        config.data.standardise =
-            if last.config.data.standard.is_none() { Standardise::None } else { Standardise::Auto };
-    }
-    let (data, notes) = prepare(&mut config, data)?;
+        Some(last) => {
+            config.data.standard.clone_from(&last.config.data.standard);
+            (data.standardised(config.data.standard.as_ref()), Vec::new())
+        }
+        None => standardise(&mut config, data)?,
+    };
+    complete_from_data(&mut config, &data.train)?;
     for text in data.note.iter().chain(&notes) {
         observe(Event::Note { text });
     }
@@ -218,11 +220,8 @@ pub fn memory_plan(gpu: &Gpu, config: &Config) -> Result<MemoryPlan> {
     MemoryPlan::of(gpu, &ArCsm::new(gpu, &config.model, data.shape)?, config)
 }
 
-/// The data as the model is to see them, what there is to say about that, and the settings that come from them.
-///
-/// # Errors
-/// A file that cannot be read (any more), settings that do not fit the data.
-pub(crate) fn prepare(config: &mut Config, data: Dataset) -> Result<(Dataset, Vec<String>)> {
+/// The data as a new model is to see them, and what there is to say about that.
+fn standardise(config: &mut Config, data: Dataset) -> Result<(Dataset, Vec<String>)> {
     let mut notes = Vec::new();
     if config.data.standard.is_none() {
         (config.data.standard, notes) = data.fit_standard(standardisation(config, data.shape))?;
@@ -230,9 +229,7 @@ pub(crate) fn prepare(config: &mut Config, data: Dataset) -> Result<(Dataset, Ve
     if let Some(standard) = &config.data.standard {
         standard.check(data.shape.dimensions())?;
     }
-    let data = data.standardised(config.data.standard.as_ref());
-    complete_from_data(config, &data.train)?;
-    Ok((data, notes))
+    Ok((data.standardised(config.data.standard.as_ref()), notes))
 }
 
 /// How the data are to be standardised. Bounds and levels are those of all columns, in the data's units, so that these stay

@@ -358,16 +358,13 @@ fn warn_of_grids(session: &Session<'_>, level: &AtLevel) {
     // What is cut off shows there too.
     if level.coarse_integral_error > INTEGRAL.max(cut.worst) {
         let error = level.coarse_integral_error;
-        session.console.warn(&format!(
-            "{at} a conditional's integral by every second grid point is off by {error:.1e}; raise --resolution"
-        ));
-    }
-    if let Some(full) = level.chain.levels.iter().find(|level| level.is_full()) {
-        let (points, sigma, step) = (full.points, full.sigma, full.step);
-        session.console.warn(&format!(
-            "{at} a grid takes at most {points} points, {step:.3} apart at level {sigma}; narrow it with --range LOW,HIGH \
-             if the integrals below are off"
-        ));
+        let remedy = match level.chain.levels.iter().find(|level| level.is_full()) {
+            Some(full) => format!("its grid has {} points at most: narrow it with --range LOW,HIGH", full.points),
+            None => "raise --resolution".into(),
+        };
+        session
+            .console
+            .warn(&format!("{at} a conditional's integral by every second grid point is off by {error:.1e}; {remedy}"));
     }
 }
 

@@ -13,7 +13,7 @@ const UNIT_SPREAD: f64 = 0.25;
 /// A column has heavy tails where its skewness or excess kurtosis are larger: an exponential's are 2 and 6.
 const HEAVY_SKEWNESS: f64 = 1.75;
 const HEAVY_KURTOSIS: f64 = 5.0;
-/// Fewest rows, and different values among those kept, whose ranks say something.
+/// Fewest different values among those kept whose ranks say something.
 const FEWEST_FOR_RANKS: usize = 50;
 /// Interquartile range of a standard Gaussian.
 const GAUSSIAN_IQR: f64 = 1.348_979_500_392_164;
@@ -151,7 +151,7 @@ fn fit_column(name: &str, moments: &Moments, sorted: &[f64], how: Standardise) -
         return Column::constant(name, moments.low);
     }
     let different = 1 + sorted.windows(2).filter(|pair| pair[0] < pair[1]).count();
-    let has_ranks = sorted.len().min(different) >= FEWEST_FOR_RANKS && 4 * different >= sorted.len();
+    let has_ranks = different >= FEWEST_FOR_RANKS;
     match how {
         Standardise::Ranks if different > 2 => Column::ranks(name, sorted, range, moments.mean, moments.sd()),
         Standardise::Auto if has_ranks && moments.has_heavy_tails() => {

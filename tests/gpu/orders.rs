@@ -14,6 +14,7 @@ use arcsm::reference::made::Made;
 use arcsm::reference::order::AnyOrder;
 use arcsm::reference::score_net::{Loss, ScoreNet};
 use arcsm::reference::{self, model::ContextNet};
+use arcsm::standard::Standardise;
 use arcsm::train::train;
 use arcsm::trained::Trained;
 
@@ -231,6 +232,8 @@ fn missing_values_are_drawn_given_the_known_ones_whatever_the_mask() {
     let values: Vec<f32> = noise.chunks_exact(3).flat_map(of_sample).collect();
     arcsm::arrays::write_npy(&file, &arcsm::arrays::HostTensor::new([2000, 4], values)).expect("written");
     let mut settings: Config = small(&format!("npy:{}", file.display()), 1000);
+    // The model's units are to be the data's, in which values are compared below.
+    settings.data.standardise = Standardise::None;
     settings.model.order = Order::Any;
     settings.model.hidden = vec![48, 48];
     (settings.noise.context, settings.noise.dropout) = (0.0, 0.0);
