@@ -159,7 +159,7 @@ impl Task for Denoise {
 impl Denoise {
     fn job(&self, session: &Session<'_>, trained: &Trained) -> Result<Job> {
         let Some(path) = &self.input else {
-            let wanted = Wanted { data: self.data.as_deref(), part: None, count: Some(self.count) };
+            let wanted = Wanted { data: self.data.as_deref(), count: Some(self.count), ..Wanted::default() };
             let clean = load(session, trained, wanted)?.x;
             let noisy = add_noise(&clean, trained.model.dimensions(), self.sigma, self.seed);
             // Where the training data are elsewhere by now, there is one comparison less.

@@ -171,7 +171,7 @@ impl Detect {
     fn rank(&self, session: &Session<'_>, gpu: &Gpu, trained: &Trained, request: &DetectRequest) -> Result<()> {
         let of_file = self.input.as_deref().map(spec_of_file);
         let data = of_file.as_deref().or(self.data.as_deref());
-        let asked = load(session, trained, Wanted { data, part: None, count: self.count })?;
+        let asked = load(session, trained, Wanted { data, count: self.count, whole: true, ..Wanted::default() })?;
         let [reference, usual] = usual_samples(&load_data(self.inliers.as_deref(), trained)?)?;
         let names = ["reference", "usual", &asked.name];
         let sets = names.into_iter().zip([reference, usual, asked.x.clone()]);
@@ -249,7 +249,9 @@ impl Detect {
                     let range = trained.config.model.score.range.unwrap_or([0.0, 1.0]);
                     synthetic.of_inliers(&sets[1].content, data.shape, range, self.seed)?
                 }
-                None => load(session, trained, Wanted { data: Some(name), part: None, count: Some(wanted) })?.x,
+                None => {
+                    load(session, trained, Wanted { data: Some(name), count: Some(wanted), ..Wanted::default() })?.x
+                }
             };
             sets.push(Set { name: name.clone(), content });
         }

@@ -249,7 +249,7 @@ impl Evaluate {
     fn asked(&self, session: &Session<'_>, trained: &Trained) -> Result<Asked> {
         let of_file = self.input.as_deref().map(spec_of_file);
         let data = of_file.as_deref().or(self.data.as_deref());
-        load(session, trained, Wanted { data, part: self.part, count: self.count })
+        load(session, trained, Wanted { data, part: self.part, count: self.count, whole: self.input.is_some() })
     }
 
     fn part_name(&self) -> &'static str {

@@ -159,7 +159,11 @@ impl Inpaint {
     fn samples(&self, session: &Session<'_>, trained: &Trained) -> Result<Asked> {
         match &self.input {
             Some(path) => load_file(session, trained, path),
-            None => load(session, trained, Wanted { data: self.data.as_deref(), part: None, count: Some(self.count) }),
+            None => load(
+                session,
+                trained,
+                Wanted { data: self.data.as_deref(), count: Some(self.count), ..Wanted::default() },
+            ),
         }
     }
 

@@ -36,6 +36,8 @@ pub(super) struct Wanted<'a> {
     pub(super) part: Option<Part>,
     /// The first so many; none for all.
     pub(super) count: Option<u32>,
+    /// All of the model's own data, too, where they are named.
+    pub(super) whole: bool,
 }
 
 /// Samples with all that is known of them.
@@ -62,7 +64,7 @@ impl Asked {
 /// Loads what is wanted and says what there is to know of it.
 pub(super) fn load(session: &Session<'_>, trained: &Trained, wanted: Wanted<'_>) -> Result<Asked> {
     let own = &trained.config.data;
-    let is_own = wanted.data.is_none_or(|spec| spec == own.spec);
+    let is_own = wanted.data.is_none_or(|spec| spec == own.spec && !wanted.whole);
     let rows = match wanted.part.or(is_own.then_some(Part::HeldOut)) {
         Some(part) => part_of(load_data(wanted.data, trained)?, part),
         None => load_rows(session, wanted.data, trained)?,
@@ -82,7 +84,7 @@ pub(super) fn load(session: &Session<'_>, trained: &Trained, wanted: Wanted<'_>)
 
 /// Loads a file of samples by the same rules.
 pub(super) fn load_file(session: &Session<'_>, trained: &Trained, path: &Path) -> Result<Asked> {
-    load(session, trained, Wanted { data: Some(&spec_of_file(path)), ..Wanted::default() })
+    load(session, trained, Wanted { data: Some(&spec_of_file(path)), whole: true, ..Wanted::default() })
 }
 
 fn part_of(data: Dataset, part: Part) -> Rows {
