@@ -592,7 +592,12 @@ impl Config {
     /// components, strongly decayed, on noisy contexts, as they are soon known by heart; many get more steps.
     pub fn fit_to_rows(&mut self, rows: usize) {
         let (width, components, decay, noise) = match rows {
-            0..200 => (16, 1, 1.0, 0.1),
+            // Mixtures begin as wide as the data's range and have to narrow before the rows are known by heart.
+            0..200 if self.model.head != HeadKind::Score => {
+                self.train.learning_rate *= 0.25;
+                (16, 4, 3.0, 0.3)
+            }
+            0..200 => (16, 4, 1.0, 0.1),
             200..1000 => (32, 4, 1.0, 0.1),
             1000..3000 => (64, 8, 0.5, 0.05),
             _ => return self.steps_for_rows(rows),
