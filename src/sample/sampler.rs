@@ -12,8 +12,10 @@ use crate::nn::{ArCsm, Head};
 const MAX_POINTS: u32 = 128;
 /// Points of a grid by [`Sampler::multilevel_default`], seven of the spread that it is to resolve across; the first grid is
 /// as fine, in its sigma, with so many points at least and at most.
-const DEFAULT_POINTS: u32 = 12;
-const DEFAULT_FIRST_POINTS: [f32; 2] = [16.0, 64.0];
+const DEFAULT_POINTS: (u32, [f32; 2]) = (12, [16.0, 64.0]);
+/// The same for tables, which have few dimensions, of which each one counts: with the grids of images the mean of a column
+/// that was nearly given by others was off by a tenth of its standard deviation.
+const TABLE_POINTS: (u32, [f32; 2]) = (32, [32.0, 128.0]);
 /// Samples that share the weights of the context network they load, at most.
 pub(super) const MAX_SHARING: usize = 8;
 /// Lines of the score network's tile that a sample takes at least where its points lie on a grid.
@@ -130,7 +132,7 @@ impl Sampler {
         Self::MultiLevel { sigmas, first_points: 2 * points, points }
     }
 
-    /// Three levels for models with noise; one grid for models without.
+    /// Three levels for models with noise, for standardised tables four, down to the least; one grid for models without.
     ///
     /// All grids have steps of about 0.6 of the spread that they resolve, noise or the step down in noise. On digits and MNIST
     /// the exact likelihood of what is drawn changes by less than 0.02 % from grids three times as fine.
@@ -140,12 +142,16 @@ impl Sampler {
                 let noise = &config.noise;
                 let top = 0.6 * noise.sigma_max;
                 let [low, high] = config.model.score.range.unwrap_or([0.0, 1.0]);
-                let step = 7.0 / (DEFAULT_POINTS - 1) as f32 * top;
-                let [fewest, most] = DEFAULT_FIRST_POINTS;
+                let is_table = config.data.standard.as_ref().is_some_and(|standard| standard.columns.len() > 1);
+                let (points, [fewest, most]) = if is_table { TABLE_POINTS } else { DEFAULT_POINTS };
+                let step = 7.0 / (points - 1) as f32 * top;
                 let wanted = (1.1 * (high - low) + 8.0 * top) / step;
                 let first_points = (wanted.clamp(fewest, most) as u32).next_multiple_of(4);
-                let sigmas = geometric(top, (2.0 * noise.sigma_min).min(top), 3);
-                Self::MultiLevel { sigmas, first_points, points: DEFAULT_POINTS }
+                let sigmas = match is_table {
+                    true => geometric(top, noise.sigma_min.min(top), 4),
+                    false => geometric(top, (2.0 * noise.sigma_min).min(top), 3),
+                };
+                Self::MultiLevel { sigmas, first_points, points }
             }
             Objective::Plain | Objective::Weighted => Self::multilevel(vec![0.0], MAX_POINTS),
         }
