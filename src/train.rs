@@ -31,6 +31,8 @@ const READ_DELAY: usize = 2;
 /// Step number of the noise on held-out samples: always the same, and never that of a training step.
 pub(crate) const HELD_OUT_STEP: u32 = u32::MAX;
 
+/// Fewer training samples than these are told.
+const FEW: usize = 20;
 /// Steps between two held-out losses at least and at most where the data decide.
 const LEAST_BETWEEN_VALIDATIONS: u64 = 20;
 const MOST_BETWEEN_VALIDATIONS: u64 = 500;
@@ -183,7 +185,10 @@ pub fn train_on(
         None => standardise(&mut config, data)?,
     };
     complete_from_data(&mut config, &data.train)?;
-    for text in data.note.iter().chain(&notes) {
+    let few = (data.train.len() < FEW).then(|| {
+        format!("only {} samples to learn from: what is learned of them says little of others", data.train.len())
+    });
+    for text in data.note.iter().chain(&notes).chain(&few) {
         observe(Event::Note { text });
     }
     check_levels(&config, &data)?;

@@ -110,7 +110,23 @@ impl Moments {
 
     /// One value only, or a spread that is lost among the digits of the values.
     fn is_constant(&self) -> bool {
-        !self.sd().is_normal() || self.high - self.low <= 4.0 * f64::EPSILON * self.low.abs().max(self.high.abs())
+        self.high - self.low <= 4.0 * f64::EPSILON * self.largest()
+    }
+
+    fn largest(&self) -> f64 {
+        self.low.abs().max(self.high.abs())
+    }
+
+    /// Mean and standard deviation. Where the squares of the values are beyond float64, those of the values kept, in units
+    /// of the largest.
+    fn mean_and_sd(&self, kept: &[f64]) -> (f64, f64) {
+        if self.sd().is_normal() {
+            return (self.mean, self.sd());
+        }
+        let unit = self.largest();
+        let mut of_kept = Self::NONE;
+        kept.iter().for_each(|value| of_kept.add(value / unit));
+        (of_kept.mean * unit, of_kept.sd() * unit)
     }
 }
 
@@ -135,8 +151,9 @@ fn fit_columns(samples: &Samples, names: &[String], how: Standardise) -> Result<
         let name = names.get(at).map_or("", String::as_str);
         let shown = if name.is_empty() { format!("column {}", at + 1) } else { format!("`{name}`") };
         let column = fit_column(name, moments, &kept, how);
-        if !(column.shift.is_finite() && column.scale.is_finite()) {
-            let problem = format!("{shown} spans {:e} to {:e}, more than float64 holds", moments.low, moments.high);
+        if !(column.shift.is_finite() && column.scale.is_normal()) {
+            let problem =
+                format!("{shown} spans {:e} to {:e}, more than float64 can work with", moments.low, moments.high);
             return Err(Error::input("data", problem, "Rescale it, or leave it out with --skip-columns"));
         }
         notes.see(&shown, &column, &kept);
@@ -152,20 +169,19 @@ fn fit_column(name: &str, moments: &Moments, sorted: &[f64], how: Standardise) -
     }
     let different = 1 + sorted.windows(2).filter(|pair| pair[0] < pair[1]).count();
     let has_ranks = different >= FEWEST_FOR_RANKS;
+    let (mean, sd) = moments.mean_and_sd(sorted);
     match how {
-        Standardise::Ranks if different > 2 => Column::ranks(name, sorted, range, moments.mean, moments.sd()),
-        Standardise::Auto if has_ranks && moments.has_heavy_tails() => {
-            Column::ranks(name, sorted, range, moments.mean, moments.sd())
-        }
+        Standardise::Ranks if different > 2 => Column::ranks(name, sorted, range, mean, sd),
+        Standardise::Auto if has_ranks && moments.has_heavy_tails() => Column::ranks(name, sorted, range, mean, sd),
         Standardise::Robust => {
             let at = |share: f64| sorted[((sorted.len() - 1) as f64 * share).round() as usize];
             match (at(0.75) - at(0.25)) / GAUSSIAN_IQR {
                 scale if scale.is_normal() => Column::affine(name, range, at(0.5), scale),
                 // More than half of the rows are alike: there is no middle half to go by.
-                _ => Column::affine(name, range, at(0.5), moments.sd()),
+                _ => Column::affine(name, range, at(0.5), sd),
             }
         }
-        _ => Column::affine(name, range, moments.mean, moments.sd()),
+        _ => Column::affine(name, range, mean, sd),
     }
 }
 
@@ -239,7 +255,7 @@ mod tests {
     #[test]
     fn columns_of_any_unit_have_mean_0_and_deviation_1() {
         let z = gaussian(4000);
-        for (offset, scale) in [(0.0, 1.0), (1e6, 1.0), (-3e-3, 1e-9), (1e15, 1e9)] {
+        for (offset, scale) in [(0.0, 1.0), (1e6, 1.0), (-3e-3, 1e-9), (1e15, 1e9), (0.0, 1e-300), (0.0, 1e300)] {
             let values = z.iter().flat_map(|z| [offset + scale * z, 4.0 * z - 1.0]).collect();
             let (standard, notes) = fit(values, Standardise::Auto);
             assert!(notes.is_empty() && standard.columns.iter().all(|column| column.knots.is_empty()), "{notes:?}");
@@ -254,8 +270,9 @@ mod tests {
                 let variance = column().map(|z| (z - mean).powi(2)).sum::<f64>() / n;
                 assert!(mean.abs() <= 1e-5 && (variance - 1.0).abs() <= 1e-5, "{mean} {variance} for {offset} {scale}");
             }
-            for (back, row) in standard.to_data(&seen).iter().zip(&rows) {
-                assert!((back - row).abs() <= 1e-5 * scale.max(4.0), "{row} came back as {back}");
+            for (at, (back, row)) in standard.to_data(&seen).iter().zip(&rows).enumerate() {
+                let unit = if at % 2 == 0 { scale } else { 4.0 };
+                assert!((back - row).abs() <= 1e-5 * unit, "{row} came back as {back}");
             }
         }
     }
