@@ -563,6 +563,9 @@ impl ModelConfig {
 }
 
 impl Config {
+    /// Most hidden layers of a network.
+    const MOST_LAYERS: usize = 256;
+
     /// Reads a TOML file. Absent keys take their defaults.
     ///
     /// # Errors
@@ -622,13 +625,14 @@ impl Config {
     /// The first setting at fault, with its range.
     pub fn check(&self) -> Result<()> {
         let (model, noise, train) = (&self.model, &self.noise, &self.train);
+        let layers = 1..=Self::MOST_LAYERS;
         let widths_are_positive = |w: &[usize]| w.iter().all(|&n| (1..=65_536).contains(&n));
         let positive = |v: f32| v.is_finite() && v > 0.0;
-        require(model.context >= 1, "model.context", "must be at least 1")?;
+        require((1..=4096).contains(&model.context), "model.context", "must lie in 1 to 4096")?;
         model.check_head(train.objective)?;
-        require(!model.hidden.is_empty(), "model.hidden", "needs at least one layer")?;
+        require(layers.contains(&model.hidden.len()), "model.hidden", "needs 1 to 256 layers")?;
         require(widths_are_positive(&model.hidden), "model.hidden", "has a width outside 1 to 65536")?;
-        require(!model.score.hidden.is_empty(), "model.score.hidden", "needs at least one layer")?;
+        require(layers.contains(&model.score.hidden.len()), "model.score.hidden", "needs 1 to 256 layers")?;
         self.model.check_conv()?;
         require(widths_are_positive(&model.score.hidden), "model.score.hidden", "has a width outside 1 to 65536")?;
         require(
@@ -761,6 +765,9 @@ mod tests {
             "[data]\nchannels = 2",
             "[data]\nmemory = 9000000000000000000",
             "[model]\ncontext = 0",
+            "[model]\ncontext = 2147483648",
+            "[model]\nhidden = []",
+            "[model]\nhidden = [70000]",
             "[noise]\nsigma_min = -1.0",
             "[model.score]\nactivation = \"relu\"",
             "[train]\nobjective = \"plain\"",

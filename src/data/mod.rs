@@ -137,6 +137,9 @@ pub enum SampleShape {
 }
 
 impl SampleShape {
+    /// Most values of a sample that a model is made for: more than an image of 1024 x 1024 in colour has.
+    pub const MOST_DIMENSIONS: usize = 1 << 22;
+
     /// D: how many values one sample has.
     pub fn dimensions(self) -> usize {
         match self {
