@@ -20,6 +20,8 @@ use crate::nn::{check_dimensions, stored_numbers};
 const FORMAT: &str = "arcsm-checkpoint";
 /// Raised whenever an older program could misread a newer file.
 const FORMAT_VERSION: u32 = 1;
+/// Bytes of the longest header of a safetensors file that is read.
+const LONGEST_HEADER: u64 = 100_000_000;
 /// What the checksum of everything else stands under; older files have none.
 const CHECKSUM: &str = "checksum";
 /// The commit that the program was built from, where the build names it.
@@ -80,7 +82,7 @@ impl Checkpoint {
     /// metadata that are missing or broken, changed since it was written, with settings of a larger model than it
     /// holds, or with weights that are not finite.
     pub fn load(path: &Path) -> Result<Self> {
-        Self::parse(&files::read_input(path)?, &path.display().to_string())
+        Self::parse(&read_safetensors(path)?, &path.display().to_string())
     }
 
     fn parse(bytes: &[u8], subject: &str) -> Result<Self> {
@@ -225,7 +227,7 @@ pub struct ForeignTensors {
 /// # Errors
 /// Bad input: missing, cut off, or no safetensors file.
 pub fn read_foreign(path: &Path) -> Result<ForeignTensors> {
-    let (bytes, subject) = (files::read_input(path)?, path.display().to_string());
+    let (bytes, subject) = (read_safetensors(path)?, path.display().to_string());
     let file = SafeTensors::deserialize(&bytes).map_err(|error| damaged(&bytes, &subject, &error))?;
     let mut foreign = ForeignTensors::default();
     for (name, view) in file.iter() {
@@ -242,7 +244,7 @@ pub fn read_foreign(path: &Path) -> Result<ForeignTensors> {
 /// # Errors
 /// Bad input: missing, cut off, no safetensors file, or a tensor of another type (named).
 pub fn read_weights(path: &Path) -> Result<BTreeMap<String, HostTensor>> {
-    Ok(parse_safetensors(&files::read_input(path)?, &path.display().to_string())?.0)
+    Ok(parse_safetensors(&read_safetensors(path)?, &path.display().to_string())?.0)
 }
 
 /// The same of bytes in memory; `subject` names them in errors.
@@ -303,6 +305,30 @@ fn write_safetensors(
         writer.write_all(&value.to_le_bytes())?;
     }
     Ok(())
+}
+
+/// The bytes of a file that starts as safetensors do: with the length of its header, which is JSON.
+fn read_safetensors(path: &Path) -> Result<Vec<u8>> {
+    files::read_input_of(path, &|start, subject| {
+        told_by_header(start).ok_or_else(|| {
+            let problem = "is no whole safetensors file: it must start with the length of its header and with that";
+            Error::input(subject, problem, "It is cut off, damaged, or of another kind: use another file")
+        })
+    })
+}
+
+/// How many bytes a file that starts so has at most, where its header lies in them; none for another kind of file.
+fn told_by_header(start: &[u8]) -> Option<Option<u64>> {
+    let (&length, rest) = start.split_first_chunk()?;
+    let length = Some(u64::from_le_bytes(length)).filter(|&length| length <= LONGEST_HEADER)?;
+    rest.starts_with(b"{").then_some(())?;
+    let Some(header) = rest.get(..length as usize) else {
+        return (start.len() == files::START).then_some(None);
+    };
+    let header: Map<String, Value> = serde_json::from_slice(header).ok()?;
+    let tensors = header.iter().filter(|(name, _)| *name != "__metadata__");
+    let ends = tensors.filter_map(|(_, tensor)| tensor.get("data_offsets")?.get(1)?.as_u64());
+    Some(ends.max().unwrap_or(0).checked_add(size_of_val(&length) as u64 + length))
 }
 
 /// The CRC-32 of metadata and tensors, as eight hexadecimal digits: of the content and not of the bytes, which other
