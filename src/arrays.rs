@@ -173,7 +173,7 @@ impl FileArray {
     /// # Errors
     /// As [`read_npy`]; a full disk.
     pub(crate) fn open(path: &Path, budget: &mut Budget) -> Result<Self> {
-        Self::of(&Blob::open(path, budget)?)
+        Self::of(&Blob::open(path, budget, &told_by_header)?)
     }
 
     /// The header is read by hand because it comes from outside: nothing is allocated before its shape has been held
@@ -188,9 +188,7 @@ impl FileArray {
             let problem = format!("has shape {:?}, that is {expected} of data, found {found}", header.shape);
             Err(Error::input(subject, problem, "The file is cut off or damaged: write it again"))
         };
-        // Lengths of 0 must not hide others that no memory can hold: (0, 2^40, 2^40).
-        let most = header.shape.iter().try_fold(number.width(), |product, &n| product.checked_mul(n.max(1)));
-        if most.is_none_or(|bytes| isize::try_from(bytes).is_err()) {
+        if !header.is_addressable(number) {
             return refuse("more than can be addressed");
         }
         let expected = header.shape.iter().product::<usize>() * number.width();
@@ -239,7 +237,7 @@ impl FileArray {
 /// # Errors
 /// Bad input: a missing file, another format or dtype, or a size that does not match the header (both are named).
 pub fn read_npy(path: &Path) -> Result<HostTensor> {
-    parse_npy(files::read_input(path)?, &path.display().to_string())?.to_tensor()
+    parse_npy(files::read_input_of(path, &told_by_header)?, &path.display().to_string())?.to_tensor()
 }
 
 /// A .npz archive, packed or not, whose arrays are read one by one.
@@ -256,7 +254,11 @@ impl Npz {
     /// Bad input: a missing file, or no archive.
     pub(crate) fn open(path: &Path, budget: &Budget) -> Result<Self> {
         // What counts is the one array that is read later.
-        let file = Blob::open(path, &mut budget.clone())?;
+        let is_archive = |start: &[u8], subject: &str| match start.starts_with(b"PK") {
+            true => Ok(None),
+            false => Err(broken_archive(subject, &ZipError::InvalidArchive("it must start with PK".into()))),
+        };
+        let file = Blob::open(path, &mut budget.clone(), &is_archive)?;
         let archive = ZipArchive::new(BufReader::new(file.reader()));
         let archive = archive.map_err(|error| broken_archive(file.subject(), &error))?;
         Ok(Self { file, archive })
@@ -290,7 +292,8 @@ impl Npz {
         let broken = |error: ZipError| broken_archive(archive, &error);
         let mut entry = self.archive.by_name(&format!("{name}.npy")).map_err(broken)?;
         if entry.compression() != CompressionMethod::Stored || entry.size() <= budget.left() {
-            return FileArray::of(&Blob::unpack(entry, &subject, budget, |error, _| broken(error.into()))?);
+            let told = Some(entry.size());
+            return FileArray::of(&Blob::unpack(entry, &subject, told, budget, |error, _| broken(error.into()))?);
         }
         // Read to its end, it is held against its checksum.
         let len = io::copy(&mut entry, &mut io::sink()).map_err(|error| broken(error.into()))?;
@@ -300,7 +303,16 @@ impl Npz {
 }
 
 /// Bytes that hold the header of any array of numbers.
-const LONGEST_HEADER: u64 = 1 << 17;
+const LONGEST_HEADER: u64 = files::START as u64;
+
+/// How many bytes a .npy file that starts so has at most.
+fn told_by_header(start: &[u8], subject: &str) -> Result<Option<u64>> {
+    let (header, data_start) = Header::of(start, subject)?;
+    let number = Number::of_dtype(&header.dtype).ok_or_else(|| wrong_dtype(&header.dtype, subject))?;
+    // What cannot be addressed is refused where it is taken apart.
+    let data = if header.is_addressable(number) { header.shape.iter().product::<usize>() * number.width() } else { 0 };
+    Ok(Some(data_start + data as u64))
+}
 
 fn broken_archive(subject: &str, error: &ZipError) -> Error {
     let problem = format!("is no .npz archive that can be read: {error}");
@@ -403,6 +415,12 @@ struct Header {
 }
 
 impl Header {
+    /// Whether memory could hold the array. Lengths of 0 must not hide others that none can: (0, 2^40, 2^40).
+    fn is_addressable(&self, number: Number) -> bool {
+        let most = self.shape.iter().try_fold(number.width(), |product, &n| product.checked_mul(n.max(1)));
+        most.is_some_and(|bytes| isize::try_from(bytes).is_ok())
+    }
+
     /// Header of a .npy file that starts with `bytes`, and where its data start.
     fn of(bytes: &[u8], subject: &str) -> Result<(Self, u64)> {
         let refuse = |problem| Error::input(subject, problem, SAVE);

@@ -9,10 +9,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tempfile::{SpooledData, SpooledTempFile};
 
 use crate::error::{Error, Result};
-use crate::files::Input;
+use crate::files::{Bound, Input, Kind, UNPACK_LIMIT_MIB};
 
 const MIB: u64 = 1 << 20;
 const CHUNK: usize = 1 << 16;
+/// Free space that temporary files leave to everything else on their disk.
+const LEFT_FREE: u64 = 1 << 30;
+/// Bytes that are written there between two looks at what is free.
+const BETWEEN_LOOKS: u64 = 16 * MIB;
 
 /// Host memory that data may take, and what became of the data that went beyond it. All in bytes.
 #[derive(Debug, Clone)]
@@ -21,12 +25,24 @@ pub(crate) struct Budget {
     left: u64,
     on_disk: u64,
     unpacked: u64,
+    /// What each packed file, pipe or device may become.
+    unpack_limit: u64,
 }
 
 impl Budget {
     /// That many MiB; up to 2^43 of them.
     pub(crate) fn of_mib(mib: u64) -> Self {
-        Self { limit: mib * MIB, left: mib * MIB, on_disk: 0, unpacked: 0 }
+        Self { limit: mib * MIB, left: mib * MIB, on_disk: 0, unpacked: 0, unpack_limit: UNPACK_LIMIT_MIB * MIB }
+    }
+
+    /// The same, with another limit for packed files and streams.
+    pub(crate) fn unpacking(self, mib: u64) -> Self {
+        Self { unpack_limit: mib * MIB, ..self }
+    }
+
+    /// For one input that may take only a part of the memory.
+    pub(crate) fn at_most_mib(&self, mib: u64) -> Self {
+        Self { unpack_limit: self.unpack_limit, ..Self::of_mib((self.left / MIB).min(mib)) }
     }
 
     /// What is left.
@@ -80,14 +96,15 @@ enum Place {
 }
 
 impl Blob {
-    /// Opens an input file. It stays where it is when the budget is too small for it, or it is unpacked to a temporary
+    /// Opens an input file of a kind, which its start must show. It stays where it is when the budget is too small for it, or it is unpacked to a temporary
     /// file when it is gzip, which has no positions.
     ///
     /// # Errors
-    /// Bad input, as [`crate::files::read_input`]; a full disk.
-    pub(crate) fn open(path: &Path, budget: &mut Budget) -> Result<Self> {
+    /// Bad input, as [`crate::files::read_input`] with the budget's limit, and what `kind` refuses; a full disk.
+    pub(crate) fn open(path: &Path, budget: &mut Budget, kind: Kind<'_>) -> Result<Self> {
         let subject = path.display().to_string();
-        let input = Input::open(path)?;
+        let mut input = Input::open(path)?;
+        let told = kind(input.start(&subject)?, &subject)?;
         match input.regular_len() {
             Some(len) if budget.left() < len => {
                 budget.leave(len);
@@ -100,7 +117,8 @@ impl Blob {
             }
             None => {
                 let is_packed = input.is_packed();
-                Self::unpack(input, &subject, budget, |source, done| Input::refuse(&subject, is_packed, &source, done))
+                let refuse = |source, done| Input::refuse(&subject, is_packed, &source, done);
+                Self::unpack(input, &subject, told, budget, refuse)
             }
         }
     }
@@ -111,21 +129,27 @@ impl Blob {
         Self::new(subject, Place::Memory(bytes), len)
     }
 
-    /// Everything that `source` gives; `refuse` makes an error of its failure after a number of bytes.
+    /// Everything that `source` gives, of which a header may tell how much that is at most; `refuse` makes an error of its
+    /// failure after a number of bytes.
     ///
     /// # Errors
-    /// What `refuse` makes; a full disk.
+    /// What `refuse` makes; bad input, when it gives more than it should; a full disk.
     pub(crate) fn unpack(
         mut source: impl Read,
         subject: &str,
+        told: Option<u64>,
         budget: &mut Budget,
         refuse: impl Fn(io::Error, u64) -> Error,
     ) -> Result<Self> {
+        let bound = Bound::of(told, budget.unpack_limit, subject)?;
         let (mut spool, mut chunk) = (Spool::new(budget), vec![0; CHUNK]);
         loop {
             match source.read(&mut chunk) {
                 Ok(0) => return Ok(spool.finish(subject, budget)),
-                Ok(count) => spool.write(&chunk[..count])?,
+                Ok(count) => {
+                    bound.check(spool.len + count as u64, subject)?;
+                    spool.write(&chunk[..count])?;
+                }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(refuse(error, spool.len)),
             }
@@ -232,28 +256,46 @@ impl Seek for BlobReader {
 pub(crate) struct Spool {
     file: SpooledTempFile,
     len: u64,
+    /// The length beyond which it lies on the disk, and the one at which free space is looked at next.
+    in_memory: u64,
+    next_look: u64,
 }
 
 impl Spool {
     /// An empty one.
     pub(crate) fn new(budget: &Budget) -> Self {
-        Self { file: SpooledTempFile::new(usize::try_from(budget.left()).unwrap_or(usize::MAX)), len: 0 }
+        let in_memory = budget.left();
+        let file = SpooledTempFile::new(usize::try_from(in_memory).unwrap_or(usize::MAX));
+        Self { file, len: 0, in_memory, next_look: in_memory + 1 }
     }
 
     /// Appends bytes.
     ///
     /// # Errors
-    /// The temporary file cannot be written.
+    /// The temporary file cannot be written, or would leave too little of its disk free.
     pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<()> {
         self.len += bytes.len() as u64;
-        self.file.write_all(bytes).map_err(|source| {
+        let written = self.look().and_then(|()| self.file.write_all(bytes));
+        written.map_err(|source| {
             let remedy = "Free some space, name another folder by TMPDIR, or allow more --data-memory";
             Error::file("unpack data in", &std::env::temp_dir(), source, remedy)
         })
     }
 
+    /// Looks from time to time whether the disk has room for what comes.
+    fn look(&mut self) -> io::Result<()> {
+        if self.len < self.next_look {
+            return Ok(());
+        }
+        self.next_look = self.len + BETWEEN_LOOKS;
+        // What was in memory goes to the disk with the first bytes beyond it.
+        let comes = if self.file.is_rolled() { BETWEEN_LOOKS } else { self.len + BETWEEN_LOOKS };
+        check_room(free_space(&std::env::temp_dir()), comes)
+    }
+
     /// The bytes, charged to the budget; `subject` names them in errors.
     pub(crate) fn finish(self, subject: &str, budget: &mut Budget) -> Blob {
+        debug_assert_eq!(self.file.is_rolled(), self.len > self.in_memory, "memory holds what fits");
         let place = match self.file.into_inner() {
             SpooledData::InMemory(bytes) => {
                 budget.take(self.len);
@@ -269,12 +311,36 @@ impl Spool {
     }
 }
 
+/// Refuses to write so many bytes where that leaves too little free; what is free may be unknown.
+fn check_room(free: Option<u64>, comes: u64) -> io::Result<()> {
+    match free {
+        Some(free) if free < comes.saturating_add(LEFT_FREE) => {
+            let problem = format!("{} MiB are free, and {} MiB are to stay so", free / MIB, LEFT_FREE / MIB);
+            Err(io::Error::new(ErrorKind::StorageFull, problem))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Bytes that are free on a folder's disk for whoever asks.
+#[cfg(unix)]
+fn free_space(folder: &Path) -> Option<u64> {
+    let disk = rustix::fs::statvfs(folder).ok()?;
+    Some(disk.f_bavail.saturating_mul(disk.f_frsize))
+}
+
+#[cfg(not(unix))]
+fn free_space(_folder: &Path) -> Option<u64> {
+    None
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::files::any_kind;
 
     fn budget(left: u64) -> Budget {
-        Budget { limit: left, left, on_disk: 0, unpacked: 0 }
+        Budget { limit: left, left, ..Budget::of_mib(0) }
     }
 
     fn is_in_memory(blob: &Blob) -> bool {
@@ -293,7 +359,7 @@ mod tests {
         for (path, unpacked) in [(&plain, 0), (&packed, 200_000)] {
             for (left, in_memory) in [(0, false), (199_999, false), (200_000, true)] {
                 let mut budget = budget(left);
-                let blob = Blob::open(path, &mut budget).expect("fine");
+                let blob = Blob::open(path, &mut budget, &any_kind).expect("fine");
                 assert_eq!((is_in_memory(&blob), blob.len()), (in_memory, 200_000), "{left}");
                 assert_eq!(budget.left, if in_memory { 0 } else { left });
                 assert_eq!((budget.on_disk, budget.unpacked), if in_memory { (0, 0) } else { (200_000, unpacked) });
@@ -312,6 +378,79 @@ mod tests {
         assert_eq!(std::fs::read_dir(folder.path()).expect("a folder").count(), 2, "nothing is left behind");
     }
 
+    fn packed(parts: &[(&[u8], usize)]) -> Vec<u8> {
+        let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        for &(bytes, times) in parts {
+            (0..times).for_each(|_| packer.write_all(bytes).expect("memory"));
+        }
+        packer.finish().expect("memory")
+    }
+
+    fn refusal(path: &Path, budget: &mut Budget, kind: Kind<'_>) -> String {
+        let error = Blob::open(path, budget, kind).expect_err("refused");
+        assert!(error.exit_status() == 2 && !error.to_string().contains('\n'), "{error}");
+        error.to_string()
+    }
+
+    #[test]
+    fn a_packed_file_becomes_no_more_than_the_limit_or_its_header_allows() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("bomb.gz");
+        std::fs::write(&path, packed(&[(&[0; 1 << 20], 3)])).expect("written");
+        for memory in [0, 8] {
+            let budget = || Budget::of_mib(memory);
+            let text = refusal(&path, &mut budget().unpacking(2), &any_kind);
+            assert!(text.contains("more than the 2 MiB") && text.contains("--unpack-limit"), "{text}");
+            assert_eq!(Blob::open(&path, &mut budget().unpacking(3), &any_kind).expect("it fits").len(), 3 << 20);
+            let text = refusal(&path, &mut budget(), &|_, _| Ok(Some((3 << 20) - 1)));
+            assert!(text.contains("goes on after the 3145727 bytes that its header tells"), "{text}");
+            Blob::open(&path, &mut budget(), &|_, _| Ok(Some(3 << 20))).expect("as told");
+            let text = refusal(&path, &mut budget().unpacking(7), &|_, _| Ok(Some(u64::MAX)));
+            assert!(text.contains("more than the 7 MiB"), "{text}");
+        }
+    }
+
+    #[test]
+    fn another_kind_is_refused_by_its_start_and_the_right_one_loses_no_byte() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let bytes = packed(&[(b"magic", 1), (&[7; 1000], 300)]);
+        for (name, bytes) in [("a.gz", bytes), ("a", [&b"magic"[..], &[7; 300_000]].concat())] {
+            let path = folder.path().join(name);
+            std::fs::write(&path, bytes).expect("written");
+            let begins = |with: &'static [u8]| {
+                move |start: &[u8], subject: &str| match start.starts_with(with) {
+                    true => Ok(None),
+                    false => Err(Error::input(subject, "is another kind", "Give the right one")),
+                }
+            };
+            assert!(refusal(&path, &mut budget(1000), &begins(b"other")).contains("is another kind"));
+            for left in [0, 1 << 20] {
+                let blob = Blob::open(&path, &mut budget(left), &begins(b"magic")).expect("of the kind");
+                assert_eq!(*blob.read(0, 300_005).expect("there"), [&b"magic"[..], &[7; 300_000]].concat());
+            }
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_device_without_end_is_refused() {
+        for memory in [0, 8] {
+            let mut budget = Budget::of_mib(memory).unpacking(4);
+            assert!(refusal(Path::new("/dev/zero"), &mut budget, &any_kind).contains("more than the 4 MiB"));
+        }
+    }
+
+    #[test]
+    fn a_part_of_the_disk_is_left_free() {
+        check_room(None, u64::MAX).expect("unknown");
+        check_room(Some(LEFT_FREE + 5), 5).expect("enough");
+        let error = check_room(Some(LEFT_FREE + 5), 6).expect_err("too little").to_string();
+        assert!(error.contains("1024 MiB are free, and 1024 MiB are to stay so"), "{error}");
+        assert!(check_room(Some(u64::MAX - 1), u64::MAX).is_err());
+        #[cfg(unix)]
+        assert!(free_space(&std::env::temp_dir()).is_some(), "every disk tells");
+    }
+
     #[test]
     fn a_budget_is_shared_in_the_order_of_asking() {
         let mut budget = budget(10);
@@ -323,7 +462,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("shrinks.bin");
         std::fs::write(&path, [1; 100]).expect("written");
-        let blob = Blob::open(&path, &mut budget(0)).expect("there");
+        let blob = Blob::open(&path, &mut budget(0), &any_kind).expect("there");
         std::fs::write(&path, [1; 50]).expect("written");
         assert_eq!(*blob.read(40, 10).expect("there"), [1; 10]);
         let error = blob.read(41, 10).expect_err("gone");

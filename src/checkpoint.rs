@@ -10,15 +10,20 @@ use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::{Map, Value, json};
 
-use crate::arrays::{HostTensor, half};
+use crate::arrays::{HostTensor, half, index_of};
 use crate::config::Config;
 use crate::data::SampleShape;
 use crate::error::{Error, Result};
 use crate::files;
+use crate::nn::{check_dimensions, stored_numbers};
 
 const FORMAT: &str = "arcsm-checkpoint";
 /// Raised whenever an older program could misread a newer file.
 const FORMAT_VERSION: u32 = 1;
+/// Bytes of the longest header of a safetensors file that is read.
+const LONGEST_HEADER: u64 = 100_000_000;
+/// What the checksum of everything else stands under; older files have none.
+const CHECKSUM: &str = "checksum";
 /// The commit that the program was built from, where the build names it.
 const COMMIT: &str = match option_env!("ARCSM_COMMIT") {
     Some(commit) => commit,
@@ -60,26 +65,42 @@ impl Checkpoint {
     /// # Errors
     /// As [`files::write_atomically`].
     pub fn save(&self, path: &Path) -> Result<()> {
-        files::write_atomically(path, |writer| write_safetensors(writer, &self.tensors, self.metadata()))
+        files::write_atomically(path, |writer| self.write(writer, self.metadata()))
+    }
+
+    fn write(&self, writer: &mut impl Write, mut metadata: Map<String, Value>) -> io::Result<()> {
+        let entries = metadata.iter().filter_map(|(key, value)| Some((key.as_str(), value.as_str()?)));
+        let checksum = checksum(entries.collect(), &self.tensors);
+        metadata.insert(CHECKSUM.to_owned(), Value::String(checksum));
+        write_safetensors(writer, &self.tensors, metadata)
     }
 
     /// Reads a checkpoint that [`Checkpoint::save`] wrote.
     ///
     /// # Errors
-    /// Bad input, with the reason: missing, cut off, no safetensors file, not from arcsm, from a newer version, or
-    /// with metadata that is missing or broken.
+    /// Bad input, with the reason: missing, cut off, no safetensors file, not from arcsm, from a newer version, with
+    /// metadata that are missing or broken, changed since it was written, with settings of a larger model than it
+    /// holds, or with weights that are not finite.
     pub fn load(path: &Path) -> Result<Self> {
-        Self::parse(&files::read_input(path)?, &path.display().to_string())
+        Self::parse(&read_safetensors(path)?, &path.display().to_string())
     }
 
     fn parse(bytes: &[u8], subject: &str) -> Result<Self> {
         let (tensors, metadata) = parse_safetensors(bytes, subject)?;
         let entries = Entries { subject, entries: metadata.unwrap_or_default() };
         entries.check_format()?;
+        entries.check_sum(&tensors)?;
         let config = Config::from_toml(entries.text("config")?, subject)?;
-        config.check()?;
         let shape: SampleShape = entries.value("shape")?;
-        config.data.standard.as_ref().map_or(Ok(()), |standard| standard.check(shape.dimensions()))?;
+        // Before anything is made that these sizes decide: they may come from a stranger.
+        let check_sizes = || {
+            config.check()?;
+            check_dimensions(shape)?;
+            config.data.standard.as_ref().map_or(Ok(()), |standard| standard.check(shape.dimensions()))
+        };
+        check_sizes().map_err(|error| entries.in_settings(error))?;
+        entries.check_holds(stored_numbers(&config.model, shape), &tensors)?;
+        entries.check_finite(&tensors)?;
         let step = entries.value("step")?;
         let has = |key: &str| entries.entries.contains_key(key);
         let best = match has("best_loss") {
@@ -145,6 +166,48 @@ impl Entries<'_> {
             .map_err(|_| self.damaged(format!("its metadata has `{key}` = `{text}`, which cannot be understood")))
     }
 
+    /// Holds the content against its checksum, where it has one.
+    fn check_sum(&self, tensors: &BTreeMap<String, HostTensor>) -> Result<()> {
+        let Some(expected) = self.entries.get(CHECKSUM) else { return Ok(()) };
+        let others = self.entries.iter().filter(|(key, _)| *key != CHECKSUM);
+        let found = checksum(others.map(|(key, value)| (key.as_str(), value.as_str())).collect(), tensors);
+        match found == *expected {
+            true => Ok(()),
+            false => Err(self.damaged(format!("its content has the checksum {found}, expected {expected}"))),
+        }
+    }
+
+    /// Holds the size of the model that the settings describe against what is there of it.
+    fn check_holds(&self, expected: u128, tensors: &BTreeMap<String, HostTensor>) -> Result<()> {
+        let of_state = |name: &str| ["ema.", "adam."].iter().any(|prefix| name.starts_with(prefix));
+        let weights = tensors.iter().filter(|(name, _)| !of_state(name));
+        let found: u128 = weights.map(|(_, tensor)| tensor.values.len() as u128).sum();
+        match found >= expected {
+            true => Ok(()),
+            false => Err(self.damaged(format!("its settings need {expected} weights, it holds {found}"))),
+        }
+    }
+
+    /// A model of NaN has no answer to any question, and training cannot go on from it.
+    fn check_finite(&self, tensors: &BTreeMap<String, HostTensor>) -> Result<()> {
+        for (name, HostTensor { shape, values }) in tensors {
+            if let Some(at) = values.iter().position(|value| !value.is_finite()) {
+                let (value, index) = (values[at], index_of(shape, at));
+                let problem = format!("tensor `{name}` holds {value} at index {index:?}; weights must be finite");
+                return Err(Error::input(self.subject, problem, "Use an earlier checkpoint, or train anew"));
+            }
+        }
+        Ok(())
+    }
+
+    /// The error of a setting as one of the file that holds it, where no flag mends it.
+    fn in_settings(&self, error: Error) -> Error {
+        match error {
+            Error::Input { subject, problem, .. } => self.damaged(format!("in its settings, {subject} {problem}")),
+            error => error,
+        }
+    }
+
     fn damaged(&self, problem: String) -> Error {
         Error::input(self.subject, problem, "The checkpoint is damaged: use another one of the run")
     }
@@ -164,7 +227,7 @@ pub struct ForeignTensors {
 /// # Errors
 /// Bad input: missing, cut off, or no safetensors file.
 pub fn read_foreign(path: &Path) -> Result<ForeignTensors> {
-    let (bytes, subject) = (files::read_input(path)?, path.display().to_string());
+    let (bytes, subject) = (read_safetensors(path)?, path.display().to_string());
     let file = SafeTensors::deserialize(&bytes).map_err(|error| damaged(&bytes, &subject, &error))?;
     let mut foreign = ForeignTensors::default();
     for (name, view) in file.iter() {
@@ -181,7 +244,7 @@ pub fn read_foreign(path: &Path) -> Result<ForeignTensors> {
 /// # Errors
 /// Bad input: missing, cut off, no safetensors file, or a tensor of another type (named).
 pub fn read_weights(path: &Path) -> Result<BTreeMap<String, HostTensor>> {
-    Ok(parse_safetensors(&files::read_input(path)?, &path.display().to_string())?.0)
+    Ok(parse_safetensors(&read_safetensors(path)?, &path.display().to_string())?.0)
 }
 
 /// The same of bytes in memory; `subject` names them in errors.
@@ -244,6 +307,58 @@ fn write_safetensors(
     Ok(())
 }
 
+/// The bytes of a file that starts as safetensors do: with the length of its header, which is JSON.
+fn read_safetensors(path: &Path) -> Result<Vec<u8>> {
+    files::read_input_of(path, &|start, subject| {
+        told_by_header(start).ok_or_else(|| {
+            let problem = "is no whole safetensors file: it must start with the length of its header and with that";
+            Error::input(subject, problem, "It is cut off, damaged, or of another kind: use another file")
+        })
+    })
+}
+
+/// How many bytes a file that starts so has at most, where its header lies in them; none for another kind of file.
+fn told_by_header(start: &[u8]) -> Option<Option<u64>> {
+    let (&length, rest) = start.split_first_chunk()?;
+    let length = Some(u64::from_le_bytes(length)).filter(|&length| length <= LONGEST_HEADER)?;
+    rest.starts_with(b"{").then_some(())?;
+    let Some(header) = rest.get(..length as usize) else {
+        return (start.len() == files::START).then_some(None);
+    };
+    let header: Map<String, Value> = serde_json::from_slice(header).ok()?;
+    let tensors = header.iter().filter(|(name, _)| *name != "__metadata__");
+    let ends = tensors.filter_map(|(_, tensor)| tensor.get("data_offsets")?.get(1)?.as_u64());
+    Some(ends.max().unwrap_or(0).checked_add(size_of_val(&length) as u64 + length))
+}
+
+/// The CRC-32 of metadata and tensors, as eight hexadecimal digits: of the content and not of the bytes, which other
+/// programs may put in another order.
+fn checksum(metadata: BTreeMap<&str, &str>, tensors: &BTreeMap<String, HostTensor>) -> String {
+    let mut hasher = crc32fast::Hasher::new();
+    // Lengths come first, so that nothing can move from one part to the next.
+    let number = |hasher: &mut crc32fast::Hasher, number: usize| hasher.update(&(number as u64).to_le_bytes());
+    let text = |hasher: &mut crc32fast::Hasher, text: &str| {
+        number(hasher, text.len());
+        hasher.update(text.as_bytes());
+    };
+    for (key, value) in metadata {
+        text(&mut hasher, key);
+        text(&mut hasher, value);
+    }
+    let mut bytes = Vec::new();
+    for (name, tensor) in tensors {
+        text(&mut hasher, name);
+        number(&mut hasher, tensor.shape.len());
+        tensor.shape.iter().for_each(|&length| number(&mut hasher, length));
+        for values in tensor.values.chunks(1 << 14) {
+            bytes.clear();
+            bytes.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+            hasher.update(&bytes);
+        }
+    }
+    format!("{:08x}", hasher.finalize())
+}
+
 type Parsed = (BTreeMap<String, HostTensor>, Option<HashMap<String, String>>);
 
 fn damaged(bytes: &[u8], subject: &str, error: &safetensors::SafeTensorError) -> Error {
@@ -290,6 +405,9 @@ mod tests {
     fn example() -> Checkpoint {
         let mut config = Config::default();
         config.train.seed = 11;
+        config.model.hidden = vec![4];
+        config.model.context = 2;
+        config.model.score.hidden = vec![3];
         let tensor = |shape: &[usize], offset: f32| {
             HostTensor::new(shape, (0..shape.iter().product()).map(|i: usize| i as f32 * 0.1 - offset).collect())
         };
@@ -300,9 +418,15 @@ mod tests {
             shape: SampleShape::Image { height: 2, width: 3, channels: 1 },
             best: Some(Best { loss: -0.1 - 0.2, step: 70 }),
             tensors: BTreeMap::from([
-                ("ctx.layers.0.weight".into(), tensor(&[2, 3], 0.7)),
-                ("net.lin.0.bias".into(), tensor(&[5], -3.0)),
-                ("adam.m.net.lin.0.bias".into(), tensor(&[5], 1e-30)),
+                ("ctx.layers.0.bias".into(), tensor(&[4], 0.2)),
+                ("ctx.layers.0.weight".into(), tensor(&[4, 6], 0.7)),
+                ("ctx.layers.1.bias".into(), tensor(&[12], 0.1)),
+                ("ctx.layers.1.weight".into(), tensor(&[12, 4], 0.3)),
+                ("net.lin.0.bias".into(), tensor(&[3], -3.0)),
+                ("net.lin.0.weight".into(), tensor(&[3, 4], 0.5)),
+                ("net.lin.1.bias".into(), tensor(&[1], 0.4)),
+                ("net.lin.1.weight".into(), tensor(&[1, 3], 0.6)),
+                ("adam.m.net.lin.0.bias".into(), tensor(&[3], 1e-30)),
             ]),
         }
     }
@@ -311,7 +435,7 @@ mod tests {
         let mut metadata = checkpoint.metadata();
         change(&mut metadata);
         let mut bytes = Vec::new();
-        write_safetensors(&mut bytes, &checkpoint.tensors, metadata).expect("memory");
+        checkpoint.write(&mut bytes, metadata).expect("memory");
         bytes
     }
 
@@ -342,9 +466,71 @@ mod tests {
         assert!(Checkpoint::parse(&[&whole[..], &[0]].concat(), "x").is_err(), "a byte too many");
     }
 
+    fn refusal(bytes: &[u8]) -> String {
+        let error = Checkpoint::parse(bytes, "x").expect_err("refused");
+        let text = error.to_string();
+        assert!(error.exit_status() == 2 && text.starts_with("x: ") && !text.contains('\n'), "{text}");
+        text
+    }
+
+    #[test]
+    fn every_changed_bit_of_the_tensors_is_found_by_the_checksum() {
+        let whole = bytes_of(&example(), |_| ());
+        let data: usize = example().tensors.values().map(|tensor| 4 * tensor.values.len()).sum();
+        for at in whole.len() - data..whole.len() {
+            let mut changed = whole.clone();
+            changed[at] ^= 1 << (at % 8);
+            assert!(refusal(&changed).contains("checksum"), "byte {at}");
+        }
+        let step = whole.windows(12).position(|window| window == b"\"step\":\"120\"").expect("in the header");
+        let mut changed = whole.clone();
+        changed[step + 8] = b'2';
+        assert!(refusal(&changed).contains("checksum"), "another step");
+    }
+
+    #[test]
+    fn a_file_without_a_checksum_is_read() {
+        let (mut bytes, checkpoint) = (Vec::new(), example());
+        write_safetensors(&mut bytes, &checkpoint.tensors, checkpoint.metadata()).expect("memory");
+        assert_eq!(Checkpoint::parse(&bytes, "x").expect("an older file"), checkpoint);
+    }
+
+    #[test]
+    fn settings_of_a_larger_model_than_the_file_holds_are_refused() {
+        let of = |change: fn(&mut Checkpoint)| {
+            let mut checkpoint = example();
+            change(&mut checkpoint);
+            refusal(&bytes_of(&checkpoint, |_| ()))
+        };
+        let text = of(|c| c.shape = SampleShape::Image { height: 65536, width: 65536, channels: 1 });
+        assert!(text.contains("65536x65536x1 has 4294967296 values, expected at most 4194304"), "{text}");
+        let text = of(|c| c.shape = SampleShape::Vector { dimensions: 1_000_000 });
+        assert!(text.contains("need 14000023 weights, it holds 107"), "{text}");
+        let text = of(|c| c.config.model.context = usize::MAX >> 1);
+        assert!(text.contains("model.context must lie in 1 to 4096"), "{text}");
+        let text = of(|c| c.config.model.hidden = vec![65_536; 8]);
+        assert!(text.contains("weights, it holds 107"), "{text}");
+        let text = of(|c| _ = c.tensors.remove("net.lin.1.bias"));
+        assert!(text.contains("need 107 weights, it holds 106"), "{text}");
+    }
+
+    #[test]
+    fn a_weight_that_is_not_finite_is_named_with_its_index() {
+        for (name, value) in [("net.lin.0.weight", f32::NAN), ("adam.m.net.lin.0.bias", f32::INFINITY)] {
+            let mut checkpoint = example();
+            let tensor = checkpoint.tensors.get_mut(name).expect("there");
+            *tensor.values.last_mut().expect("values") = value;
+            let index: Vec<usize> = tensor.shape.iter().map(|&length| length - 1).collect();
+            let text = refusal(&bytes_of(&checkpoint, |_| ()));
+            assert!(text.contains(&format!("tensor `{name}` holds {value} at index {index:?}")), "{text}");
+        }
+    }
+
     #[test]
     fn a_damaged_header_never_panics() {
-        let whole = bytes_of(&example(), |_| ());
+        // Without a checksum, so that damage comes to what lies behind it.
+        let (mut whole, checkpoint) = (Vec::new(), example());
+        write_safetensors(&mut whole, &checkpoint.tensors, checkpoint.metadata()).expect("memory");
         let header = 8 + usize::from(u16::from_le_bytes([whole[0], whole[1]]));
         for at in 0..header {
             for flip in [0x01, 0x10, 0x80] {

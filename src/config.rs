@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::files::{UNPACK_LIMIT_MIB, read_text};
 use crate::standard::{Standard, Standardise};
 
 /// Everything that decides what a run computes. Two runs with equal settings on one adapter give equal bits.
@@ -65,6 +66,8 @@ pub struct DataConfig {
     pub flip: bool,
     /// Host memory for the samples, MiB. What goes beyond it stays on disk and is read whenever it is drawn.
     pub memory: u64,
+    /// What a packed file, a pipe or a device may become, MiB: a small file can unpack to more than any disk holds.
+    pub unpack_limit: u64,
     /// How the data are brought to the scale that models see. Noise levels and bounds are in that scale.
     pub standardise: Standardise,
     /// The map that training made of it; absent where the model sees the data as they are.
@@ -413,6 +416,7 @@ impl Default for DataConfig {
             skip_columns: None,
             flip: false,
             memory: 2048,
+            unpack_limit: UNPACK_LIMIT_MIB,
             standardise: Standardise::Auto,
             standard: None,
         }
@@ -516,6 +520,8 @@ impl DataConfig {
         let side = 1..=Self::LARGEST_SIDE;
         require(self.size.is_none_or(|size| side.contains(&size)), "data.size", "must lie in 1 to 1024 (pixels)")?;
         require(self.memory <= Self::MOST_MEMORY, "data.memory", "must be at most 1073741824 (MiB)")?;
+        let limit = 1..=Self::MOST_MEMORY;
+        require(limit.contains(&self.unpack_limit), "data.unpack_limit", "must lie in 1 to 1073741824 (MiB)")?;
         require(matches!(self.channels, None | Some(1 | 3)), "data.channels", "must be 1 (grey) or 3 (RGB)")
     }
 }
@@ -563,15 +569,15 @@ impl ModelConfig {
 }
 
 impl Config {
+    /// Most hidden layers of a network.
+    const MOST_LAYERS: usize = 256;
+
     /// Reads a TOML file. Absent keys take their defaults.
     ///
     /// # Errors
     /// A missing file, broken TOML, a wrong type, or an unknown key (named, with the nearest known one).
     pub fn from_file(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).map_err(|e| {
-            Error::input(path.display().to_string(), format!("cannot be read: {e}"), "Give an existing TOML file")
-        })?;
-        Self::from_toml(&text, &path.display().to_string())
+        Self::from_toml(&read_text(path, "an existing TOML file")?, &path.display().to_string())
     }
 
     /// Parses TOML text; `subject` names it in errors.
@@ -627,13 +633,14 @@ impl Config {
     /// The first setting at fault, with its range.
     pub fn check(&self) -> Result<()> {
         let (model, noise, train) = (&self.model, &self.noise, &self.train);
+        let layers = 1..=Self::MOST_LAYERS;
         let widths_are_positive = |w: &[usize]| w.iter().all(|&n| (1..=65_536).contains(&n));
         let positive = |v: f32| v.is_finite() && v > 0.0;
-        require(model.context >= 1, "model.context", "must be at least 1")?;
+        require((1..=4096).contains(&model.context), "model.context", "must lie in 1 to 4096")?;
         model.check_head(train.objective)?;
-        require(!model.hidden.is_empty(), "model.hidden", "needs at least one layer")?;
+        require(layers.contains(&model.hidden.len()), "model.hidden", "needs 1 to 256 layers")?;
         require(widths_are_positive(&model.hidden), "model.hidden", "has a width outside 1 to 65536")?;
-        require(!model.score.hidden.is_empty(), "model.score.hidden", "needs at least one layer")?;
+        require(layers.contains(&model.score.hidden.len()), "model.score.hidden", "needs 1 to 256 layers")?;
         self.model.check_conv()?;
         require(widths_are_positive(&model.score.hidden), "model.score.hidden", "has a width outside 1 to 65536")?;
         require(
@@ -765,7 +772,12 @@ mod tests {
             "[data]\nsize = 1000000",
             "[data]\nchannels = 2",
             "[data]\nmemory = 9000000000000000000",
+            "[data]\nunpack_limit = 0",
+            "[data]\nunpack_limit = 9000000000000000000",
             "[model]\ncontext = 0",
+            "[model]\ncontext = 2147483648",
+            "[model]\nhidden = []",
+            "[model]\nhidden = [70000]",
             "[noise]\nsigma_min = -1.0",
             "[model.score]\nactivation = \"relu\"",
             "[train]\nobjective = \"plain\"",

@@ -12,12 +12,105 @@ const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 /// Names of files that are being written start so.
 const UNFINISHED: &str = ".arcsm-unfinished-";
 
+/// What packed files, pipes and devices may become where nothing else is said, MiB.
+pub const UNPACK_LIMIT_MIB: u64 = 2048;
+/// Bytes at the start of an input that tell whether it is of the kind that is wanted.
+pub(crate) const START: usize = 1 << 17;
+
+/// Holds the start of an input, under its name, against the kind that is wanted: how many bytes an input that starts so
+/// has at most, where its header tells.
+///
+/// # Errors
+/// Bad input: another kind.
+pub(crate) type Kind<'a> = &'a dyn Fn(&[u8], &str) -> Result<Option<u64>>;
+
+/// Any kind of input, of any length.
+pub(crate) fn any_kind(_start: &[u8], _subject: &str) -> Result<Option<u64>> {
+    Ok(None)
+}
+
 /// Reads a whole input file; gzip is unpacked, whatever the file's name.
 ///
 /// # Errors
-/// Bad input: the file is missing or unreadable, named `.gz` without being gzip, or broken gzip.
+/// Bad input: the file is missing or unreadable, named `.gz` without being gzip, broken gzip, or unpacks to more than
+/// [`UNPACK_LIMIT_MIB`].
 pub fn read_input(path: &Path) -> Result<Vec<u8>> {
-    Input::open(path)?.read_all(&path.display().to_string())
+    read_input_of(path, &any_kind)
+}
+
+/// The same of a file of a kind, which its start must show.
+///
+/// # Errors
+/// As [`read_input`], and what `kind` refuses.
+pub(crate) fn read_input_of(path: &Path, kind: Kind<'_>) -> Result<Vec<u8>> {
+    let (mut input, subject) = (Input::open(path)?, path.display().to_string());
+    let most = kind(input.start(&subject)?, &subject)?;
+    if input.regular_len().is_some() {
+        return input.read_all(&subject);
+    }
+    let is_packed = input.is_packed();
+    let bound = Bound::of(most, UNPACK_LIMIT_MIB << 20, &subject)?;
+    let mut bytes = Vec::new();
+    let read = input.by_ref().take(bound.most().saturating_add(1)).read_to_end(&mut bytes);
+    read.map_err(|source| Input::refuse(&subject, is_packed, &source, bytes.len() as u64))?;
+    bound.check(bytes.len() as u64, &subject)?;
+    Ok(bytes)
+}
+
+/// Reads a text that people write: settings, names.
+///
+/// # Errors
+/// Bad input: missing, unreadable, no UTF-8, or longer than anyone writes.
+pub(crate) fn read_text(path: &Path, wanted: &str) -> Result<String> {
+    const LONGEST: u64 = 1 << 24;
+    let refuse = |problem: String| Error::input(path.display().to_string(), problem, format!("Give {wanted}"));
+    let mut text = String::new();
+    let read = File::open(path).and_then(|file| file.take(LONGEST + 1).read_to_string(&mut text));
+    read.map_err(|error| refuse(format!("cannot be read: {error}")))?;
+    match text.len() as u64 > LONGEST {
+        true => Err(refuse(format!("is longer than {} MiB", LONGEST >> 20))),
+        false => Ok(text),
+    }
+}
+
+/// How many bytes may come out of a packed file, a pipe or a device.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bound {
+    /// What its header tells.
+    told: u64,
+    limit: u64,
+}
+
+impl Bound {
+    /// Of an input whose header tells that it has at most so many bytes, if it does.
+    ///
+    /// # Errors
+    /// Bad input, when that is beyond the limit.
+    pub(crate) fn of(told: Option<u64>, limit: u64, subject: &str) -> Result<Self> {
+        let bound = Self { told: told.unwrap_or(u64::MAX), limit };
+        told.map_or(Ok(bound), |told| bound.check(told, subject).map(|()| bound))
+    }
+
+    fn most(self) -> u64 {
+        self.told.min(self.limit)
+    }
+
+    /// Refuses so many bytes.
+    ///
+    /// # Errors
+    /// Bad input, with the bound that they exceed.
+    pub(crate) fn check(self, bytes: u64, subject: &str) -> Result<()> {
+        if bytes <= self.most() {
+            return Ok(());
+        }
+        if bytes > self.told && self.told < self.limit {
+            let problem = format!("goes on after the {} bytes that its header tells", self.told);
+            return Err(Error::input(subject, problem, "The file is damaged or of another kind: write it again"));
+        }
+        let problem = format!("becomes more than the {} MiB that packed files and streams may be", self.limit >> 20);
+        let remedy = "Unpack it first; for data, allow more by --unpack-limit MIB (data.unpack_limit)";
+        Err(Error::input(subject, problem, remedy))
+    }
 }
 
 /// Unpacks gzip data; `subject` names it in errors.
@@ -40,7 +133,14 @@ type Whole = io::Chain<io::Cursor<Vec<u8>>, File>;
 
 /// An input file that is read from its start, and unpacked on the way where it is gzip.
 #[derive(Debug)]
-pub(crate) enum Input {
+pub(crate) struct Input {
+    /// Bytes that were looked at, and those of them that are still to be read.
+    looked_at: io::Cursor<Vec<u8>>,
+    source: Source,
+}
+
+#[derive(Debug)]
+enum Source {
     /// As it is.
     Plain(Whole),
     /// Gzip.
@@ -65,25 +165,39 @@ impl Input {
             return Err(Error::input(subject, format!("{problem} {}", or_nothing(&found)), remedy));
         }
         let whole = io::Cursor::new(start).chain(file);
-        Ok(if is_packed { Self::Packed(MultiGzDecoder::new(whole)) } else { Self::Plain(whole) })
+        let source = if is_packed { Source::Packed(MultiGzDecoder::new(whole)) } else { Source::Plain(whole) };
+        Ok(Self { looked_at: io::Cursor::default(), source })
+    }
+
+    /// The first [`START`] bytes of what it becomes, or all where there are fewer. They can still be read. Before any
+    /// other read.
+    ///
+    /// # Errors
+    /// As [`read_input`].
+    pub(crate) fn start(&mut self, subject: &str) -> Result<&[u8]> {
+        let (mut start, is_packed) = (Vec::new(), self.is_packed());
+        let read = self.source.by_ref().take(START as u64).read_to_end(&mut start);
+        read.map_err(|source| Self::refuse(subject, is_packed, &source, start.len() as u64))?;
+        self.looked_at = io::Cursor::new(start);
+        Ok(self.looked_at.get_ref())
     }
 
     /// Whether it is gzip.
     pub(crate) fn is_packed(&self) -> bool {
-        matches!(self, Self::Packed(_))
+        matches!(self.source, Source::Packed(_))
     }
 
     /// Number of bytes of a file that is read as it is and by position; none for gzip and for pipes.
     pub(crate) fn regular_len(&self) -> Option<u64> {
-        let Self::Plain(whole) = self else { return None };
+        let Source::Plain(whole) = &self.source else { return None };
         whole.get_ref().1.metadata().ok().filter(fs::Metadata::is_file).map(|metadata| metadata.len())
     }
 
     /// The file itself, as it is and at any position.
     pub(crate) fn into_file(self) -> File {
-        match self {
-            Self::Plain(whole) => whole.into_inner().1,
-            Self::Packed(unpacked) => unpacked.into_inner().into_inner().1,
+        match self.source {
+            Source::Plain(whole) => whole.into_inner().1,
+            Source::Packed(unpacked) => unpacked.into_inner().into_inner().1,
         }
     }
 
@@ -107,6 +221,19 @@ impl Input {
 }
 
 impl Read for Input {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        match self.looked_at.read(out)? {
+            0 => self.source.read(out),
+            count => Ok(count),
+        }
+    }
+
+    fn read_to_end(&mut self, bytes: &mut Vec<u8>) -> io::Result<usize> {
+        Ok(self.looked_at.read_to_end(bytes)? + self.source.read_to_end(bytes)?)
+    }
+}
+
+impl Read for Source {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Plain(whole) => whole.read(out),
@@ -175,10 +302,32 @@ where
     if path.exists() && !path.is_file() {
         return check_writable(path);
     }
-    let temporary = temporary_in(&folder).map_err(|source| refused("write", path, source))?;
+    let prefix = unfinished_of(path);
+    sweep(&folder, &prefix);
+    let temporary = temporary_in(&folder, &prefix).map_err(|source| refused("write", path, source))?;
+    // Held until the process ends, however it does: others see by it that the file is no leftover. Not every disk can.
+    _ = temporary.as_file().try_lock();
     write_and_sync(temporary.as_file(), path, write)?;
     temporary.persist(path).map_err(|failure| refused("write", path, failure.error))?;
     sync_folder(&folder).map_err(|source| refused("write", path, source))
+}
+
+/// How the names of files start that are to become this one. A hash, as a name may have any length that still fits.
+fn unfinished_of(path: &Path) -> String {
+    let name = path.file_name().unwrap_or_default();
+    format!("{UNFINISHED}{:08x}-", crc32fast::hash(name.as_encoded_bytes()))
+}
+
+/// Removes what processes that were killed while writing a file left beside it. What cannot be removed is in nobody's way.
+fn sweep(folder: &Path, prefix: &str) {
+    let Ok(entries) = fs::read_dir(folder) else { return };
+    let left = entries.filter_map(|entry| Some(entry.ok()?.path()));
+    let is_left = |path: &Path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(prefix));
+    for path in left.filter(|path| is_left(path)) {
+        if File::open(&path).is_ok_and(|file| file.try_lock().is_ok()) {
+            _ = fs::remove_file(&path);
+        }
+    }
 }
 
 /// Removes what a process that was killed while writing left in a folder. Nobody else may be writing there.
@@ -224,15 +373,15 @@ fn folder_of(path: &Path) -> PathBuf {
 }
 
 #[cfg(unix)]
-fn temporary_in(folder: &Path) -> io::Result<tempfile::NamedTempFile> {
+fn temporary_in(folder: &Path, prefix: &str) -> io::Result<tempfile::NamedTempFile> {
     use std::os::unix::fs::PermissionsExt;
     // The default of temporary files is 0600; results shall be as readable as the user's umask says.
-    tempfile::Builder::new().prefix(UNFINISHED).permissions(fs::Permissions::from_mode(0o666)).tempfile_in(folder)
+    tempfile::Builder::new().prefix(prefix).permissions(fs::Permissions::from_mode(0o666)).tempfile_in(folder)
 }
 
 #[cfg(not(unix))]
-fn temporary_in(folder: &Path) -> io::Result<tempfile::NamedTempFile> {
-    tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(folder)
+fn temporary_in(folder: &Path, prefix: &str) -> io::Result<tempfile::NamedTempFile> {
+    tempfile::Builder::new().prefix(prefix).tempfile_in(folder)
 }
 
 /// Without this a power cut may undo the rename.
@@ -262,12 +411,65 @@ mod tests {
     #[test]
     fn what_a_killed_process_left_is_removed_and_nothing_else() {
         let root = tempfile::tempdir().expect("a folder");
-        let left = temporary_in(root.path()).expect("a file").keep().expect("kept").1;
+        let left = temporary_in(root.path(), UNFINISHED).expect("a file").keep().expect("kept").1;
         fs::write(root.path().join("last.safetensors"), "whole").expect("a file");
         remove_unfinished(root.path()).expect("swept");
         assert!(!left.exists());
         assert_eq!(names_in(root.path()), ["last.safetensors"]);
         remove_unfinished(&root.path().join("absent")).expect("nothing to do");
+    }
+
+    #[test]
+    fn what_kills_left_of_a_file_goes_when_it_is_written_again_and_nothing_else_does() {
+        let root = tempfile::tempdir().expect("a folder");
+        let [path, other] = ["out.npy", "other.npy"].map(|name| root.path().join(name));
+        let unfinished = |path: &Path| temporary_in(root.path(), &unfinished_of(path)).expect("a file");
+        let leftover = |path: &Path| unfinished(path).keep().expect("kept").1;
+        let (left, of_other) = ([leftover(&path), leftover(&path)], leftover(&other));
+        let at_work = unfinished(&path);
+        at_work.as_file().try_lock().expect("nobody else has it");
+        write_atomically(&path, |writer| writer.write_all(b"whole")).expect("written");
+        assert!(left.iter().all(|left| !left.exists()), "leftovers go");
+        assert!(of_other.exists() && at_work.path().exists(), "another file's stays, and one that is being written");
+        assert_eq!(fs::read(&path).expect("there"), b"whole");
+        write_atomically(&other, |writer| writer.write_all(b"whole")).expect("written");
+        assert!(!of_other.exists());
+    }
+
+    #[test]
+    fn a_name_of_any_length_can_be_written() {
+        let root = tempfile::tempdir().expect("a folder");
+        let path = root.path().join("n".repeat(255));
+        write_atomically(&path, |writer| writer.write_all(b"x")).expect("written");
+        assert_eq!(names_in(root.path()), ["n".repeat(255)]);
+    }
+
+    #[test]
+    fn a_stream_or_packed_file_is_held_against_its_start() {
+        let root = tempfile::tempdir().expect("a folder");
+        let path = root.path().join("a.gz");
+        let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        packer.write_all(&[3; 500_000]).expect("memory");
+        fs::write(&path, packer.finish().expect("memory")).expect("written");
+        let told = |most: u64| read_input_of(&path, &move |start, _| Ok((start[0] == 3).then_some(most)));
+        assert_eq!(told(500_000).expect("as told"), [3; 500_000]);
+        for (most, problem) in [(499_999, "goes on after"), (u64::MAX, "more than the 2048 MiB")] {
+            let error = told(most).expect_err("refused");
+            assert!(error.to_string().contains(problem) && error.exit_status() == 2, "{error}");
+        }
+        let other = |_: &[u8], subject: &str| Err(Error::input(subject, "is another kind", "Give the right one"));
+        assert!(read_input_of(&path, &other).expect_err("refused").to_string().contains("another kind"));
+        #[cfg(target_os = "linux")]
+        assert!(
+            read_input_of(Path::new("/dev/zero"), &other).expect_err("refused").to_string().contains("another kind")
+        );
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn settings_are_not_read_from_a_device_without_end() {
+        let error = read_text(Path::new("/dev/zero"), "a TOML file").expect_err("refused");
+        assert!(error.to_string().contains("is longer than 16 MiB") && error.exit_status() == 2, "{error}");
     }
 
     fn names_in(folder: &Path) -> Vec<String> {

@@ -6,6 +6,7 @@ use std::path::Path;
 use crate::arrays::{HostTensor, index_of};
 use crate::checkpoint::{ForeignTensors, read_foreign};
 use crate::error::{Error, Result};
+use crate::files::read_text;
 use crate::nn::{ParamTable, Slot};
 
 /// Missing tensors that an error names; more are counted.
@@ -36,9 +37,7 @@ impl NameMap {
     /// Bad input: a missing file, broken TOML, or another kind of value.
     pub fn from_file(path: &Path) -> Result<Self> {
         let subject = path.display().to_string();
-        let text = std::fs::read_to_string(path)
-            .map_err(|e| Error::input(&subject, format!("cannot be read: {e}"), "Give an existing TOML file"))?;
-        Self::from_toml(&text, &subject)
+        Self::from_toml(&read_text(path, "an existing TOML file")?, &subject)
     }
 
     /// Parses TOML text; `subject` names it in errors.

@@ -110,6 +110,9 @@ pub(super) struct DataFlags {
     /// Host memory for the samples; what goes beyond it stays on disk [default: 2048]
     #[arg(long, value_name = "MIB")]
     data_memory: Option<u64>,
+    /// What a packed file, a pipe or a device may become; what goes beyond it is refused [default: 2048]
+    #[arg(long, value_name = "MIB")]
+    unpack_limit: Option<u64>,
 }
 
 #[derive(Debug, Default, clap::Args)]
@@ -260,6 +263,7 @@ impl DataFlags {
         data.held_out_data = self.held_out_data.clone().or(data.held_out_data.take());
         set(&mut data.standardise, &self.standardise);
         set(&mut data.memory, &self.data_memory);
+        set(&mut data.unpack_limit, &self.unpack_limit);
     }
 }
 

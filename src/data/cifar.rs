@@ -7,6 +7,7 @@ use super::samples::Source;
 use super::{SampleShape, Samples};
 use crate::blob::{Blob, Budget};
 use crate::error::{Error, Result};
+use crate::files::any_kind;
 
 const SIDE: usize = 32;
 const PIXELS: usize = SIDE * SIDE;
@@ -98,7 +99,7 @@ fn batches_in(folder: &Path) -> Result<BTreeMap<String, PathBuf>> {
 
 /// Opens one batch and checks its length and its labels.
 fn open(path: &Path, budget: &mut Budget) -> Result<Blob> {
-    let file = Blob::open(path, budget)?;
+    let file = Blob::open(path, budget, &any_kind)?;
     let refuse = |problem: String| {
         let remedy = "Give a batch of the binary version of CIFAR-10, whole and undamaged";
         Err(Error::input(file.subject(), problem, remedy))

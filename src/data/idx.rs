@@ -13,7 +13,8 @@ const MOST_AXES: usize = 4;
 /// Reads samples of any type of numbers and of 1 to 4 axes, as they are or gzipped. Unsigned bytes are divided by 255,
 /// whether they are pixels or not, as in arrays; other numbers are taken as they are.
 pub(super) fn read(path: &Path, budget: &mut Budget) -> Result<(SampleShape, Samples)> {
-    samples_of(&parse(&Blob::open(path, budget)?)?, budget)
+    let told = |start: &[u8], subject: &str| Ok(u64::try_from(Header::of(start, subject)?.bytes()).ok());
+    samples_of(&parse(&Blob::open(path, budget, &told)?)?, budget)
 }
 
 /// Samples of unsigned bytes of which the value `largest` becomes 1, and larger ones are refused.
@@ -35,36 +36,60 @@ fn damaged(subject: &str, problem: String) -> Error {
     Error::input(subject, problem, "Give an IDX file of 1 to 4 axes, whole and undamaged")
 }
 
+/// What an IDX file starts with.
+struct Header {
+    number: Number,
+    shape: Vec<usize>,
+}
+
+impl Header {
+    /// Of a file that starts with these bytes.
+    fn of(start: &[u8], subject: &str) -> Result<Self> {
+        let cut = |header: usize| {
+            damaged(subject, format!("is cut off: expected a header of {header} bytes, found {}", start.len()))
+        };
+        let (&magic, sizes) = start.split_first_chunk().ok_or_else(|| cut(4))?;
+        let (number, axes) = match magic {
+            [0, 0, code, axes @ 1..=4] => (number_of(code), usize::from(axes)),
+            _ => (None, 0),
+        };
+        let number = number.ok_or_else(|| {
+            let found = u32::from_be_bytes(magic);
+            let expected = "000008NN, 09, 0b, 0c, 0d or 0e for the type of numbers and 01 to 04 for the axes";
+            damaged(subject, format!("has magic number {found:08x}, expected {expected}"))
+        })?;
+        let sizes = sizes.as_chunks().0.get(..axes).ok_or_else(|| cut(4 + 4 * axes))?;
+        Ok(Self { number, shape: sizes.iter().map(|&size| u32::from_be_bytes(size) as usize).collect() })
+    }
+
+    /// Its own bytes.
+    fn len(&self) -> usize {
+        4 + 4 * self.shape.len()
+    }
+
+    /// Bytes of the numbers behind it. In u128 and saturating, as four 32-bit sizes may overflow 64 and 128 bits.
+    fn data_bytes(&self) -> u128 {
+        self.shape.iter().fold(self.number.width() as u128, |product, &n| product.saturating_mul(n as u128))
+    }
+
+    /// Bytes of the whole file.
+    fn bytes(&self) -> u128 {
+        self.data_bytes().saturating_add(self.len() as u128)
+    }
+}
+
 /// Parses the header of an IDX file and holds it against the number of bytes that are there.
 fn parse(file: &Blob) -> Result<FileArray> {
     let subject = file.subject();
-    let cut = |header: u64| {
-        damaged(subject, format!("is cut off: expected a header of {header} bytes, found {}", file.len()))
-    };
-    let start = file.read(0, file.len().min(4 + 4 * MOST_AXES as u64) as usize)?;
-    let (&magic, sizes) = start.split_first_chunk().ok_or_else(|| cut(4))?;
-    let (number, axes) = match magic {
-        [0, 0, code, axes @ 1..=4] => (number_of(code), usize::from(axes)),
-        _ => (None, 0),
-    };
-    let number = number.ok_or_else(|| {
-        let found = u32::from_be_bytes(magic);
-        let expected = "000008NN, 09, 0b, 0c, 0d or 0e for the type of numbers and 01 to 04 for the axes";
-        damaged(subject, format!("has magic number {found:08x}, expected {expected}"))
-    })?;
-    let header = 4 + 4 * axes;
-    if file.len() < header as u64 {
-        return Err(cut(header as u64));
-    }
-    let shape: Vec<usize> = sizes.as_chunks().0[..axes].iter().map(|&size| u32::from_be_bytes(size) as usize).collect();
-    // In u128 and saturating, as four 32-bit sizes may overflow 64 and 128 bits.
-    let expected = shape.iter().fold(number.width() as u128, |product, &n| product.saturating_mul(n as u128));
-    let found = file.len() - header as u64;
+    let header = Header::of(&file.read(0, file.len().min(4 + 4 * MOST_AXES as u64) as usize)?, subject)?;
+    let (start, expected) = (header.len() as u64, header.data_bytes());
+    let Header { number, shape } = header;
+    let found = file.len() - start;
     if expected != u128::from(found) {
         let problem = format!("says {} samples of shape {:?}, {expected} bytes, found {found}", shape[0], &shape[1..]);
         return Err(damaged(subject, problem));
     }
-    Ok(FileArray { shape, number, column_order: false, data: file.window(subject, header as u64, found) })
+    Ok(FileArray { shape, number, column_order: false, data: file.window(subject, start, found) })
 }
 
 /// The third byte of the magic number.

@@ -137,6 +137,9 @@ pub enum SampleShape {
 }
 
 impl SampleShape {
+    /// Most values of a sample that a model is made for: more than an image of 1024 x 1024 in colour has.
+    pub const MOST_DIMENSIONS: usize = 1 << 22;
+
     /// D: how many values one sample has.
     pub fn dimensions(self) -> usize {
         match self {
@@ -224,7 +227,7 @@ const TRUTH_STREAM: u64 = 4 << 40;
 /// Bad input: an unknown SPEC (the nearest one is named), settings out of range or unfit for the data, or whatever is
 /// wrong with the file.
 pub fn load(config: &DataConfig, seed: u64) -> Result<Dataset> {
-    let mut budget = Budget::of_mib(config.memory);
+    let mut budget = Budget::of_mib(config.memory).unpacking(config.unpack_limit);
     let Parts { rows, held_out } = read_checked(config, seed, &mut budget)?;
     let (train, held_out) = match (&config.held_out_data, held_out) {
         (Some(spec), _) => {
@@ -251,7 +254,7 @@ pub fn load(config: &DataConfig, seed: u64) -> Result<Dataset> {
 /// # Errors
 /// As [`load`]; one sample is enough.
 pub fn load_rows(config: &DataConfig, seed: u64) -> Result<Rows> {
-    let mut budget = Budget::of_mib(config.memory);
+    let mut budget = Budget::of_mib(config.memory).unpacking(config.unpack_limit);
     let rows = read_checked(config, seed, &mut budget)?.into_rows();
     Ok(Rows { note: join_notes([rows.note, budget.note()]), ..rows })
 }

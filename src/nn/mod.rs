@@ -1,6 +1,7 @@
 //! The model as the mathematics has it: parameters, context network, score network, and both together.
 
 mod any_order;
+mod census;
 mod context;
 mod degrees;
 mod gradient_noise;
@@ -19,6 +20,7 @@ mod squares;
 
 pub use any_order::AnyOrder;
 pub(crate) use any_order::Ends;
+pub use census::{check_dimensions, stored_numbers};
 pub(crate) use context::StepTile;
 pub use context::{ContextNet, ContextWorkspace};
 pub use degrees::Degrees;

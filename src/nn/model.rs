@@ -9,7 +9,8 @@ use crate::gpu::{Gpu, GpuError, Recorder, Tensor};
 use crate::kernels::CorruptContext;
 use crate::nn::memory::Planned;
 use crate::nn::{
-    AnyOrder, ContextNet, ContextWorkspace, Head, Noise, ParamBuffer, ParamTable, Permutation, ScoreNet, ScoreWorkspace,
+    AnyOrder, ContextNet, ContextWorkspace, Head, Noise, ParamBuffer, ParamTable, Permutation, ScoreNet,
+    ScoreWorkspace, check_dimensions,
 };
 
 /// An autoregressive conditional score model: s_d = g(c_d, x~_d, sigma), c_d = f(x_<d).
@@ -77,8 +78,9 @@ impl ArCsm {
     /// Lays a model out for samples of a shape.
     ///
     /// # Errors
-    /// Settings that do not fit the shape; no memory for its tables.
+    /// Settings that do not fit the shape; samples of too many values; no memory for its tables.
     pub fn new(gpu: &Gpu, config: &ModelConfig, shape: SampleShape) -> Result<Self> {
+        check_dimensions(shape)?;
         let mut table = ParamTable::default();
         let config = &ModelConfig { context: config.context_width(), ..config.clone() };
         let context_net = ContextNet::new(gpu, config, shape, &mut table)?;

@@ -48,8 +48,8 @@ pub(super) struct Table {
 /// Bad input, by line, column and remedy: what is no table, or can be read in several ways; rows with holes, text or
 /// another number of fields, unless `broken` lets them be left out.
 pub(super) fn read(path: &Path, config: &DataConfig, budget: &mut Budget) -> Result<Table> {
-    let mut of_text = Budget::of_mib((budget.left() >> 20).min(TEXT_MIB));
-    parse(&Blob::open(path, &mut of_text)?, config, budget)
+    let is_text = |start: &[u8], subject: &str| Encoding::of_start(start, subject).map(|_| None);
+    parse(&Blob::open(path, &mut budget.at_most_mib(TEXT_MIB), &is_text)?, config, budget)
 }
 
 fn parse(text: &Blob, config: &DataConfig, budget: &mut Budget) -> Result<Table> {

@@ -32,21 +32,29 @@ impl Encoding {
     /// # Errors
     /// Bad input: what is no table, by the name of what it is.
     pub(super) fn of(text: &Blob) -> Result<Self> {
-        let start = text.read(0, text.len().min(START as u64) as usize)?;
-        refuse_other_formats(&start, text.subject())?;
+        Self::of_start(&text.read(0, text.len().min(START as u64) as usize)?, text.subject())
+    }
+
+    /// The same of the start of a file of that name.
+    ///
+    /// # Errors
+    /// As [`Encoding::of`].
+    pub(super) fn of_start(start: &[u8], subject: &str) -> Result<Self> {
+        let start = &start[..start.len().min(START)];
+        refuse_other_formats(start, subject)?;
         let zeros = |from: usize| start.iter().skip(from).step_by(2).filter(|&&byte| byte == 0).count();
         let (even, odd) = (zeros(0), zeros(1));
         let plenty = (start.len() / 4).max(1);
         let remedy = "Save the table as text, in UTF-8";
-        match &start[..] {
-            [0xff, 0xfe, 0, 0, ..] | [0, 0, 0xfe, 0xff, ..] => Err(Error::input(text.subject(), "is UTF-32", remedy)),
+        match start {
+            [0xff, 0xfe, 0, 0, ..] | [0, 0, 0xfe, 0xff, ..] => Err(Error::input(subject, "is UTF-32", remedy)),
             [0xef, 0xbb, 0xbf, ..] => Ok(Self::Bytes(3)),
             [0xff, 0xfe, ..] => Ok(Self::Utf16Le),
             [0xfe, 0xff, ..] => Ok(Self::Utf16Be),
             _ if odd > plenty && even == 0 => Ok(Self::Utf16Le),
             _ if even > plenty && odd == 0 => Ok(Self::Utf16Be),
             _ if even + odd > 0 => {
-                Err(Error::input(text.subject(), "is no text: it has zero bytes, as binary files have", remedy))
+                Err(Error::input(subject, "is no text: it has zero bytes, as binary files have", remedy))
             }
             _ => Ok(Self::Bytes(0)),
         }
