@@ -1,10 +1,11 @@
 //! What happens to a run from outside: a second training, closed terminals, full logs, kills.
 
-use std::fs;
+use std::fs::{self, File};
+use std::process::{Command, Stdio};
 
 use arcsm::checkpoint::Checkpoint;
 
-use super::{TINY, arcsm, folder, has_adapter, refuses, spawn, succeeds, wait_for_step};
+use super::{TINY, arcsm, folder, has_adapter, program, refuses, spawn, succeeds, wait_for_step};
 
 #[test]
 fn a_folder_takes_one_training_at_a_time() {
@@ -29,4 +30,61 @@ fn a_folder_takes_one_training_at_a_time() {
     let steps = Checkpoint::load(&last).expect("readable").step + 1;
     succeeds(&mut arcsm(here.path(), &format!("train --resume run --steps {steps}")));
     assert_eq!(fs::read(here.path().join("run/lock")).expect("it stays"), b"", "nobody holds it");
+}
+
+/// Where stderr may go: to a reader that has left, to a disk that is full, nowhere.
+#[cfg(target_os = "linux")]
+fn deaf() -> [Stdio; 3] {
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let full = File::options().write(true).open("/dev/full").expect("Linux has it");
+    [writer.into(), full.into(), Stdio::null()]
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_run_does_not_need_anyone_who_listens() {
+    if !has_adapter() {
+        return;
+    }
+    let here = folder();
+    for (number, stderr) in deaf().into_iter().enumerate() {
+        let words = format!("-v train {TINY} --steps 6 --out run{number}");
+        let mut command = program("arcsm");
+        command.current_dir(here.path()).args(words.split_whitespace()).env("RUST_LOG", "trace");
+        let output = command.stdout(Stdio::piped()).stderr(stderr).output().expect("the executable starts");
+        assert_eq!(output.status.code(), Some(0), "stderr {number}");
+        assert!(String::from_utf8_lossy(&output.stdout).contains("6 steps in"), "stderr {number}");
+        let last = here.path().join(format!("run{number}/checkpoints/last.safetensors"));
+        assert_eq!(Checkpoint::load(&last).expect("written").step, 6);
+    }
+    // `2>&-` takes the stream away altogether, and errors have nowhere to go either.
+    for (words, status) in [("train --resume run0 --steps 8", 0), ("train --resume none", 2)] {
+        let script = format!("exec \"$0\" {words} 2>&-");
+        let mut command = Command::new("sh");
+        command.current_dir(here.path()).args(["-c", &script, env!("CARGO_BIN_EXE_arcsm")]);
+        let ended = command.env("XDG_RUNTIME_DIR", std::env::temp_dir()).stdout(Stdio::null()).status();
+        assert_eq!(ended.expect("a shell").code(), Some(status), "{words}");
+    }
+    for stderr in deaf() {
+        let mut command = program("arcsm");
+        command.current_dir(here.path()).args(["train", "--resume", "none"]).stderr(stderr);
+        assert_eq!(command.status().expect("the executable starts").code(), Some(2));
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn results_that_nobody_reads_end_quietly() {
+    let here = folder();
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let mut command = program("arcsm");
+    command.current_dir(here.path()).args(["train", "--data", "digits", "--out", "run", "--print-config"]);
+    let output = command.stdout(writer).stderr(Stdio::piped()).output().expect("the executable starts");
+    assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(0), &b""[..]));
+    let full = File::options().write(true).open("/dev/full").expect("Linux has it");
+    let output = command.stdout(full).output().expect("the executable starts");
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(1) && text.contains("stdout") && !text.contains("panicked"), "{text}");
 }
