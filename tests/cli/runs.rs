@@ -88,3 +88,28 @@ fn results_that_nobody_reads_end_quietly() {
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.code() == Some(1) && text.contains("stdout") && !text.contains("panicked"), "{text}");
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_run_whose_terminal_closes_saves_and_can_go_on() {
+    if !has_adapter() {
+        return;
+    }
+    let here = folder();
+    let last = here.path().join("run/checkpoints/last.safetensors");
+    for (number, stderr) in deaf().into_iter().enumerate() {
+        let words = match number {
+            0 => format!("train {TINY} --steps 1000000 --checkpoint-every 2 --out run"),
+            _ => "train --resume run".to_owned(),
+        };
+        let before = if number == 0 { 0 } else { Checkpoint::load(&last).expect("readable").step };
+        let mut command = program("arcsm");
+        command.current_dir(here.path()).args(words.split_whitespace()).stdout(Stdio::null()).stderr(stderr);
+        let mut child = command.spawn().expect("the executable starts");
+        let seen = wait_for_step(&last, before + 2).step;
+        let signalled = Command::new("kill").args(["-HUP", &child.id().to_string()]).status();
+        assert!(signalled.expect("kill starts").success());
+        assert_eq!(child.wait().expect("it ends").code(), Some(130), "stderr {number}");
+        assert!(Checkpoint::load(&last).expect("readable").step >= seen);
+    }
+}
