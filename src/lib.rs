@@ -64,6 +64,9 @@
 //! # }
 //! ```
 
+// What these macros cannot write they panic about: a closed stderr or a full log would end a run.
+#![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))]
+
 pub mod arrays;
 pub mod bench;
 mod blob;

@@ -4,6 +4,9 @@
 //! `RUN/samples/step-N.png`. Whatever ends the process, `last` is a whole checkpoint, and going on from it gives the
 //! bits of a run that was never stopped.
 
+mod folder;
+mod lock;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use self::folder::RunFolder;
 use crate::checkpoint::{Best, Checkpoint};
 use crate::config::{Config, Objective, TrainConfig};
 use crate::data::{self, Batches, Dataset, Loader, SampleShape, Samples, Statistics};
@@ -156,9 +160,9 @@ pub fn train(
     observe: &mut dyn FnMut(Event<'_>),
 ) -> Result<TrainReport> {
     plan.config.check()?;
-    RunFolder::open(plan)?;
+    let folder = RunFolder::open(plan)?;
     let data = data::load(&plan.config.data, plan.config.train.seed)?;
-    train_on(gpu, plan, data, stop, observe)
+    train_in(gpu, plan, folder, data, stop, observe)
 }
 
 /// The same with data in hand, in their own units; `plan.config.data` is kept as the name for them.
@@ -173,7 +177,18 @@ pub fn train_on(
     observe: &mut dyn FnMut(Event<'_>),
 ) -> Result<TrainReport> {
     plan.config.check()?;
-    let folder = RunFolder::open(plan)?;
+    train_in(gpu, plan, RunFolder::open(plan)?, data, stop, observe)
+}
+
+/// The same in a folder that was found fit.
+fn train_in(
+    gpu: &Gpu,
+    plan: &TrainPlan,
+    mut folder: RunFolder,
+    data: Dataset,
+    stop: &AtomicBool,
+    observe: &mut dyn FnMut(Event<'_>),
+) -> Result<TrainReport> {
     let mut config = plan.config.clone();
     let last = if plan.resume { Some(Checkpoint::load(&folder.last())?) } else { None };
     let (data, notes) = match &last {
@@ -194,6 +209,9 @@ pub fn train_on(
     check_levels(&config, &data)?;
     let checkpoint = last.map(|last| folder.check_belongs(last, &config, data.shape)).transpose()?;
     let mut trainer = Trainer::new(gpu, config, &data, checkpoint.as_ref())?;
+    if let Some(text) = folder.take(plan)? {
+        observe(Event::Note { text: &text });
+    }
     if plan.force && !plan.resume {
         folder.remove_run()?;
     }
@@ -626,75 +644,6 @@ impl Saves {
             0 => self.last.elapsed() >= Self::INTERVAL.max(Self::TIMES_AS_LONG * self.took),
             every => step.is_multiple_of(every),
         }
-    }
-}
-
-/// The folder of a run.
-struct RunFolder {
-    root: PathBuf,
-}
-
-impl RunFolder {
-    /// Checks that the folder may be used, and changes nothing yet: data and sizes may still be refused.
-    fn open(plan: &TrainPlan) -> Result<Self> {
-        let folder = Self { root: plan.out.clone() };
-        let subject = || plan.out.display().to_string();
-        let holds_run = folder.root.join("config.toml").exists();
-        if plan.resume && !folder.last().exists() {
-            return Err(Error::input(subject(), "holds no checkpoint to go on from", "Give the folder of a run"));
-        }
-        if holds_run && !plan.resume && !plan.force {
-            let remedy = "Go on with `--resume`, start afresh with `--force`, or give another folder";
-            return Err(Error::input(subject(), "holds a run already", remedy));
-        }
-        files::check_writable(&folder.root.join("config.toml"))?;
-        Ok(folder)
-    }
-
-    /// Removes the files of an earlier run, and nothing else.
-    fn remove_run(&self) -> Result<()> {
-        for path in [self.root.join("metrics.jsonl"), self.last(), self.best()] {
-            match std::fs::remove_file(&path) {
-                Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(Error::file("remove", &path, e, "Give another folder"));
-                }
-                _ => {}
-            }
-        }
-        Ok(())
-    }
-
-    fn last(&self) -> PathBuf {
-        self.root.join("checkpoints/last.safetensors")
-    }
-
-    fn best(&self) -> PathBuf {
-        self.root.join("checkpoints/best.safetensors")
-    }
-
-    /// Writes new best weights, where there are any.
-    fn save_best(&self, best: Option<Checkpoint>) -> Result<()> {
-        best.map_or(Ok(()), |best| best.save(&self.best()))
-    }
-
-    /// Refuses to go on with a checkpoint of other data or another model.
-    fn check_belongs(&self, checkpoint: Checkpoint, config: &Config, shape: SampleShape) -> Result<Checkpoint> {
-        if checkpoint.shape != shape {
-            let problem = format!("belongs to samples of {}, {} has {shape}", checkpoint.shape, config.data.spec);
-            let remedy = "Resume with the [data] settings of the run's config.toml";
-            return Err(Error::input(self.last().display().to_string(), problem, remedy));
-        }
-        if checkpoint.config.model != config.model {
-            let subject = self.last().display().to_string();
-            let remedy = "Resume with the [model] settings of the run's config.toml";
-            return Err(Error::input(subject, "belongs to a model with other settings", remedy));
-        }
-        Ok(checkpoint)
-    }
-
-    fn write_config(&self, config: &Config) -> Result<()> {
-        use std::io::Write;
-        files::write_atomically(&self.root.join("config.toml"), |file| file.write_all(config.to_toml().as_bytes()))
     }
 }
 

@@ -2,6 +2,8 @@
 
 #[path = "cli/own_data.rs"]
 mod own_data;
+#[path = "cli/runs.rs"]
+mod runs;
 
 use std::fs;
 use std::io::Read;

@@ -1,4 +1,6 @@
 //! Where words go: results to stdout; notes, warnings and progress to stderr.
+//!
+//! Nobody's work ends because nobody listens: where stderr is closed or its disk is full, words are lost and nothing else.
 
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
@@ -12,6 +14,12 @@ use crate::error::{Error, Result};
 
 /// Time between two progress lines where no terminal shows a bar.
 const LINE_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Writes a line to stderr, if it can be written.
+pub(super) fn tell(text: &str) {
+    // In one piece, so that lines of several processes in one log stay whole.
+    let _ = io::stderr().write_all(format!("{text}\n").as_bytes());
+}
 
 /// How much is said, and how.
 pub(super) struct Console {
@@ -34,14 +42,14 @@ impl Console {
     /// Something worth knowing.
     pub(super) fn note(&self, text: &str) {
         if !self.quiet {
-            eprintln!("{text}");
+            tell(text);
         }
     }
 
     /// Something that some want to know.
     pub(super) fn detail(&self, text: &str) {
         if self.verbose {
-            eprintln!("{text}");
+            tell(text);
         }
     }
 
@@ -59,8 +67,8 @@ impl Console {
 
     fn say(&self, what: &str, ansi: &str, text: &str) {
         match self.color {
-            true => eprintln!("\x1b[1;{ansi}m{what}:\x1b[0m {text}"),
-            false => eprintln!("{what}: {text}"),
+            true => tell(&format!("\x1b[1;{ansi}m{what}:\x1b[0m {text}")),
+            false => tell(&format!("{what}: {text}")),
         }
     }
 
@@ -71,7 +79,7 @@ impl Console {
             false => text.trim_end().to_owned(),
         };
         match writeln!(io::stdout(), "{line}") {
-            // The reader has seen enough (`arcsm adapters | head -1`).
+            // The reader has seen enough (`arcsm adapters | head -1`), and the work is done: status 0.
             Err(source) if source.kind() == io::ErrorKind::BrokenPipe => Ok(()),
             written => {
                 written.map_err(|source| Error::file("write", Path::new("stdout"), source, "Check where it goes"))
@@ -112,7 +120,7 @@ impl Progress {
             Self::Lines { next } => {
                 if Instant::now() >= *next || done == total {
                     *next = Instant::now() + LINE_INTERVAL;
-                    eprintln!("{done}/{total} {}", message());
+                    tell(&format!("{done}/{total} {}", message()));
                 }
             }
         }
@@ -122,8 +130,8 @@ impl Progress {
     pub(super) fn note(&self, text: &str) {
         match self {
             Self::Silent => {}
-            Self::Bar(bar) => bar.suspend(|| eprintln!("{text}")),
-            Self::Lines { .. } => eprintln!("{text}"),
+            Self::Bar(bar) => bar.suspend(|| tell(text)),
+            Self::Lines { .. } => tell(text),
         }
     }
 

@@ -28,7 +28,7 @@ use std::time::Duration;
 use clap::{CommandFactory, FromArgMatches, Parser};
 use tracing_subscriber::EnvFilter;
 
-use self::console::Console;
+use self::console::{Console, tell};
 use crate::error::{Error, Result};
 use crate::files::shell_word;
 use crate::gpu::{AdapterChoice, Gpu, GpuOptions, Needs};
@@ -214,8 +214,10 @@ fn run(global: &Global, task: &impl Task) -> ExitCode {
 fn show_log(verbose: bool) {
     let default = if verbose { "warn,arcsm=debug" } else { "off" };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
+    // What the log cannot write it would tell by a macro that panics where stderr is at fault.
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).log_internal_errors(false);
     // A second call, as in tests, keeps the first.
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time().try_init();
+    let _ = log.without_time().try_init();
 }
 
 /// The error with those of its causes that it does not already quote.
@@ -273,7 +275,7 @@ impl Session<'_> {
     }
 }
 
-/// A flag that the first Ctrl-C (or SIGTERM) sets; the second one ends the program at once.
+/// A flag that the first Ctrl-C (or SIGTERM, or SIGHUP of a terminal that is closed) sets; the second one ends the program at once.
 fn stop_flag() -> Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&stop);
@@ -281,7 +283,7 @@ fn stop_flag() -> Result<Arc<AtomicBool>> {
         if flag.swap(true, Ordering::SeqCst) {
             std::process::exit(130);
         }
-        eprintln!("\nstopping after this step; Ctrl-C again stops at once");
+        tell("\nstopping after this step; Ctrl-C again stops at once");
     });
     watching.map_err(|error| Error::Failed(format!("cannot watch for Ctrl-C: {error}")))?;
     Ok(stop)
