@@ -96,8 +96,8 @@ enum Place {
 }
 
 impl Blob {
-    /// Opens an input file of a kind, which its start must show. It stays where it is when the budget is too small for it, or it is unpacked to a temporary
-    /// file when it is gzip, which has no positions.
+    /// Opens an input file of a kind, which its start must show. It stays where it is when the budget is too small for
+    /// it, or it is unpacked to a temporary file when it is gzip, which has no positions.
     ///
     /// # Errors
     /// Bad input, as [`crate::files::read_input`] with the budget's limit, and what `kind` refuses; a full disk.
@@ -129,8 +129,8 @@ impl Blob {
         Self::new(subject, Place::Memory(bytes), len)
     }
 
-    /// Everything that `source` gives, of which a header may tell how much that is at most; `refuse` makes an error of its
-    /// failure after a number of bytes.
+    /// Everything that `source` gives, of which a header may tell how much that is at most; `refuse` makes an error of
+    /// its failure after a number of bytes.
     ///
     /// # Errors
     /// What `refuse` makes; bad input, when it gives more than it should; a full disk.

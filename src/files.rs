@@ -318,7 +318,8 @@ fn unfinished_of(path: &Path) -> String {
     format!("{UNFINISHED}{:08x}-", crc32fast::hash(name.as_encoded_bytes()))
 }
 
-/// Removes what processes that were killed while writing a file left beside it. What cannot be removed is in nobody's way.
+/// Removes what processes that were killed while writing a file left beside it. What cannot be removed is in nobody's
+/// way.
 fn sweep(folder: &Path, prefix: &str) {
     let Ok(entries) = fs::read_dir(folder) else { return };
     let left = entries.filter_map(|entry| Some(entry.ok()?.path()));

@@ -755,6 +755,37 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn bombs_are_refused_by_their_start_their_header_or_the_limit() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let npy = [&b"\x93NUMPY\x01\x00\x3e\0"[..], b"{'descr': '|u1', 'fortran_order': False, 'shape': (7, 3), }  \n"];
+        for (kind, start, expected) in [
+            ("idx", &[][..], "magic number 00000000"),
+            ("npy", &[], "its header is missing"),
+            ("npz", &[], "must start with PK"),
+            ("csv", &[], "zero bytes"),
+            ("idx", &[0, 0, 8, 2, 0, 0, 0, 7, 0, 0, 0, 3], "goes on after the 33 bytes"),
+            ("idx", &[0, 0, 8, 2, 0, 0, 255, 0, 0, 0, 255, 0], "--unpack-limit"),
+            ("npy", &npy.concat(), "goes on after the 93 bytes"),
+            ("npz", b"PK\x03\x04", "--unpack-limit"),
+        ] {
+            let path = folder.path().join("x.gz");
+            let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            packer.write_all(start).and_then(|()| packer.write_all(&[0; 3 << 20])).expect("memory");
+            std::fs::write(&path, packer.finish().expect("memory")).expect("written");
+            let config = DataConfig { unpack_limit: 1, ..of(&format!("{kind}:{}", path.display())) };
+            let text = refusal_of(&config);
+            assert!(text.contains(expected), "{kind}: {text}");
+        }
+        let path = folder.path().join("rows.csv.gz");
+        let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        packer.write_all(&b"1,2\n".repeat(300_000)).expect("memory");
+        std::fs::write(&path, packer.finish().expect("memory")).expect("written");
+        let rows = |unpack_limit| DataConfig { unpack_limit, ..of(&format!("csv:{}", path.display())) };
+        assert!(refusal_of(&rows(1)).contains("more than the 1 MiB"));
+        assert_eq!(super::load_rows(&rows(2), 0).expect("it fits").samples.len(), 300_000);
+    }
+
+    #[test]
     fn an_array_in_column_order_must_fit_into_memory() {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("x.npy");
