@@ -46,6 +46,16 @@ pub enum Error {
         /// What was kept and what to change.
         remedy: String,
     },
+    /// A loss rose without end: finite as yet, but nothing is learned any more.
+    #[error("{what} at step {step}. {remedy}")]
+    Diverged {
+        /// The quantity, and how far it rose.
+        what: String,
+        /// The optimiser step at which it was seen.
+        step: u64,
+        /// What was kept and what to change.
+        remedy: String,
+    },
     /// A check that the user asked for did not hold (`arcsm doctor`).
     #[error("{0}")]
     Failed(String),
@@ -65,13 +75,13 @@ impl Error {
         Self::File { action, path: path.to_owned(), source, remedy: remedy.into() }
     }
 
-    /// The documented exit status: 1 failure while running, 2 bad input, 3 GPU, 4 not finite, 130 interrupted.
+    /// The documented exit status: 1 failure while running, 2 bad input, 3 GPU, 4 not finite or diverged, 130 interrupted.
     pub fn exit_status(&self) -> u8 {
         match self {
             Self::File { .. } | Self::Failed(_) => 1,
             Self::Input { .. } => 2,
             Self::Gpu(_) => 3,
-            Self::NonFinite { .. } => 4,
+            Self::NonFinite { .. } | Self::Diverged { .. } => 4,
             Self::Interrupted(_) => 130,
         }
     }

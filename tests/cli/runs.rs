@@ -113,3 +113,22 @@ fn a_run_whose_terminal_closes_saves_and_can_go_on() {
         assert!(Checkpoint::load(&last).expect("readable").step >= seen);
     }
 }
+
+#[test]
+fn a_loss_that_rises_far_ends_the_run_and_keeps_the_last_good_checkpoint() {
+    if !has_adapter() {
+        return;
+    }
+    let here = folder();
+    let words = format!("train {TINY} --steps 2 --checkpoint-every 1 --out run");
+    succeeds(&mut arcsm(here.path(), &words));
+    let last = here.path().join("run/checkpoints/last.safetensors");
+    // Scores a thousand times too large, as a learning rate that is too high leaves them.
+    let mut checkpoint = Checkpoint::load(&last).expect("written");
+    checkpoint.tensors.get_mut("net.lin.2.weight").expect("a score network").values.iter_mut().for_each(|w| *w *= 3e4);
+    checkpoint.save(&last).expect("written");
+    let before = fs::read(&last).expect("written");
+    let words = "train --resume run --steps 60 --checkpoint-every 1 --learning-rate 1e-6";
+    refuses(&mut arcsm(here.path(), words), 4, &["training diverged", "100 times the first", "smaller learning rate"]);
+    assert_eq!(fs::read(&last).expect("kept"), before, "no checkpoint is written while the loss is that large");
+}
