@@ -25,6 +25,7 @@ use crate::data::{self, Batches, Dataset, Loader, SampleShape, Samples, Statisti
 use crate::error::{Error, Result};
 use crate::files::{self, shell_word};
 use crate::gpu::{Gpu, PendingRead, Recorder, Tensor};
+use crate::host;
 use crate::image_grid::tones;
 use crate::memory::MemoryPlan;
 use crate::metrics::Metrics;
@@ -391,6 +392,8 @@ impl<'g> Trainer<'g> {
     /// Sizes over the adapter's limits, with the numbers; a checkpoint of another model.
     pub fn new(gpu: &'g Gpu, config: Config, data: &Dataset, checkpoint: Option<&Checkpoint>) -> Result<Self> {
         let seed = config.train.seed;
+        let prepared = [data::WAITING + 2, config.train.batch, data.shape.dimensions()];
+        host::check_fits("train.batch", "the batches in waiting", 4, &prepared, "Use smaller batches")?;
         let model = ArCsm::new(gpu, &config.model, data.shape)?;
         let MemoryPlan { micro_batch, parts, .. } = MemoryPlan::of(gpu, &model, &config)?;
         let new_parts = || -> Result<Parts> {
@@ -850,7 +853,7 @@ impl Session<'_> {
     ) -> bool {
         let (patience, step) = (trainer.trained.config.train.patience, trainer.trained.step);
         let Some(best) =
-            trainer.best.filter(|best| patience > 0 && step - best.step >= patience * validate_every)
+            trainer.best.filter(|best| patience > 0 && step - best.step >= patience.saturating_mul(validate_every))
         else {
             return false;
         };

@@ -27,6 +27,7 @@ use rand_pcg::Pcg64;
 pub use self::factors::{Factors, Filter};
 pub use self::gaussian::Gaussian;
 pub use self::labelled::{LabelledImages, LabelledSet, load_labelled};
+pub(crate) use self::loader::WAITING;
 pub use self::loader::{Batches, Loader};
 pub use self::samples::{Samples, Statistics};
 pub use self::shuffle::{Shuffle, is_mirrored};
