@@ -52,6 +52,7 @@ pub struct DemoReport {
     /// The same after one step of denoising, dB.
     pub psnr_denoised: f64,
     /// Pictures.
+    #[serde(serialize_with = "files::lossy_each")]
     pub pictures: Vec<PathBuf>,
     /// Wall time of everything, s.
     pub seconds: f64,

@@ -15,6 +15,9 @@ const WEIGHT_COPIES: u64 = 5;
 /// A batch is cut into this many times as many parts as are needed, at most, so that they are equal.
 const MOST_ADDED_PARTS: usize = 4;
 
+/// Samples worked on together at most: grids have 65,535 workgroups in a direction, some of which own 4 samples each.
+const MOST_TOGETHER: usize = 1 << 18;
+
 /// The plan of one training run.
 #[derive(Debug, Clone, Serialize)]
 pub struct MemoryPlan {
@@ -91,6 +94,10 @@ impl MemoryPlan {
 
     fn check(self, gpu: &Gpu, config: &Config) -> Result<Self> {
         let of = |what: &str| format!("{what}, with {} of {} samples at a time", self.micro_batch, config.train.batch);
+        if self.micro_batch > MOST_TOGETHER {
+            let problem = of(&format!("the grids of kernels have places for {MOST_TOGETHER}"));
+            return Err(Error::input("train.batch", problem, "Use smaller batches or a smaller train.micro_batch"));
+        }
         let tensors = self.training.iter().chain(&self.validation);
         let largest = tensors.max_by_key(|tensor| tensor.bytes()).expect("a plan has tensors");
         if largest.bytes() > self.largest_tensor_allowed {

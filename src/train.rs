@@ -21,7 +21,7 @@ pub use self::watch::Skipped;
 use crate::arrays::HostTensor;
 use crate::checkpoint::{Best, Checkpoint};
 use crate::config::{Config, Objective, TrainConfig};
-use crate::data::{self, Batches, Dataset, Loader, SampleShape, Samples, Statistics};
+use crate::data::{self, Batches, DataDigest, Dataset, Loader, SampleShape, Samples, Statistics};
 use crate::error::{Error, Result};
 use crate::files::{self, shell_word};
 use crate::gpu::{Gpu, PendingRead, Recorder, Tensor};
@@ -148,10 +148,13 @@ pub struct TrainReport {
     /// Wall time of one step, pictures and held-out losses left out, s.
     pub seconds_per_step: f64,
     /// Last checkpoint.
+    #[serde(serialize_with = "files::lossy")]
     pub checkpoint: PathBuf,
     /// The weights of the least held-out loss.
+    #[serde(serialize_with = "files::lossy")]
     pub best_checkpoint: PathBuf,
     /// Pictures of this session.
+    #[serde(serialize_with = "files::lossy_each")]
     pub pictures: Vec<PathBuf>,
 }
 
@@ -197,7 +200,8 @@ fn train_in(
     observe: &mut dyn FnMut(Event<'_>),
 ) -> Result<TrainReport> {
     let mut config = plan.config.clone();
-    let last = if plan.resume { Some(Checkpoint::load(&folder.last())?) } else { None };
+    // A run that was killed before its first checkpoint has nothing to go on from.
+    let last = if plan.resume && folder.last().exists() { Some(Checkpoint::load(&folder.last())?) } else { None };
     let (data, notes) = match &last {
         // What the model saw decides, whatever the settings say by now.
         Some(last) => {
@@ -207,17 +211,19 @@ fn train_in(
         None => standardise(&mut config, data)?,
     };
     complete_from_data(&mut config, &data.train)?;
+    let anew = (plan.resume && last.is_none()).then(|| "the run has no checkpoint yet: it starts anew".to_owned());
     let few = (data.train.len() < FEW).then(|| {
         format!("only {} samples to learn from: what is learned of them says little of others", data.train.len())
     });
-    for text in data.note.iter().chain(&notes).chain(&few) {
+    for text in data.note.iter().chain(&notes).chain(&few).chain(&anew) {
         observe(Event::Note { text });
     }
     check_levels(&config, &data)?;
     let checkpoint = last.map(|last| folder.check_belongs(last, &config, data.shape)).transpose()?;
     let mut trainer = Trainer::new(gpu, config, &data, checkpoint.as_ref())?;
-    if let Some(text) = folder.take(plan)? {
-        observe(Event::Note { text: &text });
+    let changed = checkpoint.as_ref().and_then(|last| changed_data(last.data?, trainer.digest));
+    for text in folder.take(plan)?.iter().chain(&changed) {
+        observe(Event::Note { text });
     }
     if plan.force && !plan.resume {
         folder.remove_run()?;
@@ -250,6 +256,18 @@ pub fn memory_plan(gpu: &Gpu, config: &Config) -> Result<MemoryPlan> {
     config.check()?;
     let data = data::load(&config.data, config.train.seed)?;
     MemoryPlan::of(gpu, &ArCsm::new(gpu, &config.model, data.shape)?, config)
+}
+
+/// What there is to say of data that are others than a run began with.
+fn changed_data(then: DataDigest, now: DataDigest) -> Option<String> {
+    let how = match (then.train, then.held_out) == (now.train, now.held_out) {
+        true if then.checksum == now.checksum => return None,
+        true => "other values".to_owned(),
+        false => {
+            format!("{} samples and {} held out, now {} and {}", then.train, then.held_out, now.train, now.held_out)
+        }
+    };
+    Some(format!("the data have changed since the last checkpoint ({how}): losses before and after do not compare"))
 }
 
 /// The data as a new model is to see them, and what there is to say about that.
@@ -319,6 +337,7 @@ pub struct Trainer<'g> {
     validation: Workspace,
     parts: Option<Parts>,
     loader: Loader,
+    digest: DataDigest,
     best: Option<Best>,
     pending: VecDeque<(u64, PendingRead)>,
     skipped: Skipped,
@@ -419,6 +438,7 @@ impl<'g> Trainer<'g> {
             workspace: model.workspace(gpu, micro_batch, config.train.row_stride, true)?,
             validation: model.workspace(gpu, micro_batch, 1, false)?,
             parts: if parts > 1 { Some(new_parts()?) } else { None },
+            digest: data.digest()?,
             loader: Loader::start(Batches::at(data, &config, drawn))?,
             orders: match &model.any_order {
                 Some(_) => Some(StepOrders::new(gpu, &model, &config, data.shape)?),
@@ -629,6 +649,7 @@ impl<'g> Trainer<'g> {
             step: self.trained.step,
             samples_drawn: self.loader.position(),
             shape: self.trained.shape,
+            data: Some(self.digest),
             best: self.best,
             tensors,
         }
@@ -897,12 +918,24 @@ impl Session<'_> {
     fn save(&mut self, trainer: &mut Trainer<'_>, observe: &mut dyn FnMut(Event<'_>)) -> Result<()> {
         self.drain(trainer, observe)?;
         self.metrics.flush()?;
+        let is_lost = !self.folder.holds_run();
         let path = self.folder.last();
         let started = Instant::now();
         self.clock.pause(|| {
             self.folder.save_best(self.best.take())?;
             trainer.checkpoint()?.save(&path)
         })?;
+        if is_lost {
+            self.folder.write_config(&trainer.trained.config)?;
+            let out = self.plan.out.display();
+            let text = format!(
+                "the folder {out} was removed while it was trained in; step {} is saved in a new one, the losses before \
+                                it are lost. Go on with: arcsm train --resume {}",
+                trainer.trained.step,
+                shell_word(&out.to_string())
+            );
+            return Err(Error::Failed(text));
+        }
         self.saves = Saves { last: Instant::now(), took: started.elapsed() };
         observe(Event::Saved { step: trainer.trained.step, path: &path });
         Ok(())

@@ -114,7 +114,7 @@ impl Task for Evaluate {
         let text = self.text(&asked.name, &evaluation, seconds);
         let files: Vec<_> = [&self.csv, &self.npz].into_iter().flatten().collect();
         let object = json!({
-            "checkpoint": self.checkpoint,
+            "checkpoint": self.checkpoint.to_string_lossy(),
             "fingerprint": trained.fingerprint,
             "step": trained.step,
             "data": asked.name,
@@ -174,7 +174,7 @@ impl Evaluate {
             text += &format!("the data's own density has {:.3} nats; the model {mean:+.4} +- {error:.4}\n", nats.mean);
         }
         let object = json!({
-            "checkpoint": self.checkpoint,
+            "checkpoint": self.checkpoint.to_string_lossy(),
             "fingerprint": trained.fingerprint,
             "step": trained.step,
             "data": asked.name,

@@ -141,6 +141,10 @@ impl Task for Sample {
             ..SampleRequest::new(&trained, self.count as usize, self.seed)
         };
         check_pieces(&trained, &request)?;
+        let numbers = [request.count, trained.model.dimensions()];
+        for path in [&self.npy, &self.csv].into_iter().flatten() {
+            host::check_disk(path, if is_double(&trained) { 8 } else { 4 }, &numbers)?;
+        }
         if self.out.is_some() {
             let numbers = [request.count.min(shown_of(trained.shape)), trained.model.dimensions()];
             host::check_fits(
@@ -188,7 +192,7 @@ impl Task for Sample {
             "count": self.count,
             "seed": self.seed,
             "sampler": describe(&request),
-            "checkpoint": self.checkpoint,
+            "checkpoint": self.checkpoint.to_string_lossy(),
             "fingerprint": trained.fingerprint,
             "seconds": drawn.seconds,
             "score_evaluations_per_value": cost.evaluations,
