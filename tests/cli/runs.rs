@@ -284,7 +284,7 @@ fn sizes_beyond_all_bounds_are_refused_with_the_flag() {
         ("sample --checkpoint run --count 4000000000 --npy a.npy".into(), "a.npy"),
         ("sample --checkpoint run --count 4000000000 --out a.png".into(), "--out"),
         ("denoise --checkpoint run --sigma 0.3 --method draw --draws 4000000000 --out a.png".into(), "--draws"),
-        ("inpaint --checkpoint run --completions 4000000000 --out a.png".into(), "--completions"),
+        ("inpaint --checkpoint run --mask bottom --completions 4000000000 --out a.png".into(), "--completions"),
         ("detect --checkpoint run --data digits --resolution 1e30".into(), "--resolution"),
     ] {
         let started = std::time::Instant::now();
