@@ -46,10 +46,10 @@ pub enum Error {
         /// What was kept and what to change.
         remedy: String,
     },
-    /// A loss rose without end: finite as yet, but nothing is learned any more.
+    /// Finite, but no number to trust: a loss that rose without end, a density that cannot be one.
     #[error("{what} at step {step}. {remedy}")]
-    Diverged {
-        /// The quantity, and how far it rose.
+    Unsound {
+        /// The quantity, and what is wrong with it.
         what: String,
         /// The optimiser step at which it was seen.
         step: u64,
@@ -75,13 +75,13 @@ impl Error {
         Self::File { action, path: path.to_owned(), source, remedy: remedy.into() }
     }
 
-    /// The documented exit status: 1 failure while running, 2 bad input, 3 GPU, 4 not finite or diverged, 130 interrupted.
+    /// The documented exit status: 1 failure while running, 2 bad input, 3 GPU, 4 not finite or not to be trusted, 130 interrupted.
     pub fn exit_status(&self) -> u8 {
         match self {
             Self::File { .. } | Self::Failed(_) => 1,
             Self::Input { .. } => 2,
             Self::Gpu(_) => 3,
-            Self::NonFinite { .. } | Self::Diverged { .. } => 4,
+            Self::NonFinite { .. } | Self::Unsound { .. } => 4,
             Self::Interrupted(_) => 130,
         }
     }

@@ -88,7 +88,7 @@ impl LossWatch {
     /// Takes a step's loss.
     ///
     /// # Errors
-    /// [`Error::Diverged`] when it is one too many of those that are too large, or ends one average too many that rose.
+    /// [`Error::Unsound`] when it is one too many of those that are too large, or ends one average too many that rose.
     pub(super) fn take(&mut self, step: u64, loss: f64) -> Result<()> {
         let first = *self.first.get_or_insert(loss);
         let is_large = loss > FACTOR * first.abs() && loss > first + LEAST_RISE;
@@ -107,7 +107,7 @@ impl LossWatch {
         };
         let remedy =
             "The last checkpoint from before is kept; resume it with a smaller learning rate or with clip_norm = 1";
-        Err(Error::Diverged { what: format!("training diverged: {what}"), step, remedy: remedy.into() })
+        Err(Error::Unsound { what: format!("training diverged: {what}"), step, remedy: remedy.into() })
     }
 
     /// Whether the last loss was too large.
@@ -182,6 +182,6 @@ mod tests {
         watch.take(8, 299.5).expect("a good one");
         assert!(!watch.is_suspicious());
         let error = (9..).find_map(|step| watch.take(step, 1e6).err()).expect("diverged");
-        assert!(matches!(error, Error::Diverged { step: 18, .. }) && error.exit_status() == 4, "{error}");
+        assert!(matches!(error, Error::Unsound { step: 18, .. }) && error.exit_status() == 4, "{error}");
     }
 }
