@@ -3,9 +3,9 @@
 //   w = w - rate (m / c1 / (sqrt(v / c2) + epsilon) + decay w),  ema = e ema + (1 - e) w,  c_k = 1 - beta_k^step
 //
 // Words come in blocks of 64; only those in the list are touched: blocks of nothing but masked-out weights are zero and stay so.
-// An entry of the list is twice the number of a block, plus 1 where its weights decay. A thread owns four words. The squared gradient norm comes first in squared_norms; where it is not finite, nothing is touched,
+// An entry of the list is twice the number of a block, plus 1 where its weights decay. A thread owns four words. The squared gradient norm comes first in health; where it is not finite, nothing is touched,
 // so that a bad step leaves good weights. Words of the average that are not finite, as they become where a weight or a moment
-// is not, are counted: non_finite[0] += their number. The bits are tested: comparisons with NaN are not reliable in shaders.
+// is not, are counted: health[1] += their number. The bits are tested: comparisons with NaN are not reliable in shaders.
 
 struct Params {
     n_values: u32,
@@ -23,13 +23,12 @@ struct Params {
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> gradient: array<vec4<f32>>; // (n_values)
-@group(0) @binding(2) var<storage, read> squared_norms: array<f32>; // (4)
-@group(0) @binding(3) var<storage, read> blocks: array<u32>; // (n_blocks)
-@group(0) @binding(4) var<storage, read_write> value: array<vec4<f32>>; // (n_values)
-@group(0) @binding(5) var<storage, read_write> first_moment: array<vec4<f32>>; // (n_values)
-@group(0) @binding(6) var<storage, read_write> second_moment: array<vec4<f32>>; // (n_values)
-@group(0) @binding(7) var<storage, read_write> average: array<vec4<f32>>; // (n_values)
-@group(0) @binding(8) var<storage, read_write> non_finite: array<atomic<u32>>; // (4)
+@group(0) @binding(2) var<storage, read> blocks: array<u32>; // (n_blocks)
+@group(0) @binding(3) var<storage, read_write> value: array<vec4<f32>>; // (n_values)
+@group(0) @binding(4) var<storage, read_write> first_moment: array<vec4<f32>>; // (n_values)
+@group(0) @binding(5) var<storage, read_write> second_moment: array<vec4<f32>>; // (n_values)
+@group(0) @binding(6) var<storage, read_write> average: array<vec4<f32>>; // (n_values)
+@group(0) @binding(7) var<storage, read_write> health: array<atomic<u32>>; // (4)
 
 @compute @workgroup_size(64)
 fn adam(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
@@ -39,7 +38,7 @@ fn adam(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
     if place >= 16u * params.n_blocks || k >= (params.n_values + 3u) / 4u {
         return;
     }
-    let squared_norm = squared_norms[0];
+    let squared_norm = bitcast<f32>(atomicLoad(&health[0]));
     if (bitcast<u32>(squared_norm) & 0x7fffffffu) >= 0x7f800000u {
         return;
     }
@@ -58,6 +57,6 @@ fn adam(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
     average[k] = mean;
     let bad = (bitcast<vec4<u32>>(mean) & vec4(0x7fffffffu)) >= vec4(0x7f800000u);
     if any(bad) {
-        atomicAdd(&non_finite[0], dot(vec4<u32>(bad), vec4(1u)));
+        atomicAdd(&health[1], dot(vec4<u32>(bad), vec4(1u)));
     }
 }

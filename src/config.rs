@@ -572,7 +572,7 @@ impl TrainConfig {
     /// Samples of a batch at most: what counts them in kernels and random streams has 32 bits.
     const MOST_BATCH: usize = 1 << 24;
     /// Steps at most, for the same reason; the last number stands for held-out samples.
-    const MOST_STEPS: u64 = u32::MAX as u64 - 1;
+    pub(crate) const MOST_STEPS: u64 = u32::MAX as u64 - 1;
 
     fn check_sizes(&self) -> Result<()> {
         require((1..=Self::MOST_BATCH).contains(&self.batch), "train.batch", "must lie in 1 to 16777216")?;

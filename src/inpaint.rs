@@ -67,6 +67,14 @@ impl Mask {
         Ok(Self { missing: marks.iter().map(|&mark| mark != 0.0).collect(), dimensions })
     }
 
+    /// Columns of every row by their names, separated by commas; None where one of them is no column's.
+    pub fn of_columns(asked: &str, names: &[String]) -> Option<Self> {
+        let places: Vec<usize> =
+            asked.split(',').map(|name| names.iter().position(|known| known == name.trim())).collect::<Option<_>>()?;
+        let missing = (0..names.len()).map(|column| places.contains(&column)).collect();
+        Some(Self { missing, dimensions: names.len() })
+    }
+
     /// A part of every image by name, or a share of the pixels at random, others in each sample.
     ///
     /// # Errors
@@ -74,7 +82,8 @@ impl Mask {
     pub fn of_name(name: &str, shape: SampleShape, count: usize, seed: u64) -> Result<Self> {
         let refuse = |problem: String| Error::input("--mask", problem, format!("Give {FORMS}"));
         let SampleShape::Image { height, width, channels } = shape else {
-            return Err(refuse(format!("`{name}` is for images, the samples are points of D = {shape}")));
+            let problem = format!("`{name}` is for images, the samples are points of D = {shape}");
+            return Err(Error::input("--mask", problem, "Give names of columns, as in --mask x,y, or a file M.npy"));
         };
         let share = match name.strip_prefix("random:") {
             None => None,
@@ -358,6 +367,10 @@ mod tests {
         }
         let points = SampleShape::Vector { dimensions: 3 };
         assert!(Mask::of_name("top", points, 2, 5).is_err());
+        let names = ["age", "income", "sex"].map(str::to_owned);
+        let mask = Mask::of_columns("sex, age", &names).expect("columns");
+        assert_eq!((mask.count(), mask.of_sample(0)), (1, &[true, false, true][..]));
+        assert!(Mask::of_columns("sex,height", &names).is_none());
     }
 
     #[test]

@@ -40,6 +40,8 @@ const READ_DELAY: usize = 2;
 /// Step number of the noise on held-out samples: always the same, and never that of a training step.
 pub(crate) const HELD_OUT_STEP: u32 = u32::MAX;
 
+/// How far from the middle, in units of the middle's width, samples are looked for where columns are standardised robustly.
+const ROBUST_REACH: f32 = 12.0;
 /// Fewer training samples than these are told.
 const FEW: usize = 20;
 /// Steps between two held-out losses at least and at most where the data decide.
@@ -301,8 +303,12 @@ pub(crate) fn complete_from_data(config: &mut Config, samples: &Samples) -> Resu
             let problem = "holds values that float32 cannot, or whose squares it cannot";
             return Err(Error::input(&config.data.spec, problem, "Let it be standardised, or rescale it"));
         }
-        score.mean.get_or_insert(mean as f32);
-        score.sd.get_or_insert((sd as f32).max(1e-6));
+        // Columns that were standardised by their middle have the scale of that: wild values must not set another.
+        let robust = config.data.standard.is_some() && config.data.standardise == Standardise::Robust;
+        let (mean, sd) = if robust { (0.0, 1.0) } else { (mean as f32, (sd as f32).max(1e-6)) };
+        let [low, high] = if robust { [low.max(-ROBUST_REACH), high.min(ROBUST_REACH)] } else { [low, high] };
+        score.mean.get_or_insert(mean);
+        score.sd.get_or_insert(sd);
         score.range.get_or_insert([low, high.max(low + 1e-6)]);
     }
     Ok(())
@@ -481,7 +487,7 @@ impl<'g> Trainer<'g> {
                 &parts.loss
             }
         };
-        let read = self.gpu.begin_read(&[loss, self.optimiser.squared_norm(), self.optimiser.non_finite()]);
+        let read = self.gpu.begin_read(&[loss, self.optimiser.health()]);
         self.pending.push_back((step, read));
         self.pace.tick();
         self.trained.step = step;
@@ -546,7 +552,7 @@ impl<'g> Trainer<'g> {
         if !loss.is_finite() {
             return Err(not_finite("the training loss".into()));
         }
-        if words[2][0] > 0 {
+        if words[1][1] > 0 {
             return Err(not_finite("a weight, its average or one of its moments".into()));
         }
         self.skipped.take(step, squared_norm)?;

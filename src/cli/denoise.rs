@@ -7,6 +7,7 @@ use serde_json::json;
 use super::console::duration;
 use super::inputs::{Wanted, load, load_data, load_file, write_samples};
 use super::{Session, Task, after_help, command_line};
+use crate::data::SampleShape;
 use crate::denoise::{
     DenoiseRequest, Filter, Method, add_noise, check_sigma, denoise, mse, psnr, psnr_clipped, write_rows,
 };
@@ -87,6 +88,10 @@ impl Task for Denoise {
         }
         let gpu = session.open_gpu()?;
         let trained = Trained::load(&gpu, &self.checkpoint)?;
+        if let (Some(path), SampleShape::Vector { dimensions }) = (&self.out, trained.shape) {
+            let problem = format!("samples of D = {dimensions} are no images");
+            return Err(Error::input(path.display().to_string(), problem, "Write them with --npy FILE instead"));
+        }
         match check_sigma(&trained, self.sigma) {
             Err(error) if self.force => session.console.warn(&error.to_string()),
             outcome => outcome?,

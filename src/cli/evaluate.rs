@@ -335,7 +335,7 @@ fn describe(level: &AtLevel, dimensions: usize) -> String {
          nats are sums over {dimensions} values{floor}\n\
          grid error: {:+.4} nats with half the points ({:.4} for the worst sample)\n\
          integrals of the conditionals: 1 +- {:.1e}, by every second point 1 +- {:.1e}\n\
-         mass beyond the grids: {:.1e} on average, {:.1e} at most",
+         mass that may lie beyond the grids: {:.2} % on average, {:.2} % at most; a warning says where that matters",
         level.sigma,
         level.noise,
         grids.collect::<Vec<_>>().join(", "),
@@ -347,8 +347,8 @@ fn describe(level: &AtLevel, dimensions: usize) -> String {
         level.worst_grid_error,
         level.integral_error,
         level.coarse_integral_error,
-        level.cut_off.mean,
-        level.cut_off.worst,
+        100.0 * level.cut_off.mean.min(1.0),
+        100.0 * level.cut_off.worst.min(1.0),
     )
 }
 

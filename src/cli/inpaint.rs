@@ -41,9 +41,9 @@ pub(super) struct Inpaint {
     /// How many of them
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..))]
     count: u32,
-    /// What is missing: top, bottom, left, right, middle, random:SHARE, or an array of bool or numbers that is not zero
+    /// What is missing: top, bottom, left, right, middle, random:SHARE; of tables, columns by name (a,b); or an array of bool or numbers that is not zero
     /// there, of one sample's shape or of all samples'
-    #[arg(long, value_name = "PART|M.npy")]
+    #[arg(long, value_name = "PART|COLUMNS|M.npy")]
     mask: String,
     /// Completions of each sample
     #[arg(long, value_name = "R", default_value_t = 6, value_parser = clap::value_parser!(u32).range(1..))]
@@ -169,7 +169,11 @@ impl Inpaint {
 
     fn mask(&self, trained: &Trained, count: usize) -> Result<Mask> {
         if !self.mask.ends_with(".npy") {
-            return Mask::of_name(&self.mask, trained.shape, count, self.seed);
+            let columns = match trained.shape {
+                SampleShape::Vector { .. } => Mask::of_columns(&self.mask, &trained.column_names()),
+                SampleShape::Image { .. } => None,
+            };
+            return columns.map_or_else(|| Mask::of_name(&self.mask, trained.shape, count, self.seed), Ok);
         }
         let marks = read_finite(self.mask.as_ref())?;
         // One sample's axes, with or without the channels where there is one; or those of all samples.

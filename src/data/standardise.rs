@@ -152,8 +152,9 @@ fn fit_columns(samples: &Samples, names: &[String], how: Standardise) -> Result<
         let shown = if name.is_empty() { format!("column {}", at + 1) } else { format!("`{name}`") };
         let column = fit_column(name, moments, &kept, how);
         if !(column.shift.is_finite() && column.scale.is_normal()) {
+            let size = if column.shift.is_finite() && column.scale.is_finite() { "less" } else { "more" };
             let problem =
-                format!("{shown} spans {:e} to {:e}, more than float64 can work with", moments.low, moments.high);
+                format!("{shown} spans {:e} to {:e}, {size} than float64 can work with", moments.low, moments.high);
             return Err(Error::input("data", problem, "Rescale it, or leave it out with --skip-columns"));
         }
         notes.see(&shown, &column, &kept);

@@ -33,8 +33,6 @@ kernel! {
     }
     read {
         gradient: (n_values),
-        /// Squared norm of the whole gradient in the first word.
-        squared_norms: (4),
         /// As [`Adam::block`] gives them.
         blocks: (n_blocks),
     }
@@ -43,8 +41,9 @@ kernel! {
         first_moment: (n_values),
         second_moment: (n_values),
         average: (n_values),
-        /// The first word grows by the number of words of the average that are not finite.
-        non_finite: (4),
+        /// The squared norm of the whole gradient in the first word; the second one grows by the number of words of the
+        /// average that are not finite.
+        health: (4),
     }
     grid |tile| linear_grid(n_blocks * (Adam::BLOCK_WORDS as u32 / 4));
     iterations 0;

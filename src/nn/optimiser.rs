@@ -25,10 +25,8 @@ pub struct Optimiser {
     blocks: Vec<Option<Tensor>>,
     /// Partial sums of the squared gradient norm.
     squares: Squares,
-    /// Their sum, in the first word.
-    squared_norm: Tensor,
-    /// How many words of the average were not finite, in the first word.
-    non_finite: Tensor,
+    /// Their sum, and what Adam counts.
+    health: Tensor,
 }
 
 impl Optimiser {
@@ -48,8 +46,7 @@ impl Optimiser {
             second_moment: ParamBuffer::zeros(gpu, "second_moment", table)?,
             average: ParamBuffer::zeros(gpu, "average", table)?,
             squares: Squares::new(gpu, weights)?,
-            squared_norm: gpu.tensor("squared_norm", &[4])?,
-            non_finite: gpu.upload("non_finite", &[4], &[0_u32; 4])?,
+            health: gpu.tensor("health", &[4])?,
         };
         let mut recorder = gpu.record("optimiser");
         weights.stretches().zip(optimiser.average.stretches()).for_each(|(from, to)| recorder.copy(&from, &to));
@@ -57,14 +54,10 @@ impl Optimiser {
         Ok(optimiser)
     }
 
-    /// (4): the squared norm of the last step's gradient in the first word. Where it is not finite, that step changed nothing.
-    pub fn squared_norm(&self) -> &Tensor {
-        &self.squared_norm
-    }
-
-    /// (4), words: in the first one how many weights, moments or averages of all steps were not finite; 0 in a healthy run.
-    pub fn non_finite(&self) -> &Tensor {
-        &self.non_finite
+    /// (4): of the last step the squared norm of the gradient, and as a word the number of weights, moments or averages that
+    /// were not finite. Where the norm is not finite, that step changed nothing.
+    pub fn health(&self) -> &Tensor {
+        &self.health
     }
 
     /// Takes the gradient of one of `parts` equal parts of a batch into that of the whole; the `first` one overwrites it.
@@ -85,7 +78,7 @@ impl Optimiser {
     }
 
     /// Step number `step` (from 1) on `weights`, with the gradient as it is by then. A gradient whose squared norm is not
-    /// finite changes nothing; [`Optimiser::squared_norm`] tells.
+    /// finite changes nothing; [`Optimiser::health`] tells.
     ///
     /// # Errors
     /// A dispatch over the limits.
@@ -103,7 +96,7 @@ impl Optimiser {
             offset: 0,
             n_sums: 4,
             partials: &self.squares.sums,
-            sums: &self.squared_norm,
+            sums: &self.health,
         })?;
         let (beta1, beta2) = (f64::from(config.beta1), f64::from(config.beta2));
         let peak = f64::from(config.learning_rate);
@@ -124,13 +117,12 @@ impl Optimiser {
                 clip_norm: config.clip_norm,
                 ema_decay: ema_decay(step, f64::from(config.ema)) as f32,
                 gradient: &window(&self.gradient),
-                squared_norms: &self.squared_norm,
                 blocks,
                 value: &window(weights),
                 first_moment: &window(&self.first_moment),
                 second_moment: &window(&self.second_moment),
                 average: &window(&self.average),
-                non_finite: &self.non_finite,
+                health: &self.health,
             })?;
         }
         Ok(())

@@ -1,7 +1,7 @@
 //! What the experiments on images share: the data, and settings that suit them.
 
 use super::Context;
-use crate::config::Config;
+use crate::config::{Config, TrainConfig};
 use crate::data::{self, Dataset, SampleShape};
 use crate::error::{Error, Result};
 
@@ -33,7 +33,7 @@ impl Images {
             config.data.spec = spec.into();
             config.train.seed = context.request.seed;
             // As many as the time allows.
-            config.train.steps = u64::from(u32::MAX);
+            config.train.steps = TrainConfig::MOST_STEPS;
             Ok(config)
         };
         let made = parse(MNIST_MADE)?;

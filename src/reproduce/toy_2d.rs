@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Cell, Context, Part, Report, Table};
 use crate::closed_form;
-use crate::config::{Config, HeadKind, Objective};
+use crate::config::{Config, HeadKind, Objective, TrainConfig};
 use crate::data::{self, Dataset, Density};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
@@ -166,7 +166,7 @@ fn settings(mut config: Config, head: HeadKind, objective: Objective) -> Config 
     // A lone Gaussian's csm has steep first steps, after which its scale would never come back.
     config.train.clip_norm = 1.0;
     // As many as the time allows.
-    config.train.steps = u64::from(u32::MAX);
+    config.train.steps = TrainConfig::MOST_STEPS;
     config
 }
 

@@ -515,7 +515,9 @@ impl<'a> SamplerRun<'a> {
             let what = format!("value {} of sample {}", bad % dimensions, self.first_sample + bad / dimensions);
             let remedy = match self.request.sampler {
                 Sampler::Langevin { .. } | Sampler::Mala { .. } => "Use fewer steps of a smaller size, or train longer",
-                _ => "Train longer or with a smaller learning rate; `arcsm doctor` tells whether the adapter is at fault",
+                _ => {
+                    "Train longer or with a smaller learning rate; `arcsm doctor` tells whether the adapter is at fault"
+                }
             };
             return Err(Error::NonFinite { what, step, remedy: remedy.into() });
         }

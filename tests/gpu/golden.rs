@@ -214,10 +214,9 @@ fn golden_steps_of_adam() {
     }
 }
 
-fn adam_step(bench: &Bench<'_>, [first, second, average]: &[ParamBuffer; 3], squared_norms: &Tensor, step: i32) {
+fn adam_step(bench: &Bench<'_>, [first, second, average]: &[ParamBuffer; 3], health: &Tensor, step: i32) {
     let mut recorder = bench.gpu.record("adam");
     let table = Arc::clone(&bench.model.table);
-    let non_finite = bench.gpu.upload("non_finite", &[4], &[0_u32; 4]).expect("memory");
     for (id, slot) in table.slots() {
         let blocks: Vec<u32> =
             slot.live_blocks(Adam::BLOCK_WORDS).into_iter().map(|block| Adam::block(block, false)).collect();
@@ -234,13 +233,12 @@ fn adam_step(bench: &Bench<'_>, [first, second, average]: &[ParamBuffer; 3], squ
             clip_norm: 0.0,
             ema_decay: 0.0,
             gradient: &bench.gradient.words(id),
-            squared_norms,
             blocks: &bench.gpu.upload("blocks", &[blocks.len()], &blocks).expect("memory"),
             value: &bench.weights.words(id),
             first_moment: &first.words(id),
             second_moment: &second.words(id),
             average: &average.words(id),
-            non_finite: &non_finite,
+            health,
         };
         recorder.run(&adam).expect("recorded");
     }

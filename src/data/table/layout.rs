@@ -412,10 +412,12 @@ fn judge_numbers(cells: &[Cell], body: &[&[Cell]], offset: usize) -> Judgement {
         3 | 4 => in_order(&wholes) && are_real,
         _ => in_order(&wholes) && (are_real || (counts && body.len() >= 3 && !goes_on)),
     };
-    let is_header = is_header || (are_years && in_order(&wholes) && !has_years);
+    // Years in a row stand above no others, or, several of them, above rows that are none of the kind.
+    let are_years = are_years && in_order(&wholes);
+    let is_header = is_header || (are_years && (!has_years || (wholes.len() > 2 && !goes_on)));
     match is_header {
         true => Judgement::Numbers,
-        false if are_real || (counts && wholes.len() > 1 && !goes_on) => Judgement::Doubt,
+        false if are_years || are_real || (counts && wholes.len() > 1 && !goes_on) => Judgement::Doubt,
         false => Judgement::Sample,
     }
 }
