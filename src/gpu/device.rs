@@ -1,7 +1,6 @@
 //! An adapter with its device and queue: memory, pipelines, submissions, waiting and reading back.
 
 use std::collections::{HashMap, VecDeque};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::Duration;
@@ -9,6 +8,7 @@ use std::time::Duration;
 use super::GpuError;
 use super::adapter::{self, AdapterChoice, AdapterSummary};
 use super::encoding::BindGroups;
+use super::guard::{from_wgpu, guarded};
 use super::injection::Injector;
 use super::kernel::{Access, Argument, Form, KernelSpec, Needs, Tuning, Variant};
 use super::pipeline::{LazyPipeline, Pipeline};
@@ -85,7 +85,9 @@ type PipelineKey = (&'static str, Needs, Vec<u32>);
 #[derive(Default)]
 struct Faults {
     lost: Mutex<Option<String>>,
-    reported: Mutex<Option<String>>,
+    reported: Mutex<Option<GpuError>>,
+    /// Whether the device is given up: it may be in no state to be dropped.
+    broken: AtomicBool,
     planted: AtomicBool,
 }
 
@@ -108,10 +110,16 @@ pub(super) struct Scene<'a> {
 
 /// A copy to the host that is under way.
 pub struct PendingRead {
+    copy: Result<HostCopy, GpuError>,
+    windows: Vec<(u64, Vec<usize>)>,
+}
+
+/// The copy itself.
+struct HostCopy {
     staging: wgpu::Buffer,
     submission: wgpu::SubmissionIndex,
+    /// Counted submissions before it.
     submitted: u32,
-    windows: Vec<(u64, Vec<usize>)>,
 }
 
 impl Gpu {
@@ -129,10 +137,16 @@ impl Gpu {
             required_limits: limits_of(&adapter.limits()),
             ..Default::default()
         };
-        let opened = pollster::block_on(adapter.request_device(&descriptor));
-        let (device, queue) =
-            opened.map_err(|e| GpuError::Device { adapter: summary.name.clone(), reason: e.to_string() })?;
-        Ok(Self::with_device(device, queue, summary, options))
+        let refused = |reason: String| GpuError::Device { adapter: summary.name.clone(), reason };
+        let opened = guarded(|| pollster::block_on(adapter.request_device(&descriptor)));
+        let opened = opened.map_err(|error| refused(error.to_string()))?;
+        let (device, queue) = opened.map_err(|error| refused(error.to_string()))?;
+        let kept = device.clone();
+        let gpu = guarded(|| Self::with_device(device, queue, summary, options));
+        if gpu.is_err() {
+            std::mem::forget(kept);
+        }
+        gpu.and_then(|gpu| gpu.healthy().map(|()| gpu))
     }
 
     /// A device that validates everything and executes nothing, for tests without an adapter.
@@ -156,7 +170,7 @@ impl Gpu {
         let faults = Arc::new(Faults::default());
         let on_error = Arc::clone(&faults);
         device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
-            lock(&on_error.reported).get_or_insert_with(|| error.to_string());
+            lock(&on_error.reported).get_or_insert_with(|| from_wgpu(&error));
         }));
         let on_lost = Arc::clone(&faults);
         device.set_device_lost_callback(move |reason, message| {
@@ -277,8 +291,11 @@ impl Gpu {
         let scope = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
         let descriptor =
             wgpu::BufferDescriptor { label: Some(label), size: bytes, usage: STORAGE, mapped_at_creation: false };
-        let buffer = self.device.create_buffer(&descriptor);
-        if pollster::block_on(scope.pop()).is_some() {
+        let (buffer, complaint) = self.guarded(|| {
+            let buffer = self.device.create_buffer(&descriptor);
+            (buffer, pollster::block_on(scope.pop()))
+        })?;
+        if complaint.is_some() {
             return Err(GpuError::OutOfMemory { label: label.into(), bytes });
         }
         let tensor = Tensor { buffer, offset: 0, label: label.into(), shape: shape.to_vec() };
@@ -315,9 +332,14 @@ impl Gpu {
     fn write_words(&self, buffer: &wgpu::Buffer, offset: u64, bytes: &[u8]) -> Result<(), GpuError> {
         let _span = self.span("upload");
         for (piece, index) in bytes.chunks(UPLOAD_BYTES).zip(0_u64..) {
-            self.queue.write_buffer(buffer, offset + index * UPLOAD_BYTES as u64, piece);
-            if bytes.len() > UPLOAD_BYTES {
-                self.queue.submit([]);
+            let in_pieces = bytes.len() > UPLOAD_BYTES;
+            self.guarded(|| {
+                self.queue.write_buffer(buffer, offset + index * UPLOAD_BYTES as u64, piece);
+                if in_pieces {
+                    self.queue.submit([]);
+                }
+            })?;
+            if in_pieces {
                 self.wait()?;
             }
         }
@@ -340,22 +362,26 @@ impl Gpu {
             windows.push((bytes, tensor.shape.clone()));
             bytes += tensor.bytes();
         }
-        let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
+        let copy = self.guarded(|| self.submit_copy(tensors, &windows, bytes));
+        PendingRead { copy, windows }
+    }
+
+    fn submit_copy(&self, tensors: &[&Tensor], windows: &[(u64, Vec<usize>)], bytes: u64) -> HostCopy {
         let staging = self.device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("read_back"),
             size: bytes,
-            usage,
+            usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
             mapped_at_creation: false,
         });
         let mut encoder =
             self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("read_back") });
         encoder.copy_buffer_to_buffer(&self.submission_counter.buffer, 0, &staging, 0, 16);
-        for (tensor, (offset, _)) in tensors.iter().zip(&windows) {
+        for (tensor, (offset, _)) in tensors.iter().zip(windows) {
             encoder.copy_buffer_to_buffer(&tensor.buffer, tensor.offset, &staging, *offset, tensor.bytes());
         }
         let state = lock(&self.queue_state);
         let submission = self.queue.submit([encoder.finish()]);
-        PendingRead { staging, submission, submitted: state.submitted, windows }
+        HostCopy { staging, submission, submitted: state.submitted }
     }
 
     /// Waits for a copy and returns the tensors without padding.
@@ -363,28 +389,33 @@ impl Gpu {
     /// # Errors
     /// A failed adapter; values that may be stale are never returned.
     pub fn finish_read<T: Word>(&self, read: PendingRead) -> Result<Vec<Vec<T>>, GpuError> {
+        let HostCopy { staging, submission, submitted } = read.copy?;
         let (sender, receiver) = mpsc::channel();
-        read.staging.slice(..).map_async(wgpu::MapMode::Read, move |outcome| drop(sender.send(outcome)));
-        self.poll(Some(read.submission))?;
+        self.guarded(|| {
+            staging.slice(..).map_async(wgpu::MapMode::Read, move |outcome| drop(sender.send(outcome)));
+        })?;
+        self.poll(Some(submission))?;
         // The copy is done, but its callback may be in the hands of another thread that polls at the same time.
         match receiver.recv_timeout(self.timeout) {
             Ok(Ok(())) => {}
             Ok(Err(_)) => return Err(self.fault().unwrap_or(GpuError::Lost("mapping failed".into()))),
             Err(_) => return Err(GpuError::Timeout { seconds: self.timeout.as_secs() }),
         }
-        let view = read.staging.slice(..).get_mapped_range().map_err(|e| GpuError::Reported(e.to_string()))?;
+        let view = self.guarded(|| staging.slice(..).get_mapped_range())?;
+        let view = view.map_err(|e| GpuError::Reported(e.to_string()))?;
         let executed = bytemuck::pod_read_unaligned::<u32>(&view[..4]);
-        if executed != read.submitted && self.summary.backend != "Noop" {
-            let missing = read.submitted.wrapping_sub(executed);
-            return Err(GpuError::Dropped { missing, submitted: read.submitted });
+        if executed != submitted && self.summary.backend != "Noop" {
+            return Err(GpuError::Dropped { missing: submitted.wrapping_sub(executed), submitted });
         }
         let tensors = read.windows.iter().map(|(offset, shape)| {
             let start = *offset as usize;
             unpad(shape, bytemuck::pod_collect_to_vec::<u8, T>(&view[start..start + padded_words(shape) * 4]))
         });
         let values = tensors.collect();
-        drop(view);
-        read.staging.unmap();
+        self.guarded(|| {
+            drop(view);
+            staging.unmap();
+        })?;
         Ok(values)
     }
 
@@ -542,8 +573,12 @@ impl Gpu {
             }
             source = source.replace(fault.from, fault.to);
         }
-        let validation = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
-        let internal = self.device.push_error_scope(wgpu::ErrorFilter::Internal);
+        self.guarded(|| self.make_pipeline(spec, variant, source))?
+    }
+
+    fn make_pipeline(&self, spec: &'static KernelSpec, variant: &Variant, source: String) -> Result<Pipeline, GpuError> {
+        let filters = [wgpu::ErrorFilter::Validation, wgpu::ErrorFilter::Internal, wgpu::ErrorFilter::OutOfMemory];
+        let scopes = filters.map(|filter| self.device.push_error_scope(filter));
         let module = self.module(wgpu::ShaderModuleDescriptor {
             label: Some(variant.name),
             source: wgpu::ShaderSource::Wgsl(source.into()),
@@ -588,9 +623,13 @@ impl Gpu {
             },
             cache: None,
         });
-        let complaint = pollster::block_on(internal.pop()).or(pollster::block_on(validation.pop()));
-        match complaint {
-            Some(error) => Err(refused(error.to_string())),
+        // The innermost scope first.
+        let complaints = scopes.into_iter().rev().map(|scope| pollster::block_on(scope.pop()));
+        match complaints.collect::<Vec<_>>().into_iter().flatten().next() {
+            Some(error) => Err(self.give_up(match from_wgpu(&error) {
+                GpuError::Reported(reason) => GpuError::Kernel { kernel: variant.name.into(), reason },
+                other => other,
+            })),
             None => Ok(Pipeline { name: variant.name, pipeline, layout, bindings }),
         }
     }
@@ -626,20 +665,7 @@ impl Gpu {
     ) -> Result<Submission, GpuError> {
         let span = self.span("encode and submit");
         let mut state = lock(&self.queue_state);
-        if (uniforms.len() as u64) > state.uniform_arena.size() {
-            state.groups.forget();
-            state.uniform_arena = self.device.create_buffer(&wgpu::BufferDescriptor {
-                label: Some("uniform_arena"),
-                size: (uniforms.len() as u64).next_power_of_two(),
-                usage: UNIFORM,
-                mapped_at_creation: false,
-            });
-        }
-        self.queue.write_buffer(&state.uniform_arena, 0, uniforms);
-        let QueueState { uniform_arena, textures, groups, .. } = &mut *state;
-        let commands = encode(Scene { device: &self.device, uniforms: uniform_arena, textures, groups });
-        textures.forget();
-        let index = self.queue.submit([commands]);
+        let index = self.guarded(|| self.submit_encoded(&mut state, uniforms, encode))?;
         state.submitted = state.submitted.wrapping_add(u32::from(counted));
         state.in_flight.push_back(index.clone());
         let oldest = if state.in_flight.len() > IN_FLIGHT { state.in_flight.pop_front() } else { None };
@@ -650,6 +676,28 @@ impl Gpu {
             None => self.healthy()?,
         }
         Ok(Submission(index))
+    }
+
+    fn submit_encoded(
+        &self,
+        state: &mut QueueState,
+        uniforms: &[u8],
+        encode: impl FnOnce(Scene<'_>) -> wgpu::CommandBuffer,
+    ) -> wgpu::SubmissionIndex {
+        if (uniforms.len() as u64) > state.uniform_arena.size() {
+            state.groups.forget();
+            state.uniform_arena = self.device.create_buffer(&wgpu::BufferDescriptor {
+                label: Some("uniform_arena"),
+                size: (uniforms.len() as u64).next_power_of_two(),
+                usage: UNIFORM,
+                mapped_at_creation: false,
+            });
+        }
+        self.queue.write_buffer(&state.uniform_arena, 0, uniforms);
+        let QueueState { uniform_arena, textures, groups, .. } = state;
+        let commands = encode(Scene { device: &self.device, uniforms: uniform_arena, textures, groups });
+        textures.forget();
+        self.queue.submit([commands])
     }
 
     /// Waits until a submission is done.
@@ -668,18 +716,13 @@ impl Gpu {
         self.poll(None)
     }
 
-    /// The only place that polls: wgpu panics when a device is lost while it waits, and reports other faults late.
+    /// The only place that polls: wgpu reports some faults late.
     fn poll(&self, submission_index: Option<wgpu::SubmissionIndex>) -> Result<(), GpuError> {
         let _span = self.span("wait");
         let wait = wgpu::PollType::Wait { submission_index, timeout: Some(self.timeout) };
-        let outcome = catch_unwind(AssertUnwindSafe(|| self.device.poll(wait)));
-        if let Some(fault) = self.fault() {
-            return Err(fault);
-        }
-        match outcome {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(_)) => Err(GpuError::Timeout { seconds: self.timeout.as_secs() }),
-            Err(_) => Err(GpuError::Lost("the driver failed while waiting".into())),
+        match self.guarded(|| self.device.poll(wait))? {
+            Ok(_) => Ok(()),
+            Err(_) => Err(self.give_up(GpuError::Timeout { seconds: self.timeout.as_secs() })),
         }
     }
 
@@ -690,7 +733,24 @@ impl Gpu {
 
     fn fault(&self) -> Option<GpuError> {
         let lost = lock(&self.faults.lost).clone().map(GpuError::Lost);
-        lost.or_else(|| lock(&self.faults.reported).clone().map(GpuError::Reported))
+        // What the device was lost by says more.
+        let fault = lock(&self.faults.reported).clone().or(lost);
+        fault.map(|fault| self.give_up(fault))
+    }
+
+    /// Calls into wgpu, after which the device may be in no state for others: then the first fault that is known of it.
+    fn guarded<T>(&self, calls: impl FnOnce() -> T) -> Result<T, GpuError> {
+        let outcome = guarded(calls);
+        match (self.fault(), outcome) {
+            (Some(fault), _) => Err(fault),
+            (None, outcome) => outcome.map_err(|error| self.give_up(error)),
+        }
+    }
+
+    /// Notes that the device failed.
+    fn give_up(&self, error: GpuError) -> GpuError {
+        self.faults.broken.store(true, Ordering::Relaxed);
+        error
     }
 
     /// Whether the mistake of [`GpuOptions::fault`] stands in a kernel that was compiled; for tests.
@@ -701,6 +761,15 @@ impl Gpu {
     /// Gives the device up, as a driver reset would; for tests of what happens then.
     pub fn destroy(&self) {
         self.device.destroy();
+    }
+}
+
+impl Drop for Gpu {
+    fn drop(&mut self) {
+        // wgpu panics where a device is dropped whose pipelines failed half-way: such a one is kept to the end of the process.
+        if self.faults.broken.load(Ordering::Relaxed) {
+            std::mem::forget(self.device.clone());
+        }
     }
 }
 

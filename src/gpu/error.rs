@@ -50,6 +50,11 @@ pub enum GpuError {
         /// Bytes asked for.
         bytes: u64,
     },
+    /// The driver has no memory left for something of its own.
+    #[error(
+        "the GPU or its driver is out of memory: {0}. Close other programs that use it, or use a smaller batch or model"
+    )]
+    Exhausted(String),
     /// A kernel does not compile or its pipeline cannot be made.
     #[error("kernel {kernel} was refused: {reason}. This is a bug in arcsm or the driver: please report it")]
     Kernel {

@@ -8,6 +8,7 @@ mod adapter;
 mod device;
 mod encoding;
 mod error;
+mod guard;
 mod injection;
 mod kernel;
 mod pipeline;
