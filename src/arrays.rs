@@ -136,7 +136,7 @@ impl Number {
         matches!(self, Half | HalfBigEndian | Single | SingleBigEndian | Double | DoubleBigEndian)
     }
 
-    /// What becomes 1 in data: 255 of unsigned bytes. Other numbers are taken as they are.
+    /// What becomes 1 in images: 255 of unsigned bytes. Other numbers are taken as they are.
     pub(crate) fn largest(self) -> u16 {
         if self == Self::Byte { u16::from(u8::MAX) } else { 1 }
     }
@@ -232,7 +232,7 @@ impl FileArray {
 }
 
 /// Reads a .npy file of numbers as they are, of any rank, row or column order, either byte order; .gz as well. Bool is
-/// 0 or 1; integers and float64 are rounded to float32. Data divide unsigned bytes by 255, see [`crate::data::load`].
+/// 0 or 1; integers and float64 are rounded to float32. Images divide unsigned bytes by 255, see [`crate::data::load`].
 ///
 /// # Errors
 /// Bad input: a missing file, another format or dtype, or a size that does not match the header (both are named).
@@ -391,17 +391,37 @@ impl NpyPieces {
 /// # Errors
 /// As [`files::write_atomically`].
 pub fn write_npz(path: &Path, arrays: &[(&str, &HostTensor)]) -> Result<()> {
+    write_archive(path, |archive| arrays.iter().try_for_each(|(name, tensor)| archive.add_array(*name, &tensor.view())))
+}
+
+/// The same of float64 arrays: name, shape and values of each.
+///
+/// # Errors
+/// As [`files::write_atomically`].
+///
+/// # Panics
+/// When a shape does not hold every value.
+pub fn write_npz_doubles(path: &Path, arrays: &[(&str, &[usize], &[f64])]) -> Result<()> {
+    write_archive(path, |archive| {
+        arrays.iter().try_for_each(|(name, shape, values)| {
+            let view = ArrayViewD::from_shape(IxDyn(shape), values).expect("the shape holds every value");
+            archive.add_array(*name, &view)
+        })
+    })
+}
+
+/// In memory first: a writer of archives that is dropped on a full disk prints to stderr.
+type Archive = NpzWriter<io::Cursor<Vec<u8>>>;
+
+fn write_archive(path: &Path, add: impl FnOnce(&mut Archive) -> std::result::Result<(), WriteNpzError>) -> Result<()> {
     let to_io = |error: WriteNpzError| match error {
         WriteNpzError::Zip(error) => io::Error::from(error),
         WriteNpzError::Npy(WriteNpyError::Io(source)) => source,
         WriteNpzError::Npy(other) => io::Error::other(other),
     };
     files::write_atomically(path, |writer| {
-        // In memory first: a writer of archives that is dropped on a full disk prints to stderr.
-        let mut archive = NpzWriter::new(io::Cursor::new(Vec::new()));
-        for (name, tensor) in arrays {
-            archive.add_array(*name, &tensor.view()).map_err(to_io)?;
-        }
+        let mut archive = Archive::new(io::Cursor::new(Vec::new()));
+        add(&mut archive).map_err(to_io)?;
         writer.write_all(archive.finish().map_err(to_io)?.get_ref())
     })
 }

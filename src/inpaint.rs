@@ -9,7 +9,7 @@ use crate::given::{Given, KNOWLEDGE_BYTES, Knowledge, Weigh};
 use crate::gpu::Gpu;
 use crate::host;
 use crate::image_grid::{Grid, PngText, UNIT};
-use crate::nn::Permutation;
+use crate::nn::{Head, Permutation};
 use crate::random::{random_bits, stream, uniform};
 use crate::sample::{Drawn, SampleRequest, sample};
 use crate::trained::Trained;
@@ -169,6 +169,10 @@ pub fn inpaint(
     request: &InpaintRequest,
     progress: &mut dyn FnMut(f64),
 ) -> Result<Inpainted> {
+    if matches!(trained.model.head, Head::Mixture(_)) {
+        let problem = "is in closed form, whose draws take nothing as given";
+        return Err(Error::input("the model's head", problem, "Use a model with head = \"score\" for this"));
+    }
     let dimensions = trained.model.dimensions();
     let count = x.len() / dimensions;
     if count == 0 || !x.len().is_multiple_of(dimensions) || request.completions == 0 {

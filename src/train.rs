@@ -42,6 +42,8 @@ pub(crate) const HELD_OUT_STEP: u32 = u32::MAX;
 
 /// How far from the middle, in units of the middle's width, samples are looked for where columns are standardised robustly.
 const ROBUST_REACH: f32 = 12.0;
+/// How far beyond the range of the training rows a held-out one may lie without a word, in units of that range.
+const FAR: f64 = 0.5;
 /// Fewer training samples than these are told.
 const FEW: usize = 20;
 /// Steps between two held-out losses at least and at most where the data decide.
@@ -213,11 +215,12 @@ fn train_in(
         None => standardise(&mut config, data)?,
     };
     complete_from_data(&mut config, &data.train)?;
+    let far = far_held_out(&config, &data)?;
     let anew = (plan.resume && last.is_none()).then(|| "the run has no checkpoint yet: it starts anew".to_owned());
     let few = (data.train.len() < FEW).then(|| {
         format!("only {} samples to learn from: what is learned of them says little of others", data.train.len())
     });
-    for text in data.note.iter().chain(&notes).chain(&few).chain(&anew) {
+    for text in data.note.iter().chain(&notes).chain(&few).chain(&far).chain(&anew) {
         observe(Event::Note { text });
     }
     check_levels(&config, &data)?;
@@ -258,6 +261,24 @@ pub fn memory_plan(gpu: &Gpu, config: &Config) -> Result<MemoryPlan> {
     config.check()?;
     let data = data::load(&config.data, config.train.seed)?;
     MemoryPlan::of(gpu, &ArCsm::new(gpu, &config.model, data.shape)?, config)
+}
+
+/// What there is to say of held-out rows of a table that no training row resembles: their losses say nothing of the model.
+fn far_held_out(config: &Config, data: &Dataset) -> Result<Option<String>> {
+    let dimensions = data.shape.dimensions();
+    let Some(standard) = config.data.standard.as_ref().filter(|standard| standard.columns.len() == dimensions) else {
+        return Ok(None);
+    };
+    let mut row = vec![0.0; dimensions];
+    let mut far = 0;
+    for index in 0..data.held_out.len() {
+        data.held_out.gather(&[index], &mut row)?;
+        far += usize::from(standard.is_outside(&row, FAR));
+    }
+    Ok((far > 0).then(|| {
+        let of = data.held_out.len();
+        format!("{far} of {of} held-out rows lie far outside the range of the training rows: their losses say little of others")
+    }))
 }
 
 /// What there is to say of data that are others than a run began with.

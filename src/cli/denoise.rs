@@ -131,16 +131,24 @@ impl Task for Denoise {
         let mut text = format!("{count} samples in {}: {}", duration(denoised.seconds), paths.join(", "));
         if let Some(quality) = &quality {
             let number = |key: &str| quality[key].as_f64().map_or_else(|| "-".into(), |value| format!("{value:.2}"));
-            text = format!(
-                "PSNR {} dB; noisy {} dB, clipped {} dB; best linear estimate that sees no more {} dB\n\
+            let errors =
+                [quality["mse_denoised"].as_f64(), quality["mse_noisy"].as_f64()].map(|e| e.unwrap_or(f64::NAN));
+            // Values of tables have no peak that a ratio could be of.
+            text = match trained.shape {
+                SampleShape::Vector { .. } => {
+                    format!("mean squared error {:.5}, noisy {:.5}, in the model's units\n{text}", errors[0], errors[1])
+                }
+                SampleShape::Image { .. } => format!(
+                    "PSNR {} dB; noisy {} dB, clipped {} dB; best linear estimate that sees no more {} dB\n\
                  mean squared error {:.5}, noisy {:.5}\n{text}",
-                number("psnr_denoised"),
-                number("psnr_noisy"),
-                number("psnr_noisy_clipped"),
-                number("psnr_linear_causal"),
-                quality["mse_denoised"].as_f64().unwrap_or(f64::NAN),
-                quality["mse_noisy"].as_f64().unwrap_or(f64::NAN),
-            );
+                    number("psnr_denoised"),
+                    number("psnr_noisy"),
+                    number("psnr_noisy_clipped"),
+                    number("psnr_linear_causal"),
+                    errors[0],
+                    errors[1],
+                ),
+            };
         }
         let object = json!({
             "files": paths,

@@ -18,6 +18,8 @@ use crate::image_grid::check_picture;
 use crate::plot::{Histogram, histograms};
 use crate::trained::Trained;
 
+/// Samples of a set that are told from others at least.
+const FEWEST_COUNT: u32 = 8;
 /// Held-out inliers that are needed at least: half of them to learn what inliers have, half to be told from outliers.
 const FEWEST_INLIERS: usize = 16;
 /// Samples of each set, unless the user says.
@@ -67,7 +69,7 @@ pub(super) struct Detect {
     #[arg(long, value_name = "SPEC|NAME")]
     outliers: Vec<String>,
     /// Samples of each set [default: 256; of --data and --input all]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(8..))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     count: Option<u32>,
     /// Noise levels at which scores are taken [default: five of the model's range]
     #[arg(long, value_name = "A,B,C", value_delimiter = ',', allow_negative_numbers = true)]
@@ -238,6 +240,10 @@ impl Detect {
             return Err(Error::input(data.name, problem, "Give more inliers"));
         }
         let wanted = self.count.unwrap_or(SAMPLES);
+        if wanted < FEWEST_COUNT {
+            let problem = format!("is {wanted}, sets of fewer than {FEWEST_COUNT} say nothing of each other");
+            return Err(Error::input("--count", problem, "Give more, or rank samples by --data or --input"));
+        }
         let count = (wanted as usize).min(data.held_out.len() / 2);
         let mut reference = data.held_out.first(2 * count)?;
         let inliers = reference.split_off(count * data.shape.dimensions());

@@ -6,12 +6,12 @@ use serde_json::json;
 
 use super::inputs::{load_file, read_finite};
 use super::{Session, Task, after_help};
-use crate::arrays::{HostTensor, write_npz};
+use crate::arrays::{HostTensor, write_npz, write_npz_doubles};
 use crate::config::{Config, Objective};
 use crate::error::{Error, Result};
 use crate::files::check_writable;
 use crate::random::{normal_pair, random_bits, stream};
-use crate::standard::Mapped;
+use crate::standard::{Mapped, Standard};
 use crate::trained::{Perturbation, Scores, Trained};
 
 /// Write contexts, scores and slopes of samples, to hold them against any other implementation
@@ -66,21 +66,17 @@ impl Task for Score {
                 eps: noise.as_ref().map_or_else(|| normal(self.seed, i, dimensions), |noise| noise.values[i]),
             })
             .collect();
-        let mut scores = trained.scores(&gpu, x, &at)?;
+        let scores = trained.scores(&gpu, x, &at)?;
         let (csm_loss, dsm_loss) = (scores.csm_loss, scores.dsm_loss);
-        into_units(&trained, &mut scores);
-        let context = HostTensor::new([count, dimensions, trained.model.context_net.context()], scores.context);
-        let [x_tilde, score, slope] =
-            [scores.x_tilde, scores.score, scores.slope].map(|values| HostTensor::new([count, dimensions], values));
-        let arrays = [("context", &context), ("x_tilde", &x_tilde), ("score", &score), ("slope", &slope)];
-        write_npz(&self.out, &arrays)?;
+        let context = trained.model.context_net.context();
+        self.write(&trained, scores, [count, dimensions, context])?;
         let text = format!("csm loss {csm_loss:.9}\ndsm loss {dsm_loss:.9}\n{}", self.out.display());
         let object = json!({
             "csm_loss": csm_loss,
             "dsm_loss": dsm_loss,
             "samples": count,
             "dimensions": dimensions,
-            "context_width": context.shape[2],
+            "context_width": context,
             "out": self.out.to_string_lossy(),
             "fingerprint": trained.fingerprint,
             "adapter": gpu.adapter(),
@@ -89,18 +85,41 @@ impl Task for Score {
     }
 }
 
-/// Values, scores and slopes from the model's units to the data's: with z = T(x), the score of x is s T' + (log T')'.
-fn into_units(trained: &Trained, scores: &mut Scores) {
-    let Some(standard) = trained.standard() else { return };
-    let dimensions = trained.model.dimensions();
-    let in_units = standard.to_data(&scores.x_tilde);
-    for (at, &x) in in_units.iter().enumerate() {
+impl Score {
+    /// Float32 arrays as the model has them; of standardised data float64, in their units.
+    fn write(&self, trained: &Trained, scores: Scores, [count, dimensions, context]: [usize; 3]) -> Result<()> {
+        let (of_contexts, of_values) = ([count, dimensions, context], [count, dimensions]);
+        if let Some(standard) = trained.standard() {
+            let contexts: Vec<f64> = scores.context.iter().map(|&value| value.into()).collect();
+            let [x_tilde, score, slope] = in_units(standard, trained.model.dimensions(), &scores);
+            return write_npz_doubles(
+                &self.out,
+                &[
+                    ("context", &of_contexts, &contexts),
+                    ("x_tilde", &of_values, &x_tilde),
+                    ("score", &of_values, &score),
+                    ("slope", &of_values, &slope),
+                ],
+            );
+        }
+        let context = HostTensor::new(of_contexts, scores.context);
+        let [x_tilde, score, slope] =
+            [scores.x_tilde, scores.score, scores.slope].map(|values| HostTensor::new(of_values, values));
+        write_npz(&self.out, &[("context", &context), ("x_tilde", &x_tilde), ("score", &score), ("slope", &slope)])
+    }
+}
+
+/// Values, scores and slopes in the data's units: with z = T(x), the score of x is s T' + (log T')'.
+fn in_units(standard: &Standard, dimensions: usize, scores: &Scores) -> [Vec<f64>; 3] {
+    let x_tilde = standard.to_data(&scores.x_tilde);
+    let at = |(at, &x): (usize, &f64)| {
         let Mapped { slope, log_slope_slope, log_slope_bend, .. } = standard.map(dimensions, at, x);
         let (score, bend) = (f64::from(scores.score[at]), f64::from(scores.slope[at]));
-        scores.x_tilde[at] = x as f32;
-        scores.score[at] = (score * slope + log_slope_slope) as f32;
-        scores.slope[at] = (bend * slope * slope + score * slope * log_slope_slope + log_slope_bend) as f32;
-    }
+        let in_x = bend * slope * slope + score * slope * log_slope_slope + log_slope_bend;
+        (score * slope + log_slope_slope, in_x)
+    };
+    let (score, slope) = x_tilde.iter().enumerate().map(at).unzip();
+    [x_tilde, score, slope]
 }
 
 /// The noise level of every value.

@@ -128,10 +128,12 @@ impl Train {
         self.noise.apply(&mut config);
         self.training.apply(&mut config);
         config.check()?;
-        let same_run =
-            |a: &Config, b: &Config| (&a.model, a.train.seed, a.train.batch) == (&b.model, b.train.seed, b.train.batch);
-        if self.resume.is_some() && !same_run(&config, &saved) {
-            let problem = "a resumed run keeps its model, seed and batch size";
+        let kept = |config: &Config| {
+            let Config { model, train, data, .. } = config.clone();
+            (model, train.seed, train.batch, data.standardise)
+        };
+        if self.resume.is_some() && kept(&config) != kept(&saved) {
+            let problem = "a resumed run keeps its model, seed, batch size and standardisation";
             return Err(Error::input("--resume", problem, "Leave these flags out, or start a new run with --out"));
         }
         Ok((config, data))

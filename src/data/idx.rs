@@ -10,8 +10,8 @@ use crate::error::{Error, Result};
 /// Most axes of samples: images, rows, columns, channels.
 const MOST_AXES: usize = 4;
 
-/// Reads samples of any type of numbers and of 1 to 4 axes, as they are or gzipped. Unsigned bytes are divided by 255,
-/// whether they are pixels or not, as in arrays; other numbers are taken as they are.
+/// Reads samples of any type of numbers and of 1 to 4 axes, as they are or gzipped. Unsigned bytes of
+/// images are divided by 255, as in arrays; other numbers are taken as they are.
 pub(super) fn read(path: &Path, budget: &mut Budget) -> Result<(SampleShape, Samples)> {
     let told = |start: &[u8], subject: &str| Ok(u64::try_from(Header::of(start, subject)?.bytes()).ok());
     samples_of(&parse(&Blob::open(path, budget, &told)?)?, budget)
@@ -137,7 +137,7 @@ mod tests {
     fn every_type_of_numbers_is_read() {
         let doubles = [2.5f64, -1e9].map(f64::to_be_bytes).concat();
         for (code, data, expected) in [
-            (0x08, vec![255, 51], [1.0, 0.2]),
+            (0x08, vec![255, 51], [255.0, 51.0]),
             (0x09, vec![0x80, 127], [-128.0, 127.0]),
             (0x0b, [-300i16, 7].map(i16::to_be_bytes).concat(), [-300.0, 7.0]),
             (0x0c, [70_000i32, -70_000].map(i32::to_be_bytes).concat(), [70_000.0, -70_000.0]),

@@ -251,7 +251,7 @@ const TRUTH_STREAM: u64 = 4 << 40;
 /// | `cifar10:DIR` | `DIR/data_batch_*.bin` (or with `.gz`), the binary version of CIFAR-10, values / 255 | `DIR/test_batch.bin` |
 /// | `images:DIR` | PNG, JPEG, TIFF, WebP, BMP and GIF files of a folder and the folders in it, values / 255 (TIFF of 16 bits: / 65535); `size`, `channels`, `broken` | share `held_out` |
 /// | `idx:FILE` | numbers in IDX form, of the same shapes as arrays | share `held_out` |
-/// | `npy:FILE` | array (N) or (N, D), or images (N, H, W) or (N, H, W, C); unsigned bytes / 255, other numbers as they are | share `held_out` |
+/// | `npy:FILE` | array (N) or (N, D), or images (N, H, W) or (N, H, W, C); unsigned bytes of images / 255, other numbers as they are | share `held_out` |
 /// | `npz:FILE#NAME` | such an array of an archive; without `#NAME` the only one with 2 to 4 axes, or the only one with 1 | share `held_out` |
 /// | `csv:FILE` | one sample a row of a table as text; `separator`, `header`, `decimal`, `columns`, `skip_columns`, `broken` | share `held_out` |
 /// | `toy:NAME` | 50,000 points in the plane, see [`Density::TOYS`] | 5,000 more |
@@ -457,7 +457,9 @@ fn samples_of(array: &FileArray, budget: &mut Budget) -> Result<(SampleShape, Sa
     refuse_empty(array.data.len(), subject)?;
     let (dimensions, number) = (shape.dimensions(), array.number);
     let data = if array.column_order { turned(array, budget)? } else { array.data.clone() };
-    let samples = Samples::from_numbers(dimensions, number, data, number.largest());
+    // Bytes are shares of 255 where they are pixels; columns of a table have units of their own.
+    let largest = if matches!(shape, SampleShape::Image { .. }) { number.largest() } else { 1 };
+    let samples = Samples::from_numbers(dimensions, number, data, largest);
     if number.is_float() {
         samples.visit(|row, sample| match sample.iter().position(|value| !value.is_finite()) {
             Some(at) => Err(not_finite(subject, &array.shape, row * dimensions + at, sample[at])),
@@ -839,7 +841,7 @@ pub(crate) mod tests {
         if first[0] > second[0] {
             std::mem::swap(&mut first, &mut second);
         }
-        assert_eq!([first, second], [[0.0, 0.4, 0.8], [0.2, 0.6, 1.0]]);
+        assert_eq!([first, second], [[0.0, 102.0, 204.0], [51.0, 153.0, 255.0]]);
     }
 
     #[test]

@@ -160,7 +160,7 @@ fn fit_columns(samples: &Samples, names: &[String], how: Standardise) -> Result<
         notes.see(&shown, &column, &kept);
         columns.push(column);
     }
-    Ok((Some(Standard { rows: samples.len(), columns }), notes.sentences()))
+    Ok((Some(Standard { rows: samples.len(), columns }), notes.sentences(how)))
 }
 
 fn fit_column(name: &str, moments: &Moments, sorted: &[f64], how: Standardise) -> Column {
@@ -209,7 +209,7 @@ impl Notes {
         }
     }
 
-    fn sentences(self) -> Vec<String> {
+    fn sentences(self, how: Standardise) -> Vec<String> {
         let list = |columns: &[String]| {
             let more =
                 if columns.len() > NAMED { format!(" and {} more", columns.len() - NAMED) } else { String::new() };
@@ -220,7 +220,8 @@ impl Notes {
             sentences.push(format!("one value only, which draws repeat exactly: {}", list(&self.constant)));
         }
         if !self.by_ranks.is_empty() {
-            sentences.push(format!("heavy tails, standardised by ranks: {}", list(&self.by_ranks)));
+            let why = if how == Standardise::Ranks { "" } else { "heavy tails, " };
+            sentences.push(format!("{why}standardised by ranks: {}", list(&self.by_ranks)));
         }
         if !self.merged.is_empty() {
             sentences.push(format!(

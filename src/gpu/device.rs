@@ -576,7 +576,12 @@ impl Gpu {
         self.guarded(|| self.make_pipeline(spec, variant, source))?
     }
 
-    fn make_pipeline(&self, spec: &'static KernelSpec, variant: &Variant, source: String) -> Result<Pipeline, GpuError> {
+    fn make_pipeline(
+        &self,
+        spec: &'static KernelSpec,
+        variant: &Variant,
+        source: String,
+    ) -> Result<Pipeline, GpuError> {
         let filters = [wgpu::ErrorFilter::Validation, wgpu::ErrorFilter::Internal, wgpu::ErrorFilter::OutOfMemory];
         let scopes = filters.map(|filter| self.device.push_error_scope(filter));
         let module = self.module(wgpu::ShaderModuleDescriptor {
