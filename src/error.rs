@@ -3,6 +3,7 @@
 //! Every error maps to one documented exit status ([`Error::exit_status`]), so that scripts can tell bad input
 //! from a missing GPU, a full disk or a diverged run.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 /// Result of everything in this crate that can fail.
@@ -12,7 +13,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The user gave something that cannot be used: a flag, a config key, a file's content, a path.
-    #[error("{subject}: {problem}. {remedy}")]
+    #[error("{}: {}. {}", harmless(subject), harmless(problem), harmless(remedy))]
     Input {
         /// The flag, key or file that is at fault.
         subject: String,
@@ -22,7 +23,7 @@ pub enum Error {
         remedy: String,
     },
     /// The operating system refused to read or write a file after the input had been checked (disk full, for one).
-    #[error("cannot {action} {path}: {source}. {remedy}", path = path.display())]
+    #[error("cannot {action} {}: {source}. {remedy}", harmless(&path.display().to_string()))]
     File {
         /// `"read"`, `"write"`, `"create"` ...
         action: &'static str,
@@ -74,5 +75,29 @@ impl Error {
             Self::NonFinite { .. } => 4,
             Self::Interrupted(_) => 130,
         }
+    }
+}
+
+/// A text with names from outside, for a terminal or a log: without line ends, escape sequences and what turns the
+/// direction of writing, which stand as their escapes.
+pub fn harmless(text: &str) -> Cow<'_, str> {
+    let harms = |c: char| c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    if !text.contains(harms) {
+        return text.into();
+    }
+    let shown = |c: char| if harms(c) { c.escape_default().to_string() } else { c.to_string() };
+    text.chars().map(shown).collect::<String>().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_cannot_break_lines_or_move_a_cursor() {
+        let error = Error::input("a\nb", "has \x1b[2J and \u{202e}", "Did you mean `\u{9b}m` or `grün`?");
+        assert_eq!(error.to_string(), r"a\nb: has \u{1b}[2J and \u{202e}. Did you mean `\u{9b}m` or `grün`?");
+        let error = Error::file("read", Path::new("a\rb"), std::io::ErrorKind::NotFound.into(), "Look");
+        assert!(error.to_string().starts_with(r"cannot read a\rb: "), "{error}");
     }
 }

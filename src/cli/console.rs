@@ -10,7 +10,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use super::Global;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, harmless};
 
 /// Time between two progress lines where no terminal shows a bar.
 const LINE_INTERVAL: Duration = Duration::from_secs(5);
@@ -19,6 +19,11 @@ const LINE_INTERVAL: Duration = Duration::from_secs(5);
 pub(super) fn tell(text: &str) {
     // In one piece, so that lines of several processes in one log stay whole.
     let _ = io::stderr().write_all(format!("{text}\n").as_bytes());
+}
+
+/// The lines of a text, in which names from outside can do no harm.
+fn in_lines(text: &str) -> String {
+    text.split('\n').map(harmless).collect::<Vec<_>>().join("\n")
 }
 
 /// How much is said, and how.
@@ -42,14 +47,14 @@ impl Console {
     /// Something worth knowing.
     pub(super) fn note(&self, text: &str) {
         if !self.quiet {
-            tell(text);
+            tell(&in_lines(text));
         }
     }
 
     /// Something that some want to know.
     pub(super) fn detail(&self, text: &str) {
         if self.verbose {
-            tell(text);
+            tell(&in_lines(text));
         }
     }
 
@@ -66,6 +71,7 @@ impl Console {
     }
 
     fn say(&self, what: &str, ansi: &str, text: &str) {
+        let text = in_lines(text);
         match self.color {
             true => tell(&format!("\x1b[1;{ansi}m{what}:\x1b[0m {text}")),
             false => tell(&format!("{what}: {text}")),
@@ -130,8 +136,8 @@ impl Progress {
     pub(super) fn note(&self, text: &str) {
         match self {
             Self::Silent => {}
-            Self::Bar(bar) => bar.suspend(|| tell(text)),
-            Self::Lines { .. } => tell(text),
+            Self::Bar(bar) => bar.suspend(|| tell(&in_lines(text))),
+            Self::Lines { .. } => tell(&in_lines(text)),
         }
     }
 
