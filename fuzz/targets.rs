@@ -1,8 +1,8 @@
 //! Everything that reads what a stranger may have made, as plain functions of bytes.
 //!
-//! cargo-fuzz calls them (`fuzz_targets`), and so does the stable test (`tests/fuzz.rs`). They tell whether the input was
-//! taken; whatever it holds, they must not panic, and an error must be bad input in one line. Parsers that take a path get
-//! a file in memory where the system has such a place, so that what is read is what a user's command reads.
+//! cargo-fuzz calls them (`fuzz_targets`), and so does the stable test (`tests/fuzz.rs`). They tell whether the input
+//! was taken; whatever it holds, they must not panic, and an error must be bad input in one line. Parsers that take a
+//! path get a file in memory where the system has such a place, so that what is read is what a user's command reads.
 
 #![allow(dead_code, reason = "each target of cargo-fuzz is a program of its own, and calls one of them")]
 

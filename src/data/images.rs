@@ -347,8 +347,8 @@ fn decode(bytes: &[u8], format: ImageFormat, resize: Option<usize>) -> Result<Pi
     Ok(Picture { size: [image.height(), image.width()], image, deep })
 }
 
-/// Bytes of pixels, as they are stored, that a file of that length may claim: what deflate can make of it, or eight times
-/// as much where other means of packing have no such bound. Images without detail may be [`LARGE`] in any case.
+/// Bytes of pixels, as they are stored, that a file of that length may claim: what deflate can make of it, or eight
+/// times as much where other means of packing have no such bound. Images without detail may be [`LARGE`] in any case.
 fn most_for(length: u64, format: ImageFormat) -> u64 {
     let is_deflated = matches!(format, ImageFormat::Png | ImageFormat::Tiff);
     let ratio = if is_deflated { DEFLATED } else { 8 * DEFLATED };
@@ -706,7 +706,7 @@ mod tests {
     #[test]
     fn a_few_bytes_may_not_claim_a_large_image_in_any_format() {
         let claiming = |format, place: &[u8], size: &[u8]| {
-            let mut bytes = encoded(&grey(5).into(), format);
+            let mut bytes = encoded(&grey(5), format);
             let at = bytes.windows(place.len()).position(|part| part == place).expect("there") + place.len();
             bytes[at..][..size.len()].copy_from_slice(size);
             bytes

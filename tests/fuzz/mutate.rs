@@ -38,7 +38,7 @@ impl Dice {
 
     /// From 0 to less than `count`.
     pub(crate) fn below(&mut self, count: u64) -> u64 {
-        (u128::from(self.next()) * u128::from(count.max(1)) >> 64) as u64
+        ((u128::from(self.next()) * u128::from(count.max(1))) >> 64) as u64
     }
 
     fn index(&mut self, count: usize) -> usize {

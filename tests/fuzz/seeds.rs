@@ -41,9 +41,13 @@ pub(crate) fn of(target: &str) -> Vec<Vec<u8>> {
         "labels" => vec![vec![0, 0, 8, 1, 0, 0, 0, 2, 7, 3]],
         "csv" => tables(),
         "image" => images(),
-        "gzip" => {
-            idx().iter().chain(&arrays()[..2]).chain(&tables()[..3]).chain(&checkpoints()[..1]).map(packed).collect()
-        }
+        "gzip" => idx()
+            .iter()
+            .chain(&arrays()[..2])
+            .chain(&tables()[..3])
+            .chain(&checkpoints()[..1])
+            .map(|bytes| packed(bytes))
+            .collect(),
         "spec" => text(&[
             "digits",
             "npz:x.npz#images",
@@ -141,9 +145,13 @@ fn weights() -> Vec<Vec<u8>> {
         fs::read(path).expect("written")
     };
     let data = [0u8; 19];
-    let header = "{\"h\":{\"dtype\":\"F16\",\"shape\":[2],\"data_offsets\":[0,4]},\"i\":{\"dtype\":\"I64\",\"shape\":[1],\
-        \"data_offsets\":[4,12]},\"b\":{\"dtype\":\"BF16\",\"shape\":[3,1],\"data_offsets\":[12,18]},\"t\":{\"dtype\":\"BOOL\",\
-        \"shape\":[],\"data_offsets\":[18,19]}}";
+    let header = serde_json::json!({
+        "h": {"dtype": "F16", "shape": [2], "data_offsets": [0, 4]},
+        "i": {"dtype": "I64", "shape": [1], "data_offsets": [4, 12]},
+        "b": {"dtype": "BF16", "shape": [3, 1], "data_offsets": [12, 18]},
+        "t": {"dtype": "BOOL", "shape": [], "data_offsets": [18, 19]},
+    });
+    let header = header.to_string();
     vec![of(""), of("p."), [&(header.len() as u64).to_le_bytes(), header.as_bytes(), &data].concat()]
 }
 
@@ -249,7 +257,7 @@ fn png_with_texts(png: &[u8]) -> Vec<u8> {
     bytes
 }
 
-fn packed(bytes: &Vec<u8>) -> Vec<u8> {
+fn packed(bytes: &[u8]) -> Vec<u8> {
     let mut packer = GzEncoder::new(Vec::new(), Compression::fast());
     packer.write_all(bytes).expect("memory");
     packer.finish().expect("memory")
