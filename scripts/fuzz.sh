@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Mutated files to every parser, for as long as you like; inputs with faults are kept.
 #   scripts/fuzz.sh [SECONDS [TARGETS]]           on stable Rust, one core (default: 3600 s, all targets)
-#   scripts/fuzz.sh guided [SECONDS [TARGETS]]    by cargo-fuzz (needs it and a nightly toolchain), SECONDS for each target
+#   scripts/fuzz.sh guided [SECONDS [TARGETS]]    by cargo-fuzz, SECONDS for each target (default: 600 s)
 # TARGETS are names with commas between them: checkpoint,weights,... (fuzz/targets.rs has all of them).
 # ARCSM_FUZZ_SEED=N repeats the executions of seed N; without it, the time of the day is the seed.
 set -euo pipefail
@@ -16,13 +16,17 @@ if [ "${1:-}" != guided ]; then
     exec cargo test --release --test fuzz -- --nocapture "$test"
 fi
 
-command -v cargo-fuzz >/dev/null || { echo "fuzz: guided fuzzing needs cargo-fuzz: cargo install cargo-fuzz" >&2; exit 2; }
+if ! command -v cargo-fuzz >/dev/null; then
+    echo "fuzz: guided fuzzing needs cargo-fuzz: cargo install cargo-fuzz" >&2
+    exit 2
+fi
 seconds=${2:-600}
 targets=${3:-$(sed -n 's/^name = "\([a-z_]*\)"$/\1/p' fuzz/Cargo.toml | paste -sd,)}
 ARCSM_FUZZ_SEEDS=$here/fuzz/corpus cargo test --release --test fuzz -- "$test"
 failed=0
 for target in ${targets//,/ }; do
     # Without a sanitizer: there is no unsafe code to watch, and a stable compiler will do.
-    cargo fuzz run --sanitizer none "$target" -- -max_total_time="$seconds" -timeout=5 -rss_limit_mb=1024 -max_len=65536 || failed=1
+    limits="-max_total_time=$seconds -timeout=5 -rss_limit_mb=1024 -max_len=65536"
+    cargo fuzz run --sanitizer none "$target" -- $limits || failed=1
 done
 exit "$failed"

@@ -4,7 +4,8 @@
 //
 // Words come in blocks of 64; only those in the list are touched: blocks of nothing but masked-out weights are zero and stay so.
 // An entry of the list is twice the number of a block, plus 1 where its weights decay. A thread owns four words. The squared gradient norm comes first in squared_norms; where it is not finite, nothing is touched,
-// so that a bad step leaves good weights. The bits are tested: comparisons with NaN are not reliable in shaders.
+// so that a bad step leaves good weights. Words of the average that are not finite, as they become where a weight or a moment
+// is not, are counted: non_finite[0] += their number. The bits are tested: comparisons with NaN are not reliable in shaders.
 
 struct Params {
     n_values: u32,
@@ -28,6 +29,7 @@ struct Params {
 @group(0) @binding(5) var<storage, read_write> first_moment: array<vec4<f32>>; // (n_values)
 @group(0) @binding(6) var<storage, read_write> second_moment: array<vec4<f32>>; // (n_values)
 @group(0) @binding(7) var<storage, read_write> average: array<vec4<f32>>; // (n_values)
+@group(0) @binding(8) var<storage, read_write> non_finite: array<atomic<u32>>; // (4)
 
 @compute @workgroup_size(64)
 fn adam(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
@@ -52,5 +54,10 @@ fn adam(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
     first_moment[k] = m;
     second_moment[k] = v;
     value[k] = w;
-    average[k] = params.ema_decay * average[k] + (1.0 - params.ema_decay) * w;
+    let mean = params.ema_decay * average[k] + (1.0 - params.ema_decay) * w;
+    average[k] = mean;
+    let bad = (bitcast<vec4<u32>>(mean) & vec4(0x7fffffffu)) >= vec4(0x7f800000u);
+    if any(bad) {
+        atomicAdd(&non_finite[0], dot(vec4<u32>(bad), vec4(1u)));
+    }
 }

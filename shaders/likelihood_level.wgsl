@@ -126,7 +126,7 @@ fn log_sum_exp(first: u32, n_points: u32, start: f32, step: f32, y: f32, half_pr
     for (var p = 0u; p < n_points; p += 4u) {
         //#for j in 0..4
         let offset{j} = start + f32(p + {j}u) * step - y;
-        sum += exp(max(logs[first + p + {j}u] - half_precision * offset{j} * offset{j} - top, -87.0));
+        sum += exp_above_zero(logs[first + p + {j}u] - half_precision * offset{j} * offset{j} - top);
         //#end
     }
     return top + log(sum);
@@ -171,14 +171,14 @@ fn normalise(row: u32, y: f32, start: f32, thread: u32) {
 // fill another grid.
 fn beyond(end: f32, inner: f32) -> f32 {
     let slope = max((inner - end) / params.step, 1.0 / (f32(params.points) * params.step));
-    return exp(min(end, 80.0)) / slope;
+    return exp(kept(end, min(end, 80.0))) / slope;
 }
 
 fn read_off(row: u32, own: u32) {
     var mass = 0.0;
     var mass_of_half = 0.0;
     for (var p = 0u; p < params.points; p++) {
-        let share = exp(min(logs[p], 80.0)) * params.step;
+        let share = exp(kept(logs[p], min(logs[p], 80.0))) * params.step;
         mass += share;
         mass_of_half += select(0.0, 2.0 * share, p % 2u == own % 2u);
     }

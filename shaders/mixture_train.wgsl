@@ -78,8 +78,8 @@ fn likelihood_row(at: u32, x: f32, sigma: f32, weight: f32) -> f32 {
     let totals = log_totals(at, x, sigma);
     for (var i = 0u; i < params.components; i++) {
         let c = component(at, i, sigma);
-        let prior = exp(clamp(c.logit - totals.y, -87.0, 0.0));
-        let share = exp(clamp(joint(c, x) - totals.x, -87.0, 0.0));
+        let prior = exp_above_zero(c.logit - totals.y);
+        let share = exp_above_zero(joint(c, x) - totals.x);
         var by_mean = 0.0;
         var by_log_scale = 0.0;
         if params.bin_width > 0.0 {
@@ -107,7 +107,7 @@ fn score_row(at: u32, row: vec4<u32>, weight: f32) -> f32 {
     for (var i = 0u; i < params.components; i++) {
         let c = component(at, i, sigma);
         let f = component_density(c, x);
-        let share = exp(clamp(c.logit + f.x - density.y, -87.0, 0.0));
+        let share = exp_above_zero(c.logit + f.x - density.y);
         let ahead = f.y - score;
         let by_joint = share * (terms.y * ahead + terms.z * (f.z + ahead * ahead - slope));
         let by_first = share * (terms.y + 2.0 * terms.z * ahead);

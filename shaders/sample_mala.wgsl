@@ -149,6 +149,8 @@ fn sample_mala(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocatio
             if log(random.y) < gain {
                 x = vec2(y + jump, proposed);
                 accepted[own * 4u * quads(params.n_levels) + level]++;
+            } else if is_nan(gain) {
+                x = vec2(gain);
             }
             set_state(at, x.x);
             set_state(at + 1u, x.y);

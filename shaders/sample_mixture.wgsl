@@ -62,20 +62,25 @@ fn log_weight(at: u32, index: u32) -> f32 {
     return share * parameter(at, index) + (1.0 - share) * log(component(at, index, params.sigma).scale);
 }
 
-// Which component a uniform number means: the first at which the weights add up to more than it.
-fn choose(at: u32, u: f32) -> u32 {
+// The largest log weight, and the sum of all weights in units of that one.
+fn weight_sums(at: u32) -> vec2<f32> {
     var top = -3.0e38;
     for (var i = 0u; i < params.n_logits; i++) {
         top = max(top, log_weight(at, i));
     }
     var total = 0.0;
     for (var i = 0u; i < params.n_logits; i++) {
-        total += exp(max(log_weight(at, i) - top, -87.0));
+        total += exp_above_zero(log_weight(at, i) - top);
     }
-    var rest = u * total;
+    return vec2(top, total);
+}
+
+// Which component a uniform number means: the first at which the weights add up to more than it.
+fn choose(at: u32, weights: vec2<f32>, u: f32) -> u32 {
+    var rest = u * weights.y;
     var chosen = 0u;
     for (; chosen + 1u < params.n_logits; chosen++) {
-        rest -= exp(max(log_weight(at, chosen) - top, -87.0));
+        rest -= exp_above_zero(log_weight(at, chosen) - weights.x);
         if rest < 0.0 {
             break;
         }
@@ -88,18 +93,20 @@ fn snapped(x: f32) -> f32 {
     if params.bin_width == 0.0 {
         return x;
     }
-    return params.bin_low + round((clamp(x, params.bin_low, params.bin_high) - params.bin_low) / params.bin_width) * params.bin_width;
+    let inside = kept(x, clamp(x, params.bin_low, params.bin_high));
+    return params.bin_low + round((inside - params.bin_low) / params.bin_width) * params.bin_width;
 }
 
 fn draw(at: u32, sample: u32, d: u32) -> f32 {
     let bits = random_bits(vec2(params.seed_low, params.seed_high), STREAM_MIXTURE, params.first_sample + sample, d, 0u);
-    let c = component(at, choose(at, uniform_from(bits.x)), params.sigma);
+    let weights = weight_sums(at);
+    let c = component(at, choose(at, weights, uniform_from(bits.x)), params.sigma);
     var z = normal_pair(bits.y, bits.z).x;
     if FAMILY == 1u {
         let u = uniform_from(bits.y);
         z = log(u / (1.0 - u));
     }
-    return snapped(c.mean + c.scale * sqrt(params.temperature) * z);
+    return snapped(kept(weights.y, c.mean + c.scale * sqrt(params.temperature) * z));
 }
 
 @compute @workgroup_size(8, GROUP_ROWS)

@@ -334,16 +334,56 @@ fn write_view<T: WritableElement>(view: &ArrayViewD<'_, T>, writer: impl Write) 
     })
 }
 
-/// Writes a .npy file of float64 numbers, atomically.
-///
-/// # Errors
-/// As [`files::write_atomically`].
-///
-/// # Panics
-/// When the shape does not hold every value.
-pub fn write_npy_doubles(path: &Path, shape: &[usize], values: &[f64]) -> Result<()> {
-    let view = ArrayViewD::from_shape(IxDyn(shape), values).expect("the shape holds every value");
-    files::write_atomically(path, |writer| write_view(&view, writer))
+/// A .npy file of numbers that come piece by piece, written as [`files::Unfinished`].
+pub struct NpyPieces {
+    file: files::Unfinished,
+    is_double: bool,
+}
+
+impl NpyPieces {
+    /// For an array of this shape, of float64 or float32 numbers.
+    ///
+    /// # Errors
+    /// As [`files::write_atomically`].
+    pub fn create(path: &Path, shape: &[usize], is_double: bool) -> Result<Self> {
+        let mut file = files::Unfinished::create(path)?;
+        let axes: String = shape.iter().map(|axis| format!("{axis}, ")).collect();
+        let axes = if shape.len() == 1 { axes.trim_end() } else { axes.trim_end_matches(", ") };
+        let kind = if is_double { "<f8" } else { "<f4" };
+        let mut header = format!("{{'descr': '{kind}', 'fortran_order': False, 'shape': ({axes}), }}");
+        // Ten bytes come before it, and numbers start at a multiple of 64 (numpy.lib.format, version 1.0).
+        let padded = (header.len() + 11).next_multiple_of(64) - 11;
+        header.extend(std::iter::repeat_n(' ', padded - header.len()));
+        header.push('\n');
+        file.write(|writer| {
+            writer.write_all(b"\x93NUMPY\x01\x00")?;
+            writer.write_all(&(header.len() as u16).to_le_bytes())?;
+            writer.write_all(header.as_bytes())
+        })?;
+        Ok(Self { file, is_double })
+    }
+
+    /// The next numbers.
+    ///
+    /// # Errors
+    /// As [`files::write_atomically`].
+    pub fn write(&mut self, values: &[f64]) -> Result<()> {
+        let is_double = self.is_double;
+        self.file.write(|writer| {
+            values.iter().try_for_each(|&value| match is_double {
+                true => writer.write_all(&value.to_le_bytes()),
+                false => writer.write_all(&(value as f32).to_le_bytes()),
+            })
+        })
+    }
+
+    /// The file is whole.
+    ///
+    /// # Errors
+    /// As [`files::write_atomically`].
+    pub fn finish(self) -> Result<()> {
+        self.file.finish()
+    }
 }
 
 /// Writes a .npz archive of named float32 arrays, uncompressed and atomically.
@@ -647,5 +687,24 @@ mod tests {
         tensor.values[5] = f32::NAN;
         let error = tensor.check_finite("x").expect_err("NaN").to_string();
         assert!(error.contains("NaN at index [1, 2]"), "{error}");
+    }
+
+    #[test]
+    fn arrays_that_come_in_pieces_are_read_back() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("a.npy");
+        for shape in [&[6][..], &[3, 2], &[1, 2, 3, 1]] {
+            for is_double in [false, true] {
+                let mut pieces = NpyPieces::create(&path, shape, is_double).expect("created");
+                pieces.write(&[0.1, 1.0]).expect("written");
+                pieces.write(&[2.0, 3.0, 4.0, 1e-40]).expect("written");
+                pieces.finish().expect("whole");
+                let array = read_npy(&path).expect("read");
+                assert_eq!(array.shape, shape);
+                assert_eq!(array.values, [0.1, 1.0, 2.0, 3.0, 4.0, 1e-40]);
+                let bytes = std::fs::read(&path).expect("there");
+                assert_eq!(bytes.len() - 6 * if is_double { 8 } else { 4 }, bytes.len() / 64 * 64);
+            }
+        }
     }
 }

@@ -10,11 +10,10 @@ use tempfile::{SpooledData, SpooledTempFile};
 
 use crate::error::{Error, Result};
 use crate::files::{Bound, Input, Kind, UNPACK_LIMIT_MIB};
+use crate::host;
 
 const MIB: u64 = 1 << 20;
 const CHUNK: usize = 1 << 16;
-/// Free space that temporary files leave to everything else on their disk.
-const LEFT_FREE: u64 = 1 << 30;
 /// Bytes that are written there between two looks at what is free.
 const BETWEEN_LOOKS: u64 = 16 * MIB;
 
@@ -290,7 +289,7 @@ impl Spool {
         self.next_look = self.len + BETWEEN_LOOKS;
         // What was in memory goes to the disk with the first bytes beyond it.
         let comes = if self.file.is_rolled() { BETWEEN_LOOKS } else { self.len + BETWEEN_LOOKS };
-        check_room(free_space(&std::env::temp_dir()), comes)
+        check_room(host::free_space(&std::env::temp_dir()), comes)
     }
 
     /// The bytes, charged to the budget; `subject` names them in errors.
@@ -314,24 +313,12 @@ impl Spool {
 /// Refuses to write so many bytes where that leaves too little free; what is free may be unknown.
 fn check_room(free: Option<u64>, comes: u64) -> io::Result<()> {
     match free {
-        Some(free) if free < comes.saturating_add(LEFT_FREE) => {
-            let problem = format!("{} MiB are free, and {} MiB are to stay so", free / MIB, LEFT_FREE / MIB);
+        Some(free) if free < comes.saturating_add(host::LEFT_FREE) => {
+            let problem = format!("{} MiB are free, and {} MiB are to stay so", free / MIB, host::LEFT_FREE / MIB);
             Err(io::Error::new(ErrorKind::StorageFull, problem))
         }
         _ => Ok(()),
     }
-}
-
-/// Bytes that are free on a folder's disk for whoever asks.
-#[cfg(unix)]
-fn free_space(folder: &Path) -> Option<u64> {
-    let disk = rustix::fs::statvfs(folder).ok()?;
-    Some(disk.f_bavail.saturating_mul(disk.f_frsize))
-}
-
-#[cfg(not(unix))]
-fn free_space(_folder: &Path) -> Option<u64> {
-    None
 }
 
 #[cfg(test)]
@@ -443,12 +430,12 @@ mod tests {
     #[test]
     fn a_part_of_the_disk_is_left_free() {
         check_room(None, u64::MAX).expect("unknown");
-        check_room(Some(LEFT_FREE + 5), 5).expect("enough");
-        let error = check_room(Some(LEFT_FREE + 5), 6).expect_err("too little").to_string();
+        check_room(Some(host::LEFT_FREE + 5), 5).expect("enough");
+        let error = check_room(Some(host::LEFT_FREE + 5), 6).expect_err("too little").to_string();
         assert!(error.contains("1024 MiB are free, and 1024 MiB are to stay so"), "{error}");
         assert!(check_room(Some(u64::MAX - 1), u64::MAX).is_err());
         #[cfg(unix)]
-        assert!(free_space(&std::env::temp_dir()).is_some(), "every disk tells");
+        assert!(host::free_space(&std::env::temp_dir()).is_some(), "every disk tells");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 
 use crate::arrays::{HostTensor, half, index_of};
 use crate::config::Config;
-use crate::data::SampleShape;
+use crate::data::{DataDigest, SampleShape};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::nn::{check_dimensions, stored_numbers};
@@ -44,6 +44,8 @@ pub struct Checkpoint {
     pub samples_drawn: u64,
     /// What one sample is.
     pub shape: SampleShape,
+    /// What the data were when it was written; older files and imported ones do not tell.
+    pub data: Option<DataDigest>,
     /// Least held-out loss so far.
     pub best: Option<Best>,
     /// Every tensor by its name.
@@ -109,7 +111,8 @@ impl Checkpoint {
             true => Some(Best { loss: entries.value("best_loss")?, step: entries.value("best_step")? }),
             false => None,
         };
-        Ok(Self { config, step, samples_drawn: entries.value("samples_drawn")?, shape, best, tensors })
+        let data = if has("data") { Some(entries.value("data")?) } else { None };
+        Ok(Self { config, step, samples_drawn: entries.value("samples_drawn")?, shape, data, best, tensors })
     }
 
     fn metadata(&self) -> Map<String, Value> {
@@ -124,6 +127,9 @@ impl Checkpoint {
             ("shape", self.shape.to_string()),
             ("config", self.config.to_toml()),
         ]);
+        if let Some(data) = self.data {
+            entries.insert("data", data.to_string());
+        }
         if let Some(Best { loss, step }) = self.best {
             entries.insert("best_loss", loss.to_string());
             entries.insert("best_step", step.to_string());
@@ -416,6 +422,7 @@ mod tests {
             step: 120,
             samples_drawn: u64::MAX - 3,
             shape: SampleShape::Image { height: 2, width: 3, channels: 1 },
+            data: Some(DataDigest { train: 60_000, held_out: 10_000, checksum: 0xab }),
             best: Some(Best { loss: -0.1 - 0.2, step: 70 }),
             tensors: BTreeMap::from([
                 ("ctx.layers.0.bias".into(), tensor(&[4], 0.2)),
@@ -449,7 +456,7 @@ mod tests {
         assert_eq!(read, checkpoint);
         read.save(&second).expect("written");
         assert_eq!(fingerprint(&first).expect("there"), fingerprint(&second).expect("there"));
-        let without_loss = Checkpoint { best: None, step: 121, ..checkpoint };
+        let without_loss = Checkpoint { data: None, best: None, step: 121, ..checkpoint };
         without_loss.save(&second).expect("written");
         assert_eq!(Checkpoint::load(&second).expect("own file"), without_loss);
         assert_ne!(fingerprint(&first).expect("there"), fingerprint(&second).expect("there"));

@@ -568,6 +568,21 @@ impl ModelConfig {
     }
 }
 
+impl TrainConfig {
+    /// Samples of a batch at most: what counts them in kernels and random streams has 32 bits.
+    const MOST_BATCH: usize = 1 << 24;
+    /// Steps at most, for the same reason; the last number stands for held-out samples.
+    const MOST_STEPS: u64 = u32::MAX as u64 - 1;
+
+    fn check_sizes(&self) -> Result<()> {
+        require((1..=Self::MOST_BATCH).contains(&self.batch), "train.batch", "must lie in 1 to 16777216")?;
+        let limit = 1..=DataConfig::MOST_MEMORY;
+        require(self.memory.is_none_or(|n| limit.contains(&n)), "train.memory", "must lie in 1 to 1073741824 (MiB)")?;
+        require((1..=Self::MOST_STEPS).contains(&self.steps), "train.steps", "must lie in 1 to 4294967294")?;
+        require((1..=65_536).contains(&self.row_stride), "train.row_stride", "must lie in 1 to 65536")
+    }
+}
+
 impl Config {
     /// Most hidden layers of a network.
     const MOST_LAYERS: usize = 256;
@@ -668,11 +683,8 @@ impl Config {
         require(noise.context >= 0.0 && noise.context.is_finite(), "noise.context", "must not be negative")?;
         require((0.0..1.0).contains(&noise.dropout), "noise.dropout", "must lie in [0, 1)")?;
         self.data.check()?;
-        require(train.batch >= 1, "train.batch", "must be at least 1")?;
+        train.check_sizes()?;
         require(train.micro_batch.is_none_or(|n| n >= 1), "train.micro_batch", "must be at least 1")?;
-        require(train.memory.is_none_or(|n| n >= 1), "train.memory", "must be at least 1 (MiB)")?;
-        require(train.steps >= 1, "train.steps", "must be at least 1")?;
-        require(train.row_stride >= 1, "train.row_stride", "must be at least 1")?;
         require(positive(train.learning_rate), "train.learning_rate", "must be positive")?;
         require((0.0..=1.0).contains(&train.final_rate), "train.final_rate", "must lie in [0, 1]")?;
         require((0.0..1.0).contains(&train.beta1), "train.beta1", "must lie in [0, 1)")?;

@@ -1,7 +1,7 @@
 //! The main job in one call: learn handwritten digits, draw new ones, remove noise from old ones.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use serde::Serialize;
@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::config::{Config, Network};
 use crate::data::{self, Dataset};
 use crate::denoise::{DenoiseRequest, add_noise, denoise, psnr_clipped, write_rows};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::files;
 use crate::gpu::Gpu;
 use crate::image_grid::UNIT;
@@ -31,6 +31,8 @@ const STRETCH: u64 = 8;
 const STRETCHES: u64 = 4;
 /// Digits that are drawn.
 const DRAWN: usize = 100;
+/// Of these, those that are drawn together.
+const PIECE: usize = 25;
 
 /// What the demo came to; `report.json` holds the same.
 #[derive(Debug, Clone, Serialize)]
@@ -50,6 +52,7 @@ pub struct DemoReport {
     /// The same after one step of denoising, dB.
     pub psnr_denoised: f64,
     /// Pictures.
+    #[serde(serialize_with = "files::lossy_each")]
     pub pictures: Vec<PathBuf>,
     /// Wall time of everything, s.
     pub seconds: f64,
@@ -80,17 +83,19 @@ pub fn demo(
         max_seconds: Some(seconds),
     };
     let for_model = seconds * GENERATIVE_SHARE;
-    let generative = fit_to_time(gpu, config, &data, for_model)?;
+    let generative = fit_to_time(gpu, config, &data, for_model, stop)?;
     let training = train(gpu, &plan("run", generative, for_model), stop, observe)?;
     let for_denoiser = seconds - for_model;
-    let denoiser = fit_to_time(gpu, denoiser_config(recipe(Network::Made)?), &data, for_denoiser)?;
+    let denoiser = fit_to_time(gpu, denoiser_config(recipe(Network::Made)?), &data, for_denoiser, stop)?;
     let denoiser_training = train(gpu, &plan("denoiser", denoiser, for_denoiser), stop, observe)?;
 
     let trained = Trained::load(gpu, &training.checkpoint)?;
-    let drawn = sample(gpu, &trained, &SampleRequest::new(&trained, DRAWN, 1), &mut |_| {})?;
+    let sampling = Instant::now();
+    let drawn = draw(gpu, &trained, stop)?;
+    let sampling_seconds = sampling.elapsed().as_secs_f64();
     let (samples, loss, denoised) = (out.join("samples.png"), out.join("loss.png"), out.join("denoised.png"));
     let text = [("arcsm:command", "arcsm demo".to_owned()), ("arcsm:checkpoint", trained.fingerprint.clone())];
-    let values = &widened(&drawn.values);
+    let values = &widened(&drawn);
     Picture { values, shape: data.shape, beside: None, names: None, range: UNIT, title: "digits" }
         .write(&samples, &text)?;
     copy(&out.join("run/loss.png"), &loss)?;
@@ -104,7 +109,7 @@ pub fn demo(
         training_seconds: step_seconds(&training) + step_seconds(&denoiser_training),
         training,
         denoiser_training,
-        sampling_seconds: drawn.seconds,
+        sampling_seconds,
         psnr_noisy: psnr_clipped(&clean, &noisy),
         psnr_denoised: psnr_clipped(&clean, &denoising.values),
         pictures: vec![samples, loss, denoised],
@@ -112,6 +117,25 @@ pub fn demo(
     };
     write_report(&out.join("report.json"), &report)?;
     Ok(report)
+}
+
+/// Drawn in pieces, so that a stop is heard.
+fn draw(gpu: &Gpu, trained: &Trained, stop: &AtomicBool) -> Result<Vec<f32>> {
+    let mut values = Vec::new();
+    for first in (0..DRAWN).step_by(PIECE) {
+        check_stop(stop)?;
+        let request = SampleRequest { first, ..SampleRequest::new(trained, PIECE.min(DRAWN - first), 1) };
+        values.extend(sample(gpu, trained, &request, &mut |_| {})?.values);
+    }
+    check_stop(stop)?;
+    Ok(values)
+}
+
+fn check_stop(stop: &AtomicBool) -> Result<()> {
+    if !stop.load(Ordering::Relaxed) {
+        return Ok(());
+    }
+    Err(Error::Interrupted("start again with: arcsm demo --force".into()))
 }
 
 fn recipe(network: Network) -> Result<Config> {
@@ -139,7 +163,7 @@ fn denoiser_config(mut config: Config) -> Config {
 
 /// As many steps as the time allows at the best speed that this adapter shows, at most those of the settings. Should it
 /// slow down later, [`TrainPlan::max_seconds`] ends the run.
-fn fit_to_time(gpu: &Gpu, mut config: Config, data: &Dataset, seconds: f64) -> Result<Config> {
+fn fit_to_time(gpu: &Gpu, mut config: Config, data: &Dataset, seconds: f64, stop: &AtomicBool) -> Result<Config> {
     let mut trial = config.clone();
     let statistics = data.train.statistics()?;
     (trial.model.score.mean, trial.model.score.sd) = (Some(statistics.mean as f32), Some(statistics.sd as f32));
@@ -147,6 +171,7 @@ fn fit_to_time(gpu: &Gpu, mut config: Config, data: &Dataset, seconds: f64) -> R
     let mut seconds_per_step = |steps: u64| -> Result<f64> {
         let start = Instant::now();
         for _ in 0..steps {
+            check_stop(stop)?;
             trainer.step()?;
         }
         gpu.wait()?;
@@ -168,7 +193,7 @@ fn fit_to_time(gpu: &Gpu, mut config: Config, data: &Dataset, seconds: f64) -> R
 
 fn copy(from: &Path, to: &Path) -> Result<()> {
     use std::io::Write;
-    let bytes = std::fs::read(from).map_err(|e| crate::error::Error::file("read", from, e, "Run the demo again"))?;
+    let bytes = std::fs::read(from).map_err(|e| Error::file("read", from, e, "Run the demo again"))?;
     files::write_atomically(to, |file| file.write_all(&bytes))
 }
 

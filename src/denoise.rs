@@ -7,8 +7,9 @@ use crate::config::Objective;
 use crate::data::{SampleShape, Samples};
 use crate::error::{Error, Result};
 use crate::evaluate::outside_trained_range;
-use crate::given::{Given, Knowledge, Weigh};
+use crate::given::{Given, KNOWLEDGE_BYTES, Knowledge, Weigh};
 use crate::gpu::Gpu;
+use crate::host;
 use crate::image_grid::{Grid, PngText};
 use crate::linear::Cholesky;
 use crate::nn::Permutation;
@@ -157,6 +158,9 @@ fn in_sequence(
     request: &DenoiseRequest,
     progress: &mut dyn FnMut(f64),
 ) -> Result<Vec<f32>> {
+    let numbers = [noisy.len(), request.draws, request.particles];
+    let remedy = "Give fewer samples, draws or particles at a time";
+    host::check_fits("--draws", "the draws", KNOWLEDGE_BYTES, &numbers, remedy)?;
     let dimensions = trained.model.dimensions();
     let lowest = (2.0 * trained.config.noise.sigma_min).min(request.sigma);
     let sigmas = match request.method {

@@ -104,8 +104,9 @@ impl DetectRequest {
             let problem = format!("{levels:?} are no falling, positive noise levels");
             return Err(Error::input("--levels", problem, "Give falling, positive ones"));
         }
-        if !(self.resolution >= 1.0 && self.resolution.is_finite()) {
-            return Err(Error::input("--resolution", format!("is {}", self.resolution), "Give 1 or more"));
+        if !(1.0..=100.0).contains(&self.resolution) {
+            let remedy = "Give 1 to 100 points a noise level";
+            return Err(Error::input("--resolution", format!("is {}", self.resolution), remedy));
         }
         Ok(())
     }

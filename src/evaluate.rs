@@ -242,6 +242,36 @@ impl Widened {
     }
 }
 
+/// Share of its mass that a conditional may gain or lose by the grid that it was integrated on.
+const MOST_INTEGRAL_ERROR: f64 = 0.01;
+
+impl AtLevel {
+    /// Why its nats cannot be those of the model, and what helps, where that is so: integrals that depend on the grid and
+    /// change the result, or fewer nats than the noise alone has.
+    pub fn unsound(&self, dimensions: usize) -> Option<(String, &'static str)> {
+        let error = match self.grid_error.abs() > Widened::NOTABLE {
+            true => self.integral_error.max(self.coarse_integral_error),
+            false => self.integral_error,
+        };
+        if error > MOST_INTEGRAL_ERROR {
+            let what = format!(
+                "a conditional's integral is off by {:.1} %, and the nats by {:+.2} with half the grid points",
+                100.0 * error,
+                self.grid_error
+            );
+            return Some((what, "Raise --resolution, or narrow the grids with --range LOW,HIGH"));
+        }
+        // The noise that was drawn has its own mean, with this standard deviation.
+        let samples = self.of_samples.len() as f64;
+        let chance = 5.0 * (0.5 * dimensions as f64 / samples).sqrt();
+        (self.sigma > 0.0 && self.nats.mean < self.noise_floor - chance).then(|| {
+            let (nats, floor) = (self.nats.mean, self.noise_floor);
+            let what = format!("{nats:.3} nats are fewer than the {floor:.3} that the noise alone has");
+            (what, "Raise --resolution, and widen the grids with --range LOW,HIGH; else train longer")
+        })
+    }
+}
+
 /// The probability-flow ODE's reading of the first samples.
 #[derive(Debug, Clone, Serialize)]
 pub struct FlowReading {

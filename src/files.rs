@@ -1,5 +1,6 @@
 //! Reading input whole and writing output whole: a file that arcsm writes is either complete or not there.
 
+use std::borrow::Cow;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
@@ -293,23 +294,67 @@ pub fn check_writable(path: &Path) -> Result<()> {
 /// [`Error::File`] with the system's word (a full disk is named), or bad input as in [`check_writable`].
 pub fn write_atomically<W>(path: &Path, write: W) -> Result<()>
 where
-    W: FnOnce(&mut BufWriter<&File>) -> io::Result<()>,
+    W: FnOnce(&mut Writer) -> io::Result<()>,
 {
-    // A rename would replace a symbolic link itself instead of the file that it stands for.
-    let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    let folder = folder_of(path);
-    fs::create_dir_all(&folder).map_err(|source| refused("create", &folder, source))?;
-    if path.exists() && !path.is_file() {
-        return check_writable(path);
+    let mut file = Unfinished::create(path)?;
+    file.write(write)?;
+    file.finish()
+}
+
+/// What files are written through.
+pub type Writer = BufWriter<tempfile::NamedTempFile>;
+
+/// A file that is written piece by piece beside `path`, and takes its place when it is whole; see [`write_atomically`].
+/// Dropped before that, it vanishes.
+pub struct Unfinished {
+    writer: Writer,
+    path: PathBuf,
+}
+
+impl Unfinished {
+    /// An empty one.
+    ///
+    /// # Errors
+    /// As [`write_atomically`].
+    pub fn create(path: &Path) -> Result<Self> {
+        // A rename would replace a symbolic link itself instead of the file that it stands for.
+        let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        let folder = folder_of(&path);
+        fs::create_dir_all(&folder).map_err(|source| refused("create", &folder, source))?;
+        if path.exists() && !path.is_file() {
+            check_writable(&path)?;
+        }
+        let prefix = unfinished_of(&path);
+        sweep(&folder, &prefix);
+        let temporary = temporary_in(&folder, &prefix).map_err(|source| refused("write", &path, source))?;
+        // Held until the process ends, however it does: others see by it that the file is no leftover. Not every disk can.
+        _ = temporary.as_file().try_lock();
+        Ok(Self { writer: BufWriter::with_capacity(1 << 18, temporary), path })
     }
-    let prefix = unfinished_of(path);
-    sweep(&folder, &prefix);
-    let temporary = temporary_in(&folder, &prefix).map_err(|source| refused("write", path, source))?;
-    // Held until the process ends, however it does: others see by it that the file is no leftover. Not every disk can.
-    _ = temporary.as_file().try_lock();
-    write_and_sync(temporary.as_file(), path, write)?;
-    temporary.persist(path).map_err(|failure| refused("write", path, failure.error))?;
-    sync_folder(&folder).map_err(|source| refused("write", path, source))
+
+    /// Writes the next piece.
+    ///
+    /// # Errors
+    /// As [`write_atomically`].
+    pub fn write<W>(&mut self, write: W) -> Result<()>
+    where
+        W: FnOnce(&mut Writer) -> io::Result<()>,
+    {
+        write(&mut self.writer).map_err(|source| refused("write", &self.path, source))
+    }
+
+    /// The file takes its place.
+    ///
+    /// # Errors
+    /// As [`write_atomically`].
+    pub fn finish(self) -> Result<()> {
+        let Self { mut writer, path } = self;
+        let to_error = |source| refused("write", &path, source);
+        writer.flush().and_then(|()| writer.get_ref().as_file().sync_all()).map_err(to_error)?;
+        let temporary = writer.into_inner().map_err(|failure| to_error(failure.into_error()))?;
+        temporary.persist(&path).map_err(|failure| to_error(failure.error))?;
+        sync_folder(&folder_of(&path)).map_err(to_error)
+    }
 }
 
 /// How the names of files start that are to become this one. A hash, as a name may have any length that still fits.
@@ -343,17 +388,6 @@ pub fn remove_unfinished(folder: &Path) -> Result<()> {
         }
     }
     Ok(())
-}
-
-fn write_and_sync<W>(file: &File, path: &Path, write: W) -> Result<()>
-where
-    W: FnOnce(&mut BufWriter<&File>) -> io::Result<()>,
-{
-    let mut writer = BufWriter::with_capacity(1 << 18, file);
-    write(&mut writer)
-        .and_then(|()| writer.flush())
-        .and_then(|()| file.sync_all())
-        .map_err(|source| refused("write", path, source))
 }
 
 fn refused(action: &'static str, path: &Path, source: io::Error) -> Error {
@@ -394,6 +428,31 @@ fn sync_folder(folder: &Path) -> io::Result<()> {
 #[cfg(not(unix))]
 fn sync_folder(_folder: &Path) -> io::Result<()> {
     Ok(())
+}
+
+/// Serialises a path as text, with replacement characters for what is no UTF-8.
+pub(crate) fn lossy<S: serde::Serializer>(path: &Path, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+    serializer.collect_str(&path.display())
+}
+
+/// The same of several.
+pub(crate) fn lossy_each<S: serde::Serializer>(
+    paths: &[PathBuf],
+    serializer: S,
+) -> std::result::Result<S::Ok, S::Error> {
+    serializer.collect_seq(paths.iter().map(|path| path.to_string_lossy()))
+}
+
+/// Text with every control character but line ends written out, and so are changes of the direction of writing: names from
+/// outside cannot move a terminal's cursor or show a text in another order.
+pub fn harmless(text: &str) -> Cow<'_, str> {
+    let turns = |c: char| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let is_harmless = |c: char| c == '\n' || !c.is_control() && !turns(c);
+    if text.chars().all(is_harmless) {
+        return Cow::Borrowed(text);
+    }
+    let shown = |c: char| if is_harmless(c) { c.to_string() } else { c.escape_default().to_string() };
+    Cow::Owned(text.chars().map(shown).collect())
 }
 
 /// A word of a command, quoted so that a POSIX shell takes it back.
@@ -510,9 +569,11 @@ mod tests {
     #[test]
     fn a_full_disk_is_named() {
         let full = File::options().write(true).open("/dev/full").expect("Linux has it");
-        let error =
-            write_and_sync(&full, Path::new("out.bin"), |writer| writer.write_all(b"small enough for the buffer"));
-        let error = error.expect_err("no space").to_string();
+        let nowhere = tempfile::TempPath::try_from_path("/nowhere").expect("an absolute path");
+        let writer = BufWriter::new(tempfile::NamedTempFile::from_parts(full, nowhere));
+        let mut file = Unfinished { writer, path: "out.bin".into() };
+        file.write(|writer| writer.write_all(b"small enough for the buffer")).expect("buffered");
+        let error = file.finish().expect_err("no space").to_string();
         assert!(error.contains("cannot write out.bin") && error.contains("The disk is full"), "{error}");
     }
 

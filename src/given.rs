@@ -21,6 +21,9 @@ const WEIGHED: u32 = 4;
 /// Step of the random number that chooses the particle at the end; resampling takes the dimensions before it.
 const CHOICE_STEP: u32 = 1;
 
+/// Memory of a value that is drawn where something is given: what is known of it, and what is drawn.
+pub(crate) const KNOWLEDGE_BYTES: u64 = std::mem::size_of::<Knowledge>() as u64 + 4;
+
 /// What is known of one value.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Knowledge {

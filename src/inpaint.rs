@@ -5,8 +5,9 @@ use std::path::Path;
 
 use crate::data::SampleShape;
 use crate::error::{Error, Result};
-use crate::given::{Given, Knowledge, Weigh};
+use crate::given::{Given, KNOWLEDGE_BYTES, Knowledge, Weigh};
 use crate::gpu::Gpu;
+use crate::host;
 use crate::image_grid::{Grid, PngText, UNIT};
 use crate::nn::Permutation;
 use crate::random::{random_bits, stream, uniform};
@@ -170,6 +171,9 @@ pub fn inpaint(
             format!("is of {} samples of D = {}, there are {count} of {dimensions}", mask.count(), mask.dimensions);
         return Err(Error::input("mask", problem, "Give one mask for all samples, or one for each"));
     }
+    let numbers = [x.len(), request.completions, request.particles];
+    let remedy = "Give fewer samples, completions or particles at a time";
+    host::check_fits("--completions", "the completions", KNOWLEDGE_BYTES, &numbers, remedy)?;
     if trained.has_any_order() {
         return inpaint_in_orders(gpu, trained, x, mask, request, progress);
     }

@@ -86,6 +86,7 @@ pub mod files;
 pub mod frechet;
 pub mod given;
 pub mod gpu;
+pub mod host;
 pub mod image_grid;
 pub mod import;
 pub mod inpaint;

@@ -13,8 +13,9 @@ use serde::Serialize;
 
 use crate::config::{Config, HeadKind};
 use crate::error::{Error, Result};
-use crate::given::{Given, Particles};
+use crate::given::{Given, KNOWLEDGE_BYTES, Particles};
 use crate::gpu::{Gpu, pitch};
+use crate::host;
 use crate::nn::ArCsm;
 use crate::random::{random_bits, stream};
 use crate::trained::Trained;
@@ -30,6 +31,8 @@ const MOST_SNAP_LEVELS: u32 = 65_536;
 pub struct SampleRequest {
     /// How.
     pub sampler: Sampler,
+    /// Number of the first sample: those of a seed can be drawn in pieces.
+    pub first: usize,
     /// N
     pub count: usize,
     /// Seed; sample n is the same whatever the count, the batch and the chunking.
@@ -65,7 +68,7 @@ pub struct SampleRequest {
 }
 
 /// What was drawn.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Drawn {
     /// (N, D), in the data's order of dimensions.
     pub values: Vec<f32>,
@@ -97,11 +100,27 @@ pub struct Acceptance {
     pub rate: f64,
 }
 
+impl Drawn {
+    /// Adds another piece's numbers but for its values: that of `share` of all samples.
+    pub(crate) fn add(&mut self, piece: &Self, share: f64) {
+        self.seconds += piece.seconds;
+        (self.context_multiply_adds, self.score_evaluations) = (piece.context_multiply_adds, piece.score_evaluations);
+        self.resamplings += piece.resamplings;
+        self.redrawn += piece.redrawn;
+        self.outside += piece.outside;
+        self.acceptance.resize(piece.acceptance.len(), Acceptance { sigma: 0.0, rate: 0.0 });
+        for (sum, of_piece) in self.acceptance.iter_mut().zip(&piece.acceptance) {
+            *sum = Acceptance { sigma: of_piece.sigma, rate: sum.rate + share * of_piece.rate };
+        }
+    }
+}
+
 impl SampleRequest {
     /// `count` samples by the model's default sampler.
     pub fn new(trained: &Trained, count: usize, seed: u64) -> Self {
         Self {
             sampler: Sampler::default_of(&trained.config),
+            first: 0,
             count,
             seed,
             batch: 256,
@@ -127,7 +146,24 @@ impl SampleRequest {
         self.sampler.check_for(&trained.config)?;
         self.check_temperature(&trained.config)?;
         self.check_snap(&trained.config)?;
+        self.check_count(trained)?;
         self.given.as_ref().map_or(Ok(()), |given| given.check(trained, self))
+    }
+
+    fn check_count(&self, trained: &Trained) -> Result<()> {
+        let refuse = |problem: String, remedy: &str| Err(Error::input("the count", problem, remedy));
+        let last = self.first.checked_add(self.count).and_then(|count| count.checked_mul(self.particles()));
+        if self.count == 0 || last.is_none_or(|last| last > u32::MAX as usize) {
+            let problem = format!("is {} samples of {} particles", self.count, self.particles());
+            return refuse(problem, "Give at least 1, and fewer than 2^32 samples times particles");
+        }
+        if self.first > 0 && self.given.is_some() {
+            return refuse("starts after the samples of which something is given".into(), "Start at 0");
+        }
+        // What is known and drawn of each value.
+        let numbers = [self.count, self.particles(), trained.model.dimensions()];
+        let bytes = if self.given.is_some() { KNOWLEDGE_BYTES } else { 4 };
+        host::check_fits("the count", "the samples", bytes, &numbers, "Ask for fewer at a time")
     }
 
     fn check_temperature(&self, config: &Config) -> Result<()> {
@@ -204,7 +240,7 @@ pub fn sample(gpu: &Gpu, trained: &Trained, request: &SampleRequest, progress: &
     while drawn.values.len() < request.count * dimensions {
         let first = drawn.values.len() / dimensions;
         let n_samples = particles * (batch / particles).clamp(1, request.count - first);
-        let run = SamplerRun::fitting(gpu, trained, request, particles * first, n_samples)?;
+        let run = SamplerRun::fitting(gpu, trained, request, particles * (request.first + first), n_samples)?;
         let n_samples = run.n_samples / particles;
         let done = |share: f64| (first as f64 + share * n_samples as f64) / request.count as f64;
         let (values, particles) = run.draw(&mut |share| progress(done(share)))?;
@@ -255,7 +291,8 @@ fn redraw(
         let bits = random_bits(request.seed, stream::REDRAWS, round, 0, 0);
         let again = SampleRequest { seed: u64::from(bits[0]) << 32 | u64::from(bits[1]), ..request.clone() };
         for run in runs.iter().filter(|run| outside.iter().any(|n| run.contains(n))) {
-            let (values, _) = SamplerRun::fitting(gpu, trained, &again, run.start, run.len())?.draw(&mut |_| {})?;
+            let again = SamplerRun::fitting(gpu, trained, &again, request.first + run.start, run.len())?;
+            let (values, _) = again.draw(&mut |_| {})?;
             for n in outside.iter().filter(|n| run.contains(n)) {
                 let fresh = &values[(n - run.start) * dimensions..][..dimensions];
                 drawn.values[n * dimensions..][..dimensions].copy_from_slice(fresh);

@@ -6,6 +6,7 @@
 
 mod folder;
 mod lock;
+mod watch;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
@@ -15,12 +16,16 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use self::folder::RunFolder;
+use self::watch::LossWatch;
+pub use self::watch::Skipped;
+use crate::arrays::HostTensor;
 use crate::checkpoint::{Best, Checkpoint};
 use crate::config::{Config, Objective, TrainConfig};
-use crate::data::{self, Batches, Dataset, Loader, SampleShape, Samples, Statistics};
+use crate::data::{self, Batches, DataDigest, Dataset, Loader, SampleShape, Samples, Statistics};
 use crate::error::{Error, Result};
 use crate::files::{self, shell_word};
 use crate::gpu::{Gpu, PendingRead, Recorder, Tensor};
+use crate::host;
 use crate::image_grid::tones;
 use crate::memory::MemoryPlan;
 use crate::metrics::Metrics;
@@ -136,15 +141,20 @@ pub struct TrainReport {
     pub overfit: bool,
     /// Whether training ended before its last step, as the held-out loss got no better.
     pub stopped_early: bool,
+    /// Steps of this session that changed nothing, as their gradient was not finite.
+    pub skipped_steps: u64,
     /// Wall time of this session, s.
     pub seconds: f64,
     /// Wall time of one step, pictures and held-out losses left out, s.
     pub seconds_per_step: f64,
     /// Last checkpoint.
+    #[serde(serialize_with = "files::lossy")]
     pub checkpoint: PathBuf,
     /// The weights of the least held-out loss.
+    #[serde(serialize_with = "files::lossy")]
     pub best_checkpoint: PathBuf,
     /// Pictures of this session.
+    #[serde(serialize_with = "files::lossy_each")]
     pub pictures: Vec<PathBuf>,
 }
 
@@ -190,7 +200,8 @@ fn train_in(
     observe: &mut dyn FnMut(Event<'_>),
 ) -> Result<TrainReport> {
     let mut config = plan.config.clone();
-    let last = if plan.resume { Some(Checkpoint::load(&folder.last())?) } else { None };
+    // A run that was killed before its first checkpoint has nothing to go on from.
+    let last = if plan.resume && folder.last().exists() { Some(Checkpoint::load(&folder.last())?) } else { None };
     let (data, notes) = match &last {
         // What the model saw decides, whatever the settings say by now.
         Some(last) => {
@@ -200,17 +211,19 @@ fn train_in(
         None => standardise(&mut config, data)?,
     };
     complete_from_data(&mut config, &data.train)?;
+    let anew = (plan.resume && last.is_none()).then(|| "the run has no checkpoint yet: it starts anew".to_owned());
     let few = (data.train.len() < FEW).then(|| {
         format!("only {} samples to learn from: what is learned of them says little of others", data.train.len())
     });
-    for text in data.note.iter().chain(&notes).chain(&few) {
+    for text in data.note.iter().chain(&notes).chain(&few).chain(&anew) {
         observe(Event::Note { text });
     }
     check_levels(&config, &data)?;
     let checkpoint = last.map(|last| folder.check_belongs(last, &config, data.shape)).transpose()?;
     let mut trainer = Trainer::new(gpu, config, &data, checkpoint.as_ref())?;
-    if let Some(text) = folder.take(plan)? {
-        observe(Event::Note { text: &text });
+    let changed = checkpoint.as_ref().and_then(|last| changed_data(last.data?, trainer.digest));
+    for text in folder.take(plan)?.iter().chain(&changed) {
+        observe(Event::Note { text });
     }
     if plan.force && !plan.resume {
         folder.remove_run()?;
@@ -220,6 +233,7 @@ fn train_in(
     }
     folder.write_config(&trainer.trained.config)?;
     let metrics = Metrics::open(&folder.root.join("metrics.jsonl"), trainer.trained.step)?;
+    let watch = LossWatch::new(metrics.first_train_loss());
     let session = Session {
         plan,
         folder,
@@ -228,6 +242,7 @@ fn train_in(
         pictures: Vec::new(),
         clock: Clock::start(),
         saves: Saves::start(),
+        watch,
         best: None,
     };
     session.run(&mut trainer, stop, observe)
@@ -241,6 +256,18 @@ pub fn memory_plan(gpu: &Gpu, config: &Config) -> Result<MemoryPlan> {
     config.check()?;
     let data = data::load(&config.data, config.train.seed)?;
     MemoryPlan::of(gpu, &ArCsm::new(gpu, &config.model, data.shape)?, config)
+}
+
+/// What there is to say of data that are others than a run began with.
+fn changed_data(then: DataDigest, now: DataDigest) -> Option<String> {
+    let how = match (then.train, then.held_out) == (now.train, now.held_out) {
+        true if then.checksum == now.checksum => return None,
+        true => "other values".to_owned(),
+        false => {
+            format!("{} samples and {} held out, now {} and {}", then.train, then.held_out, now.train, now.held_out)
+        }
+    };
+    Some(format!("the data have changed since the last checkpoint ({how}): losses before and after do not compare"))
 }
 
 /// The data as a new model is to see them, and what there is to say about that.
@@ -310,8 +337,10 @@ pub struct Trainer<'g> {
     validation: Workspace,
     parts: Option<Parts>,
     loader: Loader,
+    digest: DataDigest,
     best: Option<Best>,
     pending: VecDeque<(u64, PendingRead)>,
+    skipped: Skipped,
     batch: Vec<f32>,
     pace: Pace,
 }
@@ -382,6 +411,8 @@ impl<'g> Trainer<'g> {
     /// Sizes over the adapter's limits, with the numbers; a checkpoint of another model.
     pub fn new(gpu: &'g Gpu, config: Config, data: &Dataset, checkpoint: Option<&Checkpoint>) -> Result<Self> {
         let seed = config.train.seed;
+        let prepared = [data::WAITING + 2, config.train.batch, data.shape.dimensions()];
+        host::check_fits("train.batch", "the batches in waiting", 4, &prepared, "Use smaller batches")?;
         let model = ArCsm::new(gpu, &config.model, data.shape)?;
         let MemoryPlan { micro_batch, parts, .. } = MemoryPlan::of(gpu, &model, &config)?;
         let new_parts = || -> Result<Parts> {
@@ -407,6 +438,7 @@ impl<'g> Trainer<'g> {
             workspace: model.workspace(gpu, micro_batch, config.train.row_stride, true)?,
             validation: model.workspace(gpu, micro_batch, 1, false)?,
             parts: if parts > 1 { Some(new_parts()?) } else { None },
+            digest: data.digest()?,
             loader: Loader::start(Batches::at(data, &config, drawn))?,
             orders: match &model.any_order {
                 Some(_) => Some(StepOrders::new(gpu, &model, &config, data.shape)?),
@@ -414,6 +446,7 @@ impl<'g> Trainer<'g> {
             },
             best: checkpoint.and_then(|checkpoint| checkpoint.best),
             pending: VecDeque::new(),
+            skipped: Skipped::default(),
             batch: vec![0.0; micro_batch * data.shape.dimensions()],
             pace: Pace::default(),
             trained: Trained {
@@ -433,7 +466,7 @@ impl<'g> Trainer<'g> {
     /// Submits the next step. Gives an earlier step's number and loss once it is known.
     ///
     /// # Errors
-    /// A failed adapter, a loss that is not finite, or data that cannot be read any more.
+    /// A failed adapter; a loss, a weight or several gradients in a row that are not finite; data that cannot be read any more.
     pub fn step(&mut self) -> Result<Option<(u64, f64)>> {
         let step = self.trained.step + 1;
         let batch = self.loader.next_batch()?;
@@ -448,7 +481,8 @@ impl<'g> Trainer<'g> {
                 &parts.loss
             }
         };
-        self.pending.push_back((step, self.gpu.begin_read(&[loss])));
+        let read = self.gpu.begin_read(&[loss, self.optimiser.squared_norm(), self.optimiser.non_finite()]);
+        self.pending.push_back((step, read));
         self.pace.tick();
         self.trained.step = step;
         if self.pending.len() > READ_DELAY { self.finish_oldest() } else { Ok(None) }
@@ -502,15 +536,26 @@ impl<'g> Trainer<'g> {
     /// As [`Trainer::step`].
     pub fn finish_oldest(&mut self) -> Result<Option<(u64, f64)>> {
         let Some((step, read)) = self.pending.pop_front() else { return Ok(None) };
-        let loss = f64::from(self.gpu.finish_read::<f32>(read)?[0][0]);
-        if loss.is_finite() {
-            return Ok(Some((step, loss)));
+        let words = self.gpu.finish_read::<u32>(read)?;
+        let [loss, squared_norm] = [&words[0], &words[1]].map(|words| f32::from_bits(words[0]));
+        let not_finite = |what: String| {
+            let remedy =
+                "The last checkpoint is kept; resume it with a smaller learning rate or with clip_norm = 1".into();
+            Error::NonFinite { what, step, remedy }
+        };
+        if !loss.is_finite() {
+            return Err(not_finite("the training loss".into()));
         }
-        Err(Error::NonFinite {
-            what: "the training loss".into(),
-            step,
-            remedy: "The last checkpoint is kept; resume it with a smaller learning rate or with clip_norm = 1".into(),
-        })
+        if words[2][0] > 0 {
+            return Err(not_finite("a weight, its average or one of its moments".into()));
+        }
+        self.skipped.take(step, squared_norm)?;
+        Ok(Some((step, f64::from(loss))))
+    }
+
+    /// Steps of this session that changed nothing, as their gradient was not finite.
+    pub fn skipped(&self) -> Skipped {
+        self.skipped
     }
 
     /// Takes the averaged weights as they are by now into [`Trainer::trained`]. Only models for every order need it: the
@@ -570,16 +615,22 @@ impl<'g> Trainer<'g> {
     /// # Errors
     /// A failed adapter, or weights that are not finite.
     pub fn checkpoint(&self) -> Result<Checkpoint> {
-        let mut tensors = BTreeMap::new();
-        self.weights.save_into(self.gpu, "", &mut tensors)?;
-        self.optimiser.average.save_into(self.gpu, "ema.", &mut tensors)?;
-        self.optimiser.first_moment.save_into(self.gpu, "adam.m.", &mut tensors)?;
-        self.optimiser.second_moment.save_into(self.gpu, "adam.v.", &mut tensors)?;
+        let tensors = self.unchecked_tensors()?;
         if let Some((name, _)) = tensors.iter().find(|(_, tensor)| tensor.values.iter().any(|v| !v.is_finite())) {
             let remedy = "The last checkpoint is kept; resume it with a smaller learning rate".into();
             return Err(Error::NonFinite { what: format!("tensor {name}"), step: self.trained.step, remedy });
         }
         Ok(self.checkpoint_of(tensors))
+    }
+
+    /// Weights, averages and moments as they are.
+    pub(crate) fn unchecked_tensors(&self) -> Result<BTreeMap<String, HostTensor>> {
+        let mut tensors = BTreeMap::new();
+        self.weights.save_into(self.gpu, "", &mut tensors)?;
+        self.optimiser.average.save_into(self.gpu, "ema.", &mut tensors)?;
+        self.optimiser.first_moment.save_into(self.gpu, "adam.m.", &mut tensors)?;
+        self.optimiser.second_moment.save_into(self.gpu, "adam.v.", &mut tensors)?;
+        Ok(tensors)
     }
 
     /// The moving average alone, under the weights' plain names.
@@ -592,12 +643,13 @@ impl<'g> Trainer<'g> {
         Ok(self.checkpoint_of(tensors))
     }
 
-    fn checkpoint_of(&self, tensors: BTreeMap<String, crate::arrays::HostTensor>) -> Checkpoint {
+    fn checkpoint_of(&self, tensors: BTreeMap<String, HostTensor>) -> Checkpoint {
         Checkpoint {
             config: self.trained.config.clone(),
             step: self.trained.step,
             samples_drawn: self.loader.position(),
             shape: self.trained.shape,
+            data: Some(self.digest),
             best: self.best,
             tensors,
         }
@@ -686,6 +738,7 @@ struct Session<'a> {
     pictures: Vec<PathBuf>,
     clock: Clock,
     saves: Saves,
+    watch: LossWatch,
     /// The averaged weights of the least held-out loss, until the next checkpoint is written.
     best: Option<Checkpoint>,
 }
@@ -734,7 +787,11 @@ impl Session<'_> {
                 stopped_early = self.has_no_patience_left(trainer, validate_every, observe);
             }
             if self.saves.is_due(step, train.checkpoint_every) && step < train.steps {
-                self.save(trainer, observe)?;
+                self.drain(trainer, observe)?;
+                // What may be lost already must not replace the last good checkpoint.
+                if !self.watch.is_suspicious() {
+                    self.save(trainer, observe)?;
+                }
             }
             if due(step, train.sample_every) && step < train.steps {
                 self.draw(trainer, observe)?;
@@ -759,6 +816,7 @@ impl Session<'_> {
             best_step: best.step,
             overfit: is_overfit(held_out_loss, best.loss, self.data.shape.dimensions()),
             stopped_early,
+            skipped_steps: trainer.skipped.steps,
             seconds: self.clock.start.elapsed().as_secs_f64(),
             seconds_per_step: self.clock.seconds_per_step(),
             checkpoint: self.folder.last(),
@@ -776,6 +834,10 @@ impl Session<'_> {
         let Some((step, loss)) = loss else { return Ok(()) };
         self.clock.steps += 1;
         self.metrics.train(step, loss)?;
+        self.watch.take(step, loss)?;
+        if let Some(text) = trainer.skipped.note(step) {
+            observe(Event::Note { text: &text });
+        }
         let train = &trainer.trained.config.train;
         let seconds_per_step = self.clock.seconds_per_step();
         observe(Event::Step {
@@ -811,7 +873,8 @@ impl Session<'_> {
         observe: &mut dyn FnMut(Event<'_>),
     ) -> bool {
         let (patience, step) = (trainer.trained.config.train.patience, trainer.trained.step);
-        let Some(best) = trainer.best.filter(|best| patience > 0 && step - best.step >= patience * validate_every)
+        let Some(best) =
+            trainer.best.filter(|best| patience > 0 && step - best.step >= patience.saturating_mul(validate_every))
         else {
             return false;
         };
@@ -855,12 +918,24 @@ impl Session<'_> {
     fn save(&mut self, trainer: &mut Trainer<'_>, observe: &mut dyn FnMut(Event<'_>)) -> Result<()> {
         self.drain(trainer, observe)?;
         self.metrics.flush()?;
+        let is_lost = !self.folder.holds_run();
         let path = self.folder.last();
         let started = Instant::now();
         self.clock.pause(|| {
             self.folder.save_best(self.best.take())?;
             trainer.checkpoint()?.save(&path)
         })?;
+        if is_lost {
+            self.folder.write_config(&trainer.trained.config)?;
+            let out = self.plan.out.display();
+            let text = format!(
+                "the folder {out} was removed while it was trained in; step {} is saved in a new one, the losses before \
+                                it are lost. Go on with: arcsm train --resume {}",
+                trainer.trained.step,
+                shell_word(&out.to_string())
+            );
+            return Err(Error::Failed(text));
+        }
         self.saves = Saves { last: Instant::now(), took: started.elapsed() };
         observe(Event::Saved { step: trainer.trained.step, path: &path });
         Ok(())

@@ -260,6 +260,9 @@ impl Trained {
         let mut tensors = gpu.finish_read::<f32>(read)?;
         let (context, result) = (tensors.pop().unwrap_or_default(), tensors.pop().unwrap_or_default());
         let [score, slope] = self.in_data_order(&result, used);
+        self.check_finite("the score", &score)?;
+        self.check_finite("the slope of the score", &slope)?;
+        self.check_finite("the context", &context[..used * width])?;
         let plain = self.config.model.score.parametrisation == Parametrisation::Plain;
         let (mut csm_loss, mut dsm_loss) = (0.0, 0.0);
         for ((at, &s), &ds) in at.iter().zip(&score).zip(&slope) {
@@ -314,10 +317,25 @@ impl Trained {
                 }
                 recorder.submit()?;
                 let [scores, slopes] = self.in_data_order(&gpu.read(&workspace.score.result)?, x.len());
+                self.check_finite("the score", &scores)?;
+                self.check_finite("the slope of the score", &slopes)?;
                 see(set, first, &scores, &slopes);
             }
         }
         Ok(())
+    }
+
+    /// Refuses results (N, D ...) in the data's order that are not finite.
+    pub(crate) fn check_finite(&self, what: &str, values: &[f32]) -> Result<()> {
+        let Some(bad) = values.iter().position(|value| !value.is_finite()) else { return Ok(()) };
+        Err(Error::NonFinite {
+            what: format!("{what}, in place {bad} of {} values,", values.len()),
+            step: self.step,
+            remedy:
+                "Run `arcsm doctor` to see whether the adapter is to be trusted; else train longer, or with a smaller \
+                     learning rate"
+                    .into(),
+        })
     }
 
     /// Samples in the model's order and their rows, filled up with zeros to the size of the workspace.

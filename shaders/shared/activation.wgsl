@@ -1,8 +1,10 @@
-// Activations phi with first and second derivative, safe at any argument. Ids as in config::Activation.
+// Activations phi with first and second derivative, safe at any argument and not finite where that is not. Ids as in
+// config::Activation.
 
+//#include finite
 fn sigmoid(z: f32) -> f32 {
     let e = exp(-min(abs(z), 87.0));
-    return select(e, 1.0, z >= 0.0) / (1.0 + e);
+    return kept(z, select(e, 1.0, z >= 0.0) / (1.0 + e));
 }
 
 // log(1 + y) for y in [0, 1], as 2 atanh(y / (2 + y)): the built-in log loses 5 digits near 1 on some adapters.
@@ -16,7 +18,7 @@ fn log_1p(y: f32) -> f32 {
 // exp(z) - 1 for z <= 0.
 fn exp_m1(z: f32) -> f32 {
     let series = z * (1.0 + z / 2.0 * (1.0 + z / 3.0 * (1.0 + z / 4.0 * (1.0 + z / 5.0 * (1.0 + z / 6.0)))));
-    return select(exp(max(z, -87.0)) - 1.0, series, z > -0.25);
+    return kept(z, select(exp(max(z, -87.0)) - 1.0, series, z > -0.25));
 }
 
 // The built-in tanh is NaN for large arguments on several drivers and loses digits near 0 on others.
@@ -24,7 +26,7 @@ fn tanh_safe(z: f32) -> f32 {
     let q = z * z;
     let series = z * (1.0 - q * (1.0 / 3.0 - q * (2.0 / 15.0 - q * (17.0 / 315.0 - q * 62.0 / 2835.0))));
     let e = exp(-2.0 * min(abs(z), 40.0));
-    return select(sign(z) * (1.0 - e) / (1.0 + e), series, abs(z) < 0.25);
+    return kept(z, select(sign(z) * (1.0 - e) / (1.0 + e), series, abs(z) < 0.25));
 }
 
 // Identity.
@@ -42,11 +44,11 @@ fn phi_second_0(z: f32) -> f32 {
 
 // ReLU.
 fn phi_1(z: f32) -> f32 {
-    return max(z, 0.0);
+    return kept(z, max(z, 0.0));
 }
 
 fn phi_first_1(z: f32) -> f32 {
-    return select(0.0, 1.0, z > 0.0);
+    return kept(z, select(0.0, 1.0, z > 0.0));
 }
 
 fn phi_second_1(z: f32) -> f32 {
@@ -68,7 +70,7 @@ fn phi_second_2(z: f32) -> f32 {
 
 // Softplus.
 fn phi_3(z: f32) -> f32 {
-    return max(z, 0.0) + log_1p(exp(-min(abs(z), 87.0)));
+    return kept(z, max(z, 0.0) + log_1p(exp(-min(abs(z), 87.0))));
 }
 
 fn phi_first_3(z: f32) -> f32 {
@@ -94,15 +96,15 @@ fn phi_second_4(z: f32) -> f32 {
 
 // ELU.
 fn phi_5(z: f32) -> f32 {
-    return select(exp_m1(min(z, 0.0)), z, z > 0.0);
+    return kept(z, select(exp_m1(min(z, 0.0)), z, z > 0.0));
 }
 
 fn phi_first_5(z: f32) -> f32 {
-    return exp(clamp(z, -87.0, 0.0));
+    return kept(z, exp(clamp(z, -87.0, 0.0)));
 }
 
 fn phi_second_5(z: f32) -> f32 {
-    return select(exp(clamp(z, -87.0, 0.0)), 0.0, z > 0.0);
+    return kept(z, select(exp(clamp(z, -87.0, 0.0)), 0.0, z > 0.0));
 }
 
 // Of an activation that is a constant of the pipeline, so that the switches vanish.

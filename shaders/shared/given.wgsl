@@ -47,7 +47,7 @@ fn weigh(
     let place = clamp((y - start) / step, 0.0, f32(n_points - 1u));
     let cell = min(u32(place), n_points - 2u);
     let height = mix(points_of[at + cell], points_of[at + cell + 1u], place - f32(cell));
-    var log_weight = log(max(height, 1e-37)) - log(total * step);
+    var log_weight = log(kept(height, max(height, 1e-37))) - log(total * step);
     if inverse_variance > 0.0 {
         let offset = y - centre;
         log_weight += 0.5 * (offset * offset * inverse_variance + log(6.283185307179586 / inverse_variance));

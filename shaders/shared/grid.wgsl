@@ -24,7 +24,7 @@ fn integrate(at: u32, start: f32, step: f32, n_points: u32, centre: f32, inverse
     var density = 0.0;
     for (var p = 0u; p < n_points; p++) {
         let left = density;
-        density = exp(max(points_of[at + p] - top, -87.0));
+        density = exp_above_zero(points_of[at + p] - top);
         points_of[at + p] = density;
         total += select(0.0, 0.5 * (left + density), p > 0u);
     }
@@ -44,6 +44,6 @@ fn invert(at: u32, start: f32, step: f32, n_points: u32, total: f32, u: f32) -> 
     }
     let left = points_of[at + cell];
     let root = sqrt(max(left * left + 2.0 * (points_of[at + cell + 1u] - left) * rest, 0.0));
-    let t = clamp(2.0 * rest / max(left + root, 1e-30), 0.0, 1.0);
+    let t = kept(rest, clamp(2.0 * rest / max(left + root, 1e-30), 0.0, 1.0));
     return start + (f32(cell) + t) * step;
 }

@@ -26,7 +26,7 @@ fn component(at: u32, index: u32, sigma: f32) -> Component {
     }
     let a = parameter(at, params.n_logits + index);
     let b = parameter(at, params.n_logits + params.components + index);
-    let scale = params.scale_unit * exp(clamp(b, -LARGEST_LOG_SCALE, LARGEST_LOG_SCALE));
+    let scale = params.scale_unit * exp(kept(b, clamp(b, -LARGEST_LOG_SCALE, LARGEST_LOG_SCALE)));
     let noisy = sqrt(scale * scale + select(1.0, LOGISTIC_NOISE_SHARE, FAMILY == 1u) * sigma * sigma);
     let share = scale / noisy;
     let mean = params.first_mean + f32(index) * params.mean_step + params.mean_unit * a;
@@ -88,7 +88,8 @@ fn log_totals(at: u32, x: f32, sigma: f32) -> vec2<f32> {
         let c = component(at, i, sigma);
         let terms = vec2(joint(c, x), c.logit);
         let higher = max(top, terms);
-        total = total * exp(max(top - higher, vec2(-87.0))) + exp(max(terms - higher, vec2(-87.0)));
+        total.x = total.x * exp_above_zero(top.x - higher.x) + exp_above_zero(terms.x - higher.x);
+        total.y = total.y * exp_above_zero(top.y - higher.y) + exp_above_zero(terms.y - higher.y);
         top = higher;
     }
     return top + log(total);
@@ -103,8 +104,8 @@ fn score_and_total(at: u32, x: f32, sigma: f32) -> vec2<f32> {
         let c = component(at, i, sigma);
         let f = component_density(c, x);
         let higher = max(top, c.logit + f.x);
-        let kept = exp(max(top - higher, -87.0));
-        let term = exp(max(c.logit + f.x - higher, -87.0));
+        let kept = exp_above_zero(top - higher);
+        let term = exp_above_zero(c.logit + f.x - higher);
         total = total * kept + term;
         weighted = weighted * kept + term * f.y;
         top = higher;
@@ -118,7 +119,7 @@ fn score_slope(at: u32, x: f32, sigma: f32, score: f32, log_total: f32) -> f32 {
     for (var i = 0u; i < params.components; i++) {
         let c = component(at, i, sigma);
         let f = component_density(c, x);
-        let share = exp(clamp(c.logit + f.x - log_total, -87.0, 0.0));
+        let share = exp_above_zero(c.logit + f.x - log_total);
         slope += share * (f.z + (f.y - score) * (f.y - score));
     }
     return slope;

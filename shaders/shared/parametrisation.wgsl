@@ -12,7 +12,7 @@ fn input_value(x_tilde: f32, sigma: f32, mean: f32, sd: f32) -> f32 {
 
 // log(sigma) / 2, the network's second input. Bits below sigma = 1e-30 stand for no noise at all.
 fn input_level(sigma: f32) -> f32 {
-    return 0.5 * log(max(sigma, 1e-30));
+    return 0.5 * log(kept(sigma, max(sigma, 1e-30)));
 }
 
 // s = shift + gain f.

@@ -10,6 +10,6 @@ fn snapped(x: f32) -> f32 {
     if params.snap_width == 0.0 {
         return x;
     }
-    let inside = clamp(x, params.snap_low, params.snap_high) - params.snap_low;
+    let inside = kept(x, clamp(x, params.snap_low, params.snap_high)) - params.snap_low;
     return params.snap_low + round(inside / params.snap_width) * params.snap_width;
 }

@@ -10,7 +10,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use super::Global;
-use crate::error::{Error, Result, harmless};
+use crate::error::{Error, Result};
+use crate::files::harmless;
 
 /// Time between two progress lines where no terminal shows a bar.
 const LINE_INTERVAL: Duration = Duration::from_secs(5);
@@ -18,12 +19,7 @@ const LINE_INTERVAL: Duration = Duration::from_secs(5);
 /// Writes a line to stderr, if it can be written.
 pub(super) fn tell(text: &str) {
     // In one piece, so that lines of several processes in one log stay whole.
-    let _ = io::stderr().write_all(format!("{text}\n").as_bytes());
-}
-
-/// The lines of a text, in which names from outside can do no harm.
-fn in_lines(text: &str) -> String {
-    text.split('\n').map(harmless).collect::<Vec<_>>().join("\n")
+    let _ = io::stderr().write_all(format!("{}\n", harmless(text)).as_bytes());
 }
 
 /// How much is said, and how.
@@ -47,14 +43,14 @@ impl Console {
     /// Something worth knowing.
     pub(super) fn note(&self, text: &str) {
         if !self.quiet {
-            tell(&in_lines(text));
+            tell(text);
         }
     }
 
     /// Something that some want to know.
     pub(super) fn detail(&self, text: &str) {
         if self.verbose {
-            tell(&in_lines(text));
+            tell(text);
         }
     }
 
@@ -71,18 +67,15 @@ impl Console {
     }
 
     fn say(&self, what: &str, ansi: &str, text: &str) {
-        let text = in_lines(text);
-        match self.color {
-            true => tell(&format!("\x1b[1;{ansi}m{what}:\x1b[0m {text}")),
-            false => tell(&format!("{what}: {text}")),
-        }
+        let (begin, end) = if self.color { (format!("\x1b[1;{ansi}m"), "\x1b[0m") } else { (String::new(), "") };
+        let _ = io::stderr().write_all(format!("{begin}{what}:{end} {}\n", harmless(text)).as_bytes());
     }
 
     /// The result: `text` for people, `object` for programs.
     pub(super) fn result(&self, text: &str, object: &impl Serialize) -> Result<()> {
         let line = match self.json {
             true => serde_json::to_string(object).map_err(|e| Error::Failed(format!("the result is no JSON: {e}")))?,
-            false => text.trim_end().to_owned(),
+            false => harmless(text.trim_end()).into_owned(),
         };
         match writeln!(io::stdout(), "{line}") {
             // The reader has seen enough (`arcsm adapters | head -1`), and the work is done: status 0.
@@ -121,7 +114,7 @@ impl Progress {
             Self::Bar(bar) => {
                 bar.set_length(total);
                 bar.set_position(done);
-                bar.set_message(message());
+                bar.set_message(harmless(&message()).into_owned());
             }
             Self::Lines { next } => {
                 if Instant::now() >= *next || done == total {
@@ -136,8 +129,8 @@ impl Progress {
     pub(super) fn note(&self, text: &str) {
         match self {
             Self::Silent => {}
-            Self::Bar(bar) => bar.suspend(|| tell(&in_lines(text))),
-            Self::Lines { .. } => tell(&in_lines(text)),
+            Self::Bar(bar) => bar.suspend(|| tell(text)),
+            Self::Lines { .. } => tell(text),
         }
     }
 

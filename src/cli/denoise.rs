@@ -148,7 +148,7 @@ impl Task for Denoise {
             "quality": quality,
             "mse_expected_by_the_model": denoised.expected_mse,
             "seconds": denoised.seconds,
-            "checkpoint": self.checkpoint,
+            "checkpoint": self.checkpoint.to_string_lossy(),
             "fingerprint": trained.fingerprint,
             "adapter": gpu.adapter(),
         });

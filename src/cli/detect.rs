@@ -137,7 +137,7 @@ impl Task for Detect {
             "resolution": request.resolution,
             "seed": self.seed,
             "files": files,
-            "checkpoint": self.checkpoint,
+            "checkpoint": self.checkpoint.to_string_lossy(),
             "fingerprint": trained.fingerprint,
             "adapter": gpu.adapter(),
         });
@@ -223,7 +223,7 @@ impl Detect {
             "ranking": order,
             "files": files,
             "seed": self.seed,
-            "checkpoint": self.checkpoint,
+            "checkpoint": self.checkpoint.to_string_lossy(),
             "fingerprint": trained.fingerprint,
             "adapter": gpu.adapter(),
         });

@@ -2,9 +2,9 @@
 
 use serde_json::json;
 
-use super::console::table;
+use super::console::{self, table};
 use super::{Session, Task, after_help};
-use crate::doctor::{CHECKS, Outcome, examine};
+use crate::doctor::{CHECKS, Injected, Outcome, examine, subjects};
 use crate::error::{Error, Result};
 use crate::gpu::GpuOptions;
 
@@ -17,10 +17,18 @@ use crate::gpu::GpuOptions;
     "  arcsm doctor\n  \
        arcsm doctor --adapter 1 --json > doctor.json"
 ))]
-pub(super) struct Doctor {}
+pub(super) struct Doctor {
+    /// Plant a NaN in everything that kernels store, one after another, in five small models that train, score, evaluate and
+    /// draw, and show that each is found (some minutes)
+    #[arg(long)]
+    inject: bool,
+}
 
 impl Task for Doctor {
     fn run(&self, session: &Session<'_>) -> Result<()> {
+        if self.inject {
+            return inject_all(session);
+        }
         // Poisoned memory shows kernels that read or write what they should not.
         let gpu = session.open_gpu_with(GpuOptions { poison: true, ..Default::default() })?;
         let (mut progress, mut done) = (session.console.progress(), 0);
@@ -48,6 +56,41 @@ impl Task for Doctor {
             _ => Err(Error::Failed(format!("{summary}: do not trust its results; try a newer driver"))),
         }
     }
+}
+
+fn inject_all(session: &Session<'_>) -> Result<()> {
+    let gpu = session.open_gpu()?;
+    let mut all = Vec::new();
+    for subject in subjects() {
+        all.extend(subject.inject(&gpu, 1, &mut |injected| console::tell(&line_of(injected)))?);
+    }
+    let header = ["model", "work", "stores", "no number", "found", "no effect", "missed"];
+    let rows: Vec<_> = all.iter().map(row_of).collect();
+    let missed: Vec<&String> = all.iter().flat_map(|injected| &injected.missed).collect();
+    let found: usize = all.iter().map(|injected| injected.found).sum();
+    let summary = match missed.len() {
+        0 => format!("all {found} NaN that could change a result were found on {}", gpu.adapter().name),
+        n => format!("{n} NaN changed results silently on {}", gpu.adapter().name),
+    };
+    let text = table(header, &rows) + &summary;
+    let object =
+        json!({ "passed": missed.is_empty(), "injected": all, "adapter": gpu.adapter(), "version": super::VERSION });
+    session.console.result(&text, &object)?;
+    match missed.first() {
+        None => Ok(()),
+        Some(first) => Err(Error::Failed(format!("{summary}, the first after {first}: please report this"))),
+    }
+}
+
+fn line_of(injected: &Injected) -> String {
+    format!("{}: {}: {} stores, {} missed", injected.model, injected.work, injected.stores, injected.missed.len())
+}
+
+fn row_of(injected: &Injected) -> [String; 7] {
+    let Injected { model, work, stores, without_number, found, without_effect, missed } = injected;
+    let counts = [*stores, *without_number, *found, *without_effect, missed.len()].map(|count| count.to_string());
+    let [stores, without_number, found, without_effect, missed] = counts;
+    [(*model).to_owned(), work.clone(), stores, without_number, found, without_effect, missed]
 }
 
 fn verdict(outcome: &Outcome) -> [String; 5] {

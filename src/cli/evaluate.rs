@@ -109,12 +109,19 @@ impl Task for Evaluate {
         let seconds = started.elapsed().as_secs_f64();
         for level in &evaluation.levels {
             warn_of_grids(session, level);
+            let Some((what, remedy)) = level.unsound(evaluation.dimensions) else { continue };
+            let what = format!("at sigma {} {what}, which cannot be; noticed", level.sigma);
+            if !self.force {
+                let remedy = format!("{remedy}, or add --force to see the numbers all the same");
+                return Err(Error::Unsound { what, step: trained.step, remedy });
+            }
+            session.console.warn(&what);
         }
         self.write(&evaluation, asked.labels.as_deref())?;
         let text = self.text(&asked.name, &evaluation, seconds);
         let files: Vec<_> = [&self.csv, &self.npz].into_iter().flatten().collect();
         let object = json!({
-            "checkpoint": self.checkpoint,
+            "checkpoint": self.checkpoint.to_string_lossy(),
             "fingerprint": trained.fingerprint,
             "step": trained.step,
             "data": asked.name,
@@ -122,7 +129,7 @@ impl Task for Evaluate {
             "seed": self.seed,
             "seconds": seconds,
             "evaluation": evaluation,
-            "files": files,
+            "files": files.iter().map(|path| path.to_string_lossy()).collect::<Vec<_>>(),
             "adapter": gpu.adapter(),
         });
         session.console.result(&text, &object)
@@ -174,7 +181,7 @@ impl Evaluate {
             text += &format!("the data's own density has {:.3} nats; the model {mean:+.4} +- {error:.4}\n", nats.mean);
         }
         let object = json!({
-            "checkpoint": self.checkpoint,
+            "checkpoint": self.checkpoint.to_string_lossy(),
             "fingerprint": trained.fingerprint,
             "step": trained.step,
             "data": asked.name,
@@ -182,7 +189,7 @@ impl Evaluate {
             "samples": samples,
             "closed_form": levels,
             "truth": truths,
-            "files": files,
+            "files": files.iter().map(|path| path.to_string_lossy()).collect::<Vec<_>>(),
             "adapter": gpu.adapter(),
         });
         session.console.result(&text, &object)

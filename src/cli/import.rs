@@ -72,7 +72,7 @@ impl Task for Import {
         let Taken { tensors, unused } = foreign.take(model.stored_table())?;
         let weights = ParamBuffer::from_tensors(&gpu, "weights", model.stored_table(), &tensors, "")?;
         let mut checkpoint =
-            Checkpoint { config, step: 0, samples_drawn: 0, shape, best: None, tensors: BTreeMap::new() };
+            Checkpoint { config, step: 0, samples_drawn: 0, shape, data: None, best: None, tensors: BTreeMap::new() };
         weights.save_into(&gpu, "", &mut checkpoint.tensors)?;
         checkpoint.save(&self.out)?;
         let cleared = cleared(&tensors, &checkpoint.tensors);
@@ -86,7 +86,7 @@ impl Task for Import {
         let (count, parameters) = (checkpoint.tensors.len(), weights.table().count());
         let text = format!("{count} tensors, {parameters} parameters, samples of {shape}: {}", self.out.display());
         let object = json!({
-            "out": self.out,
+            "out": self.out.to_string_lossy(),
             "tensors": count,
             "parameters": parameters,
             "dimensions": shape.dimensions(),

@@ -129,7 +129,7 @@ impl Task for Inpaint {
             "log_densities_of_what_comes_after": inpainted.drawn.log_densities,
             "seed": self.seed,
             "seconds": inpainted.drawn.seconds,
-            "checkpoint": self.checkpoint,
+            "checkpoint": self.checkpoint.to_string_lossy(),
             "fingerprint": trained.fingerprint,
             "adapter": gpu.adapter(),
         });

@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use super::Session;
-use crate::arrays::{HostTensor, read_npy, write_npy, write_npy_doubles};
+use crate::arrays::{HostTensor, NpyPieces, read_npy};
 use crate::config::DataConfig;
 use crate::data::{self, Dataset, Density, Rows, SampleShape, Samples, spec_of_file};
 use crate::error::{Error, Result};
-use crate::files::write_atomically;
+use crate::files::Unfinished;
 use crate::standard::Short;
 use crate::trained::Trained;
 
@@ -256,23 +256,42 @@ pub(super) fn axes(shape: SampleShape) -> Vec<usize> {
 /// else float32.
 pub(super) fn write_samples(path: &Path, trained: &Trained, counts: &[usize], in_units: &[f64]) -> Result<()> {
     let shape = [counts, &axes(trained.shape)].concat();
-    match (trained.standard(), trained.shape) {
-        (Some(_), SampleShape::Vector { .. }) => write_npy_doubles(path, &shape, in_units),
-        _ => {
-            let values = in_units.iter().map(|&value| value as f32).collect();
-            write_npy(path, &HostTensor::new(shape, values))
-        }
-    }
+    let mut pieces = NpyPieces::create(path, &shape, is_double(trained))?;
+    pieces.write(in_units)?;
+    pieces.finish()
 }
 
-/// Writes samples in the data's units to a table with the names of their columns.
-pub(super) fn write_table(path: &Path, trained: &Trained, in_units: &[f64]) -> Result<()> {
-    write_atomically(path, |file| {
-        let mut writer = csv::Writer::from_writer(file);
-        writer.write_record(trained.column_names())?;
-        for row in in_units.chunks_exact(trained.model.dimensions()) {
-            writer.write_record(row.iter().map(f64::to_string))?;
-        }
-        writer.flush()
-    })
+/// Whether samples in the data's units are written as float64 numbers.
+pub(super) fn is_double(trained: &Trained) -> bool {
+    trained.standard().is_some() && matches!(trained.shape, SampleShape::Vector { .. })
+}
+
+/// A table of samples in the data's units with the names of their columns, written piece by piece.
+pub(super) struct TablePieces {
+    file: Unfinished,
+    columns: usize,
+}
+
+impl TablePieces {
+    pub(super) fn create(path: &Path, trained: &Trained) -> Result<Self> {
+        let mut table = Self { file: Unfinished::create(path)?, columns: trained.model.dimensions() };
+        table.records(std::iter::once(trained.column_names()))?;
+        Ok(table)
+    }
+
+    pub(super) fn write(&mut self, in_units: &[f64]) -> Result<()> {
+        self.records(in_units.chunks_exact(self.columns).map(|row| row.iter().map(f64::to_string).collect()))
+    }
+
+    pub(super) fn finish(self) -> Result<()> {
+        self.file.finish()
+    }
+
+    fn records(&mut self, mut records: impl Iterator<Item = Vec<String>>) -> Result<()> {
+        self.file.write(|file| {
+            let mut writer = csv::Writer::from_writer(file);
+            records.try_for_each(|record| writer.write_record(record))?;
+            writer.flush()
+        })
+    }
 }

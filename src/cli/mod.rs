@@ -44,7 +44,7 @@ macro_rules! after_help {
             $examples,
             "\n\nExit status:\n",
             "  0  done                      3  no GPU, or it failed\n",
-            "  1  failed while running      4  a loss or weight is not finite\n",
+            "  1  failed while running      4  a number is not finite, or cannot be right\n",
             "  2  bad input                 130  interrupted; a run can be resumed"
         )
     };

@@ -5,15 +5,18 @@ use std::path::PathBuf;
 use serde_json::json;
 
 use super::console::duration;
-use super::inputs::{write_samples, write_table};
+use super::inputs::{TablePieces, axes, is_double};
 use super::{Session, Task, after_help, command_line};
+use crate::arrays::NpyPieces;
 use crate::config::Config;
 use crate::data::{self, SampleShape};
 use crate::error::{Error, Result};
 use crate::files::check_writable;
+use crate::gpu::Gpu;
+use crate::host;
 use crate::image_grid::{check_picture, tones};
 use crate::picture::{self, Picture};
-use crate::sample::{SampleRequest, Sampler, geometric, sample};
+use crate::sample::{Drawn, SampleRequest, Sampler, geometric, sample};
 use crate::trained::Trained;
 
 /// Draw samples from a model into a picture or an array
@@ -137,15 +140,22 @@ impl Task for Sample {
             batch: self.method.batch as usize,
             ..SampleRequest::new(&trained, self.count as usize, self.seed)
         };
-        request.check(&trained)?;
-        let mut progress = session.console.progress();
-        let drawn = sample(&gpu, &trained, &request, &mut |share| {
-            progress.show((100.0 * share) as u64, 100, || "percent".into());
-        });
-        progress.finish();
-        let drawn = drawn?;
-        self.write(&trained, &describe(&request), &drawn.values)?;
-
+        check_pieces(&trained, &request)?;
+        let numbers = [request.count, trained.model.dimensions()];
+        for path in [&self.npy, &self.csv].into_iter().flatten() {
+            host::check_disk(path, if is_double(&trained) { 8 } else { 4 }, &numbers)?;
+        }
+        if self.out.is_some() {
+            let numbers = [request.count.min(shown_of(trained.shape)), trained.model.dimensions()];
+            host::check_fits(
+                "--out",
+                "its picture",
+                32,
+                &numbers,
+                "Draw fewer, or write them with --npy FILE instead",
+            )?;
+        }
+        let drawn = self.draw(session, &gpu, &trained, &request)?;
         let once = trained.model.context_net.multiply_adds();
         let (incremental, full) = (2 * once, 2 * once * trained.model.dimensions() as u64);
         let used = 2 * drawn.context_multiply_adds;
@@ -182,7 +192,7 @@ impl Task for Sample {
             "count": self.count,
             "seed": self.seed,
             "sampler": describe(&request),
-            "checkpoint": self.checkpoint,
+            "checkpoint": self.checkpoint.to_string_lossy(),
             "fingerprint": trained.fingerprint,
             "seconds": drawn.seconds,
             "score_evaluations_per_value": cost.evaluations,
@@ -198,14 +208,37 @@ impl Task for Sample {
 }
 
 impl Sample {
-    fn write(&self, trained: &Trained, sampler: &str, values: &[f32]) -> Result<()> {
-        let in_units = trained.to_data(values);
-        if let Some(path) = &self.npy {
-            write_samples(path, trained, &[self.count as usize], &in_units)?;
+    /// Draws and writes piece by piece, so that memory holds for any count. Gives the numbers of all pieces, with the values
+    /// of none.
+    fn draw(&self, session: &Session<'_>, gpu: &Gpu, trained: &Trained, request: &SampleRequest) -> Result<Drawn> {
+        let shape = [&[request.count], &axes(trained.shape)[..]].concat();
+        let mut npy = self.npy.as_ref().map(|path| NpyPieces::create(path, &shape, is_double(trained))).transpose()?;
+        let mut csv = self.csv.as_ref().map(|path| TablePieces::create(path, trained)).transpose()?;
+        let (piece, dimensions) = (piece_of(trained, request), trained.model.dimensions());
+        let shown = if self.out.is_some() { shown_of(trained.shape).min(request.count) } else { 0 };
+        let mut whole = Drawn::default();
+        let mut progress = session.console.progress();
+        for first in (0..request.count).step_by(piece) {
+            let request = SampleRequest { first, count: piece.min(request.count - first), ..request.clone() };
+            let done = |share: f64| (first as f64 + share * request.count as f64) / f64::from(self.count);
+            let drawn = sample(gpu, trained, &request, &mut |share| {
+                progress.show((100.0 * done(share)) as u64, 100, || "percent".into());
+            })?;
+            let in_units = trained.to_data(&drawn.values);
+            npy.as_mut().map_or(Ok(()), |npy| npy.write(&in_units))?;
+            csv.as_mut().map_or(Ok(()), |csv| csv.write(&in_units))?;
+            let kept = (shown.saturating_sub(first) * dimensions).min(drawn.values.len());
+            whole.values.extend_from_slice(&drawn.values[..kept]);
+            whole.add(&drawn, request.count as f64 / f64::from(self.count));
         }
-        if let Some(path) = &self.csv {
-            write_table(path, trained, &in_units)?;
-        }
+        progress.finish();
+        npy.map_or(Ok(()), NpyPieces::finish)?;
+        csv.map_or(Ok(()), TablePieces::finish)?;
+        self.draw_picture(trained, &describe(request), &whole.values)?;
+        Ok(whole)
+    }
+
+    fn draw_picture(&self, trained: &Trained, sampler: &str, values: &[f32]) -> Result<()> {
         if let Some(path) = &self.out {
             let text = [
                 ("Software", format!("arcsm {}", super::VERSION)),
@@ -306,6 +339,29 @@ impl Method {
         }
         Ok(sampler)
     }
+}
+
+/// Values that are drawn before they are written.
+const PIECE_VALUES: usize = 1 << 22;
+
+/// Samples that are drawn before they are written: whole batches, where these are smaller.
+fn piece_of(trained: &Trained, request: &SampleRequest) -> usize {
+    let most = (PIECE_VALUES / trained.model.dimensions()).max(1);
+    if most > request.batch { most / request.batch * request.batch } else { most }
+}
+
+/// Samples that a picture shows at most: all images, as many points as can be told apart.
+fn shown_of(shape: SampleShape) -> usize {
+    match shape {
+        SampleShape::Image { .. } => usize::MAX,
+        SampleShape::Vector { .. } => 20_000,
+    }
+}
+
+/// Checks what every piece asks for, and the last number of a sample.
+fn check_pieces(trained: &Trained, request: &SampleRequest) -> Result<()> {
+    let piece = piece_of(trained, request).min(request.count);
+    SampleRequest { first: request.count - piece, count: piece, ..request.clone() }.check(trained)
 }
 
 /// The sampler as flags that give it again.

@@ -81,7 +81,7 @@ impl Task for Score {
             "samples": count,
             "dimensions": dimensions,
             "context_width": context.shape[2],
-            "out": self.out,
+            "out": self.out.to_string_lossy(),
             "fingerprint": trained.fingerprint,
             "adapter": gpu.adapter(),
         });

@@ -120,7 +120,8 @@ impl Train {
         }
         self.reading.apply(&mut config);
         if self.resume.is_none() && config.data.folder.is_none() && config.data.has_relative_path() {
-            config.data.folder = std::env::current_dir().ok();
+            // Settings are text, which some names of folders are not.
+            config.data.folder = std::env::current_dir().ok().filter(|folder| folder.to_str().is_some());
         }
         let data = self.data_for_settings(&mut config)?;
         self.model.apply(&mut config)?;

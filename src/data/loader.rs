@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::nn::Orders;
 
 /// Batches that wait to be taken; one more is in the thread's hands.
-const WAITING: usize = 1;
+pub(crate) const WAITING: usize = 1;
 
 /// The batches of training, one after another: a pure function of the data, the settings and the place.
 #[derive(Debug)]

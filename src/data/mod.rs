@@ -27,6 +27,7 @@ use rand_pcg::Pcg64;
 pub use self::factors::{Factors, Filter};
 pub use self::gaussian::Gaussian;
 pub use self::labelled::{LabelledImages, LabelledSet, load_labelled};
+pub(crate) use self::loader::WAITING;
 pub use self::loader::{Batches, Loader};
 pub use self::samples::{Samples, Statistics};
 pub use self::shuffle::{Shuffle, is_mirrored};
@@ -59,10 +60,49 @@ pub struct Dataset {
     pub column_names: Option<Vec<String>>,
 }
 
+/// What data are told from others by: how many samples there are, and a checksum of them all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DataDigest {
+    /// Samples to learn from.
+    pub train: u64,
+    /// Samples that training never sees.
+    pub held_out: u64,
+    /// Of all values.
+    pub checksum: u32,
+}
+
+impl std::fmt::Display for DataDigest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {} {:08x}", self.train, self.held_out, self.checksum)
+    }
+}
+
+impl std::str::FromStr for DataDigest {
+    type Err = ();
+
+    /// As [`Display`](std::fmt::Display) writes it.
+    fn from_str(text: &str) -> std::result::Result<Self, ()> {
+        let [train, held_out, checksum] = text.split(' ').collect::<Vec<_>>()[..] else { return Err(()) };
+        let count = |text: &str| text.parse().map_err(|_| ());
+        let checksum = u32::from_str_radix(checksum, 16).map_err(|_| ())?;
+        Ok(Self { train: count(train)?, held_out: count(held_out)?, checksum })
+    }
+}
+
 impl Dataset {
     /// Samples of which nothing else is known; both parts must have this shape.
     pub fn new(name: impl Into<String>, shape: SampleShape, train: Samples, held_out: Samples) -> Self {
         Self { name: name.into(), shape, train, held_out, density: None, column_names: None, credit: None, note: None }
+    }
+
+    /// What these data are told from others by.
+    ///
+    /// # Errors
+    /// Samples that cannot be read.
+    pub fn digest(&self) -> Result<DataDigest> {
+        let checksums = [self.train.checksum()?, self.held_out.checksum()?].map(u32::to_le_bytes);
+        let checksum = crc32fast::hash(checksums.as_flattened());
+        Ok(DataDigest { train: self.train.len() as u64, held_out: self.held_out.len() as u64, checksum })
     }
 
     /// The map to a model's units that the training samples ask for, None where a model sees them as they are, and what

@@ -238,6 +238,20 @@ impl Samples {
         Ok(Statistics { mean, sd: f64::sqrt(squares / (rows * per_row)), range })
     }
 
+    /// A checksum of every sample in the data's units and its row of the source.
+    ///
+    /// # Errors
+    /// As [`Samples::write_sample`].
+    pub fn checksum(&self) -> Result<u32> {
+        let mut hasher = crc32fast::Hasher::new();
+        self.visit(|row, values| {
+            hasher.update(&(row as u64).to_le_bytes());
+            values.iter().for_each(|value| hasher.update(&value.to_le_bytes()));
+            Ok(())
+        })?;
+        Ok(hasher.finalize())
+    }
+
     /// Shows every sample in the data's units with its row of the source, in the order of the source, as disks like it.
     pub(super) fn visit(&self, mut show: impl FnMut(usize, &[f64]) -> Result<()>) -> Result<()> {
         let mut rows = self.rows.to_vec();

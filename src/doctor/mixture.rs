@@ -49,7 +49,7 @@ pub(super) const SAMPLE: Check = Check {
         fault("sample_mixture", "params.incremental == 1u", "true"),
         fault("sample_mixture", "c.mean + c.scale * sqrt", "c.mean + sqrt"),
         fault("sample_mixture", "(1.0 - share) * log", "0.0 * log"),
-        fault("sample_mixture", "round((clamp(x", "floor((clamp(x"),
+        fault("sample_mixture", "round((inside", "floor((inside"),
         fault("sample_mixture", "index > 0u && layer.n_in == layer.n_out", "layer.n_in == layer.n_out"),
         fault("sample_mixture", "(group + mask - 1u) * n_in", "(group + 1u) * n_in"),
     ],

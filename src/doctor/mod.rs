@@ -6,6 +6,7 @@
 
 mod conv;
 mod dense;
+mod inject;
 mod likelihood;
 mod mixture;
 mod model;
@@ -19,6 +20,8 @@ mod score_field;
 mod trial;
 
 use serde::Serialize;
+
+pub use self::inject::{Injected, Subject, subjects};
 
 use crate::gpu::{Fault, Gpu, GpuError, KernelSpec};
 use crate::reference::compare::Mismatch;

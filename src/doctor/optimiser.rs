@@ -18,6 +18,8 @@ pub(super) const ADAM: Check = Check {
         fault("adam", ">= 0x7f800000u", "> 0x7f800000u"),
         fault("adam", "group.y * 1024u + group.x", "group.x"),
         fault("adam", "16u * (entry / 2u) + place % 16u", "place"),
+        fault("adam", "any(bad)", "all(bad)"),
+        fault("adam", ">= vec4(0x7f800000u)", "> vec4(0x7f800000u)"),
     ],
 };
 
@@ -47,12 +49,13 @@ const SETTINGS: AdamStep = AdamStep {
     ema_decay: 0.75,
 };
 
-/// The four arrays that a step changes.
+/// The four arrays that a step changes, and its counter.
 struct State {
     value: Data,
     first_moment: Data,
     second_moment: Data,
     average: Data,
+    non_finite: Tensor,
 }
 
 impl State {
@@ -63,6 +66,7 @@ impl State {
             first_moment: trial.data("first_moment", &[n])?,
             second_moment: Data { tensor: trial.floats("second_moment", &[n], &squares)?, values: squares },
             average: trial.data("average", &[n])?,
+            non_finite: trial.words("non_finite", &[3, 1, 2, 3])?,
         })
     }
 
@@ -97,6 +101,7 @@ impl State {
             first_moment: &self.first_moment.tensor,
             second_moment: &self.second_moment.tensor,
             average: &self.average.tensor,
+            non_finite: &self.non_finite,
         })?)
     }
 }
@@ -119,6 +124,7 @@ fn adam(gpu: &Gpu) -> Result<f64, Failure> {
         let clip_norm = f64::from(clip_norm);
         let clip_scale = if clip_norm > 0.0 && norm > clip_norm { clip_norm / norm } else { 1.0 };
         expect_step(&mut trial, &blocks, &mut state, &gradient.values, clip_scale)?;
+        trial.expect_words(&state.non_finite, &[3, 1, 2, 3])?;
     }
     let state = State::random(&mut trial, 9)?;
     let gradient = trial.data("gradient", &[9])?;
@@ -128,7 +134,21 @@ fn adam(gpu: &Gpu) -> Result<f64, Failure> {
             trial.expect(&data.tensor, &data.values, &[0.0; 9])?;
         }
     }
+    expect_count(&mut trial)?;
     trial.verdict()
+}
+
+/// A step on averages of which some are not finite counts these, and no others.
+fn expect_count(trial: &mut Trial<'_>) -> Result<(), Failure> {
+    let mut state = State::random(trial, 300)?;
+    let (bad, n_bad) = ([(5, f64::NAN), (64, f64::INFINITY), (65, f64::NEG_INFINITY), (299, f64::NAN)], 4);
+    for (place, value) in bad {
+        state.average.values[place] = value;
+    }
+    state.average.tensor = trial.floats("average", &[300], &state.average.values)?;
+    let gradient = trial.data("gradient", &[300])?;
+    state.step(trial, &[0, 1, 2, 3, 4], &gradient.tensor, 25.0, 0.0)?;
+    trial.expect_words(&state.non_finite, &[3 + n_bad, 1, 2, 3])
 }
 
 /// Compares after one step on some blocks; tolerances are 16 roundings of everything that entered a number, and none where
@@ -141,7 +161,7 @@ fn expect_step(
     clip_scale: f64,
 ) -> Result<(), Failure> {
     let rounding = roundings(16.0);
-    let State { value, first_moment, second_moment, average } = state;
+    let State { value, first_moment, second_moment, average, .. } = state;
     let mut arrays = [value, first_moment, second_moment, average];
     let before = arrays.each_ref().map(|data| data.values.clone());
     let mut tolerances = before.each_ref().map(|before| vec![0.0; before.len()]);

@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::GpuError;
 use super::adapter::{self, AdapterChoice, AdapterSummary};
 use super::encoding::BindGroups;
+use super::injection::Injector;
 use super::kernel::{Access, Argument, Form, KernelSpec, Needs, Tuning, Variant};
 use super::pipeline::{LazyPipeline, Pipeline};
 use super::profiler::Profiler;
@@ -74,6 +75,7 @@ pub struct Gpu {
     queue_state: Mutex<QueueState>,
     submission_counter: Tensor,
     profiler: Profiler,
+    pub(super) injector: Injector,
 }
 
 /// Name and needs of a variant, and values of the constants.
@@ -194,6 +196,7 @@ impl Gpu {
             faults,
             submission_counter,
             profiler: Profiler::default(),
+            injector: Injector::default(),
         }
     }
 
@@ -249,6 +252,11 @@ impl Gpu {
     /// Refuses what no single kernel argument could hold.
     pub(crate) fn check_binding(&self, label: &str, shape: &[usize]) -> Result<(), GpuError> {
         self.check_size(label, padded_words(shape) as u64 * 4, self.limits.max_storage_buffer_binding_size, "binding")
+    }
+
+    /// Refuses what [`Gpu::arena`] could not hold.
+    pub(crate) fn check_arena(&self, label: &str, words: usize) -> Result<(), GpuError> {
+        self.check_size(label, words as u64 * 4, self.limits.max_buffer_size, "buffer")
     }
 
     fn check_size(&self, label: &str, bytes: u64, limit: u64, what: &'static str) -> Result<(), GpuError> {

@@ -8,6 +8,7 @@ mod adapter;
 mod device;
 mod encoding;
 mod error;
+mod injection;
 mod kernel;
 mod pipeline;
 mod profiler;
@@ -24,6 +25,7 @@ pub use adapter::{AdapterChoice, AdapterSummary, list_adapters};
 pub(crate) use device::WINDOW_ALIGNMENT_WORDS;
 pub use device::{Fault, Gpu, GpuOptions, PendingRead};
 pub use error::GpuError;
+pub use injection::{Injection, Store};
 #[doc(hidden)]
 pub use kernel::Uniform;
 pub use kernel::{Access, Argument, Binding, ConstantGroup, Form, Kernel, KernelSpec, Needs, Scalar, Tuning, Variant};

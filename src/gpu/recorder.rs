@@ -59,6 +59,17 @@ impl<'g> Recorder<'g> {
     /// # Errors
     /// A tensor of another shape than declared, a grid or loop bound over the limits.
     pub fn run<K: Kernel>(&mut self, kernel: &K) -> Result<(), GpuError> {
+        self.append(kernel)?;
+        match self.gpu.injector.take(K::SPEC, &kernel.arguments()) {
+            None => Ok(()),
+            Some(tensor) => {
+                self.hand_over(1)?;
+                self.gpu.spoil(tensor)
+            }
+        }
+    }
+
+    fn append<K: Kernel>(&mut self, kernel: &K) -> Result<(), GpuError> {
         let constants = kernel.constants();
         let arguments = kernel.arguments();
         let variant = self.gpu.variant_for(K::SPEC, &constants, &arguments);
@@ -125,8 +136,12 @@ impl<'g> Recorder<'g> {
     /// # Errors
     /// As [`Recorder::submit`].
     pub fn submit_in_pieces(mut self, pieces: usize) -> Result<Submission, GpuError> {
+        self.hand_over(pieces)
+    }
+
+    fn hand_over(&mut self, pieces: usize) -> Result<Submission, GpuError> {
         let work = std::mem::take(&mut self.commands);
-        self.run(&crate::kernels::CountSubmission { counter: self.gpu.submission_counter() })?;
+        self.append(&crate::kernels::CountSubmission { counter: self.gpu.submission_counter() })?;
         let counting = std::mem::take(&mut self.commands);
         self.compile(work.iter().chain(&counting))?;
         match self.gpu.profiler().clock() {

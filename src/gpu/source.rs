@@ -59,6 +59,7 @@ const SHARED: &[(&str, &str)] = &[
     ("point_scores", include_str!("../../shaders/shared/point_scores.wgsl")),
     ("point_scores_workgroup", include_str!("../../shaders/shared/point_scores_workgroup.wgsl")),
     ("state", include_str!("../../shaders/shared/state.wgsl")),
+    ("finite", include_str!("../../shaders/shared/finite.wgsl")),
     ("given", include_str!("../../shaders/shared/given.wgsl")),
     ("sampler", include_str!("../../shaders/shared/sampler.wgsl")),
     ("tile_product", include_str!("../../shaders/shared/tile_product.wgsl")),

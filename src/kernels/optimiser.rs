@@ -38,7 +38,14 @@ kernel! {
         /// As [`Adam::block`] gives them.
         blocks: (n_blocks),
     }
-    write { value: (n_values), first_moment: (n_values), second_moment: (n_values), average: (n_values) }
+    write {
+        value: (n_values),
+        first_moment: (n_values),
+        second_moment: (n_values),
+        average: (n_values),
+        /// The first word grows by the number of words of the average that are not finite.
+        non_finite: (4),
+    }
     grid |tile| linear_grid(n_blocks * (Adam::BLOCK_WORDS as u32 / 4));
     iterations 0;
 }

@@ -27,6 +27,8 @@ pub struct Optimiser {
     squares: Squares,
     /// Their sum, in the first word.
     squared_norm: Tensor,
+    /// How many words of the average were not finite, in the first word.
+    non_finite: Tensor,
 }
 
 impl Optimiser {
@@ -47,11 +49,22 @@ impl Optimiser {
             average: ParamBuffer::zeros(gpu, "average", table)?,
             squares: Squares::new(gpu, weights)?,
             squared_norm: gpu.tensor("squared_norm", &[4])?,
+            non_finite: gpu.upload("non_finite", &[4], &[0_u32; 4])?,
         };
         let mut recorder = gpu.record("optimiser");
         weights.stretches().zip(optimiser.average.stretches()).for_each(|(from, to)| recorder.copy(&from, &to));
         recorder.submit()?;
         Ok(optimiser)
+    }
+
+    /// (4): the squared norm of the last step's gradient in the first word. Where it is not finite, that step changed nothing.
+    pub fn squared_norm(&self) -> &Tensor {
+        &self.squared_norm
+    }
+
+    /// (4), words: in the first one how many weights, moments or averages of all steps were not finite; 0 in a healthy run.
+    pub fn non_finite(&self) -> &Tensor {
+        &self.non_finite
     }
 
     /// Takes the gradient of one of `parts` equal parts of a batch into that of the whole; the `first` one overwrites it.
@@ -71,8 +84,8 @@ impl Optimiser {
         Ok(())
     }
 
-    /// Step number `step` (from 1) on `weights`, with the gradient as it is by then. A gradient that is not finite
-    /// changes nothing.
+    /// Step number `step` (from 1) on `weights`, with the gradient as it is by then. A gradient whose squared norm is not
+    /// finite changes nothing; [`Optimiser::squared_norm`] tells.
     ///
     /// # Errors
     /// A dispatch over the limits.
@@ -117,6 +130,7 @@ impl Optimiser {
                 first_moment: &window(&self.first_moment),
                 second_moment: &window(&self.second_moment),
                 average: &window(&self.average),
+                non_finite: &self.non_finite,
             })?;
         }
         Ok(())

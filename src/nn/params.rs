@@ -232,15 +232,24 @@ pub struct ParamBuffer {
     stretches: Vec<Range<usize>>,
 }
 
+impl ParamTable {
+    /// Whether an adapter can hold a buffer of these parameters, which nothing is allocated for.
+    ///
+    /// # Errors
+    /// A parameter that no binding can hold, or too many of them, with the numbers.
+    pub fn check_for(&self, gpu: &Gpu, label: &str) -> Result<(), GpuError> {
+        self.slots.iter().try_for_each(|slot| gpu.check_binding(&slot.name, &slot.shape))?;
+        gpu.check_arena(label, self.words)
+    }
+}
+
 impl ParamBuffer {
     /// All zeros.
     ///
     /// # Errors
     /// A parameter that no binding can hold, with the numbers; no memory.
     pub fn zeros(gpu: &Gpu, label: &str, table: &Arc<ParamTable>) -> Result<Self, GpuError> {
-        for slot in &table.slots {
-            gpu.check_binding(&slot.name, &slot.shape)?;
-        }
+        table.check_for(gpu, label)?;
         let stretches = table.stretches((gpu.adapter().max_binding_bytes / 4) as usize);
         let buffer = Self { table: Arc::clone(table), arena: gpu.arena(label, table.words)?, stretches };
         let mut recorder = gpu.record("zeros");

@@ -511,15 +511,15 @@ impl<'a> SamplerRun<'a> {
         recorder.submit()?;
         let values = self.gpu.read::<f32>(&x)?;
         if let Some(bad) = values.iter().position(|v| !v.is_finite()) {
-            return Err(Error::NonFinite {
-                what: format!(
-                    "value {} of sample {}",
-                    bad % self.trained.model.dimensions(),
-                    bad / self.trained.model.dimensions()
-                ),
-                step: self.trained.step,
-                remedy: "Train longer, or use fewer Langevin steps of a smaller size".into(),
-            });
+            let (dimensions, step) = (self.trained.model.dimensions(), self.trained.step);
+            let what = format!("value {} of sample {}", bad % dimensions, self.first_sample + bad / dimensions);
+            let remedy = match self.request.sampler {
+                Sampler::Langevin { .. } | Sampler::Mala { .. } => "Use fewer steps of a smaller size, or train longer",
+                _ => {
+                    "Train longer or with a smaller learning rate; `arcsm doctor` tells whether the adapter is at fault"
+                }
+            };
+            return Err(Error::NonFinite { what, step, remedy: remedy.into() });
         }
         Ok(self.trained.model.order.to_data(&values, 1))
     }

@@ -1,7 +1,7 @@
 //! The folder of a run: whether it may be used, and what lies where.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::TrainPlan;
 use super::lock::Lock;
@@ -22,7 +22,7 @@ impl RunFolder {
     /// Checks that the folder may be used, and makes nothing yet in a new one: data and sizes may still be refused.
     pub(super) fn open(plan: &TrainPlan) -> Result<Self> {
         let mut folder = Self { root: plan.out.clone(), lock: None };
-        if plan.resume && !folder.last().exists() {
+        if plan.resume && !folder.last().exists() && !folder.holds_run() {
             let subject = plan.out.display().to_string();
             return Err(Error::input(subject, "holds no checkpoint to go on from", "Give the folder of a run"));
         }
@@ -49,7 +49,7 @@ impl RunFolder {
         Ok(self.lock.insert(lock).note())
     }
 
-    fn holds_run(&self) -> bool {
+    pub(super) fn holds_run(&self) -> bool {
         self.root.join("config.toml").exists()
     }
 
@@ -63,7 +63,10 @@ impl RunFolder {
 
     /// Removes the files of an earlier run, and nothing else.
     pub(super) fn remove_run(&self) -> Result<()> {
-        for path in [self.root.join("metrics.jsonl"), self.last(), self.best()] {
+        let files = ["metrics.jsonl", "loss.png"].map(|name| self.root.join(name));
+        let pictures = std::fs::read_dir(self.root.join("samples")).into_iter().flatten();
+        let pictures = pictures.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| is_picture(path));
+        for path in files.into_iter().chain([self.last(), self.best()]).chain(pictures) {
             match std::fs::remove_file(&path) {
                 Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
                     return Err(Error::file("remove", &path, e, "Give another folder"));
@@ -110,4 +113,10 @@ impl RunFolder {
     pub(super) fn write_config(&self, config: &Config) -> Result<()> {
         files::write_atomically(&self.root.join("config.toml"), |file| file.write_all(config.to_toml().as_bytes()))
     }
+}
+
+/// Whether a file is named as pictures of samples after a step are.
+fn is_picture(path: &Path) -> bool {
+    let step = path.file_name().and_then(|name| name.to_str()?.strip_prefix("step-")?.strip_suffix(".png"));
+    step.is_some_and(|step| step.parse::<u64>().is_ok())
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use arcsm::arrays::HostTensor;
 use arcsm::checkpoint::{Best, Checkpoint, write_weights};
 use arcsm::config::{Config, HeadKind, Network, Objective, Order};
-use arcsm::data::{Dataset, Samples};
+use arcsm::data::{DataDigest, Dataset, Samples};
 use arcsm::nn::ArCsm;
 use arcsm::standard::Standardise;
 use flate2::Compression;
@@ -122,7 +122,8 @@ fn checkpoint(config: Config, shape: &str) -> Vec<u8> {
     }
     let best = Some(Best { loss: 1.5, step: 3 });
     let path = folder().join("seed");
-    Checkpoint { config, step: 7, samples_drawn: 99, shape, best, tensors }.save(&path).expect("written");
+    let data = Some(DataDigest { train: 40, held_out: 4, checksum: 7 });
+    Checkpoint { config, step: 7, samples_drawn: 99, shape, data, best, tensors }.save(&path).expect("written");
     fs::read(path).expect("written")
 }
 

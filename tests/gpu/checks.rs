@@ -51,6 +51,25 @@ fn a_fault_in_a_kernel_with_workgroup_memory_is_caught() {
     assert_faults_are_caught(Some(Needs::Workgroup));
 }
 
+#[test]
+fn a_nan_is_found_wherever_a_kernel_stores_it() {
+    let Some(gpu) = open(GpuOptions::default()) else { return };
+    for subject in doctor::subjects() {
+        let all = subject.inject(&gpu, 5, &mut |_| {}).expect("it works with nothing planted");
+        let missed: Vec<_> = all.iter().flat_map(|injected| &injected.missed).collect();
+        assert!(missed.is_empty(), "{}: {missed:?}", subject.name);
+        assert!(all.iter().map(|injected| injected.found).sum::<usize>() >= 2, "{all:#?}");
+    }
+}
+
+#[test]
+fn an_activation_that_hides_a_nan_is_seen_as_one() {
+    let fault = Fault { kernel: "masked_hidden_forward", from: "kept(z, max(z, 0.0))", to: "max(z, 0.0)" };
+    let Some(gpu) = open(GpuOptions { fault: Some(fault), ..GpuOptions::default() }) else { return };
+    let all = doctor::subjects()[0].inject(&gpu, 1, &mut |_| {}).expect("it works with nothing planted");
+    assert!(all.iter().any(|injected| !injected.missed.is_empty()), "{all:#?}");
+}
+
 /// Plants faults, one adapter each: in the variants that the adapter prefers, or in those of a kind that it would not run
 /// otherwise. Of these, variants that share their source with others get one fault, which shows that the check sees them too.
 fn assert_faults_are_caught(pinned: Option<Needs>) {

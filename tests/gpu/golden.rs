@@ -217,6 +217,7 @@ fn golden_steps_of_adam() {
 fn adam_step(bench: &Bench<'_>, [first, second, average]: &[ParamBuffer; 3], squared_norms: &Tensor, step: i32) {
     let mut recorder = bench.gpu.record("adam");
     let table = Arc::clone(&bench.model.table);
+    let non_finite = bench.gpu.upload("non_finite", &[4], &[0_u32; 4]).expect("memory");
     for (id, slot) in table.slots() {
         let blocks: Vec<u32> =
             slot.live_blocks(Adam::BLOCK_WORDS).into_iter().map(|block| Adam::block(block, false)).collect();
@@ -239,6 +240,7 @@ fn adam_step(bench: &Bench<'_>, [first, second, average]: &[ParamBuffer; 3], squ
             first_moment: &first.words(id),
             second_moment: &second.words(id),
             average: &average.words(id),
+            non_finite: &non_finite,
         };
         recorder.run(&adam).expect("recorded");
     }
