@@ -3,6 +3,7 @@
 //! Every error maps to one documented exit status ([`Error::exit_status`]), so that scripts can tell bad input
 //! from a missing GPU, a full disk or a diverged run.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 /// Result of everything in this crate that can fail.
@@ -12,7 +13,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The user gave something that cannot be used: a flag, a config key, a file's content, a path.
-    #[error("{subject}: {problem}. {remedy}")]
+    #[error("{}: {}. {}", one_line(subject), one_line(problem), one_line(remedy))]
     Input {
         /// The flag, key or file that is at fault.
         subject: String,
@@ -22,7 +23,7 @@ pub enum Error {
         remedy: String,
     },
     /// The operating system refused to read or write a file after the input had been checked (disk full, for one).
-    #[error("cannot {action} {path}: {source}. {remedy}", path = path.display())]
+    #[error("cannot {action} {}: {source}. {remedy}", one_line(&path.display().to_string()))]
     File {
         /// `"read"`, `"write"`, `"create"` ...
         action: &'static str,
@@ -84,5 +85,26 @@ impl Error {
             Self::NonFinite { .. } | Self::Unsound { .. } => 4,
             Self::Interrupted(_) => 130,
         }
+    }
+}
+
+/// A text in which names from outside have no line ends; what else could harm a terminal, whoever shows it takes away.
+fn one_line(text: &str) -> Cow<'_, str> {
+    match text.contains(['\n', '\r']) {
+        true => text.replace('\n', "\\n").replace('\r', "\\r").into(),
+        false => text.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_one_line_whatever_the_names_in_it() {
+        let error = Error::input("a\nb", "has\r\n", "Did you mean `\n`?");
+        assert_eq!(error.to_string(), r"a\nb: has\r\n. Did you mean `\n`?");
+        let error = Error::file("read", Path::new("a\nb"), std::io::ErrorKind::NotFound.into(), "Look");
+        assert!(error.to_string().starts_with(r"cannot read a\nb: "), "{error}");
     }
 }

@@ -443,9 +443,11 @@ pub(crate) fn lossy_each<S: serde::Serializer>(
     serializer.collect_seq(paths.iter().map(|path| path.to_string_lossy()))
 }
 
-/// Text with every control character but line ends written out, so that names from outside cannot move a terminal's cursor.
+/// Text with every control character but line ends written out, and so are changes of the direction of writing: names from
+/// outside cannot move a terminal's cursor or show a text in another order.
 pub fn harmless(text: &str) -> Cow<'_, str> {
-    let is_harmless = |c: char| c == '\n' || !c.is_control();
+    let turns = |c: char| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let is_harmless = |c: char| c == '\n' || !c.is_control() && !turns(c);
     if text.chars().all(is_harmless) {
         return Cow::Borrowed(text);
     }

@@ -1,5 +1,8 @@
 //! The executables as a user runs them: help, JSON, bad input, kills, and an outsider's numbers.
 
+#[cfg(target_os = "linux")]
+#[path = "cli/bombs.rs"]
+mod bombs;
 #[path = "cli/own_data.rs"]
 mod own_data;
 #[path = "cli/runs.rs"]

@@ -27,8 +27,8 @@ const MOST_BYTES: u64 = 8 * MOST_PIXELS;
 /// Images of more bytes than this are decoded one at a time, or threads would multiply the memory.
 const LARGE: u64 = MOST_BYTES / 16;
 static ALONE: Mutex<()> = Mutex::new(());
-/// Pixels of one bit that deflate gets at most out of a byte (zlib's own figure for its ratio is 1,032).
-const MOST_PIXELS_A_BYTE: u64 = 8 * 1032;
+/// Bytes that deflate gets at most out of one (zlib's own figure for its ratio).
+const DEFLATED: u64 = 1032;
 /// Files that are decoded together, and threads that do so.
 const DECODED_TOGETHER: usize = 2 * MOST_THREADS;
 const MOST_THREADS: usize = 8;
@@ -347,13 +347,26 @@ fn decode(bytes: &[u8], format: ImageFormat, resize: Option<usize>) -> Result<Pi
     Ok(Picture { size: [image.height(), image.width()], image, deep })
 }
 
+/// Bytes of pixels, as they are stored, that a file of that length may claim: what deflate can make of it, or eight
+/// times as much where other means of packing have no such bound. Images without detail may be [`LARGE`] in any case.
+fn most_for(length: u64, format: ImageFormat) -> u64 {
+    let is_deflated = matches!(format, ImageFormat::Png | ImageFormat::Tiff);
+    let ratio = if is_deflated { DEFLATED } else { 8 * DEFLATED };
+    ratio.saturating_mul(length).saturating_add(LARGE)
+}
+
 /// Memory that a decoder may take. A PNG, whose size stands in its first chunk, gets no more for packed profiles and
 /// texts than [`LARGE`], whatever they unpack to.
 fn memory_for(bytes: &[u8], format: ImageFormat) -> u64 {
     let side =
         |at: usize| bytes.get(at..at + 4).and_then(<[u8]>::first_chunk).map_or(0, |&side| u32::from_be_bytes(side));
     let pixels = u64::from(side(16)) * u64::from(side(20));
-    if format == ImageFormat::Png { MOST_BYTES.min(pixels.saturating_mul(8).saturating_add(LARGE)) } else { MOST_BYTES }
+    let most = if format == ImageFormat::Png {
+        pixels.saturating_mul(8).saturating_add(LARGE)
+    } else {
+        most_for(bytes.len() as u64, format)
+    };
+    MOST_BYTES.min(most)
 }
 
 /// Holds what the header says against what is possible, before memory is taken for it.
@@ -369,7 +382,8 @@ fn check_claims(decoder: &impl ImageDecoder, format: ImageFormat, length: u64) -
     if decoder.total_bytes() > MOST_BYTES {
         return Err(format!("takes {} bytes, expected at most {MOST_BYTES}", decoder.total_bytes()));
     }
-    if format == ImageFormat::Png && pixels / MOST_PIXELS_A_BYTE > length {
+    let bits = u64::from(decoder.original_color_type().bits_per_pixel());
+    if pixels * bits / 8 > most_for(length, format) {
         return Err(format!("is a broken {format:?} file: {length} bytes cannot hold {width} x {height} pixels"));
     }
     Ok(())
@@ -686,6 +700,25 @@ mod tests {
             fs::remove_file(folder.path().join("a.png")).expect("there");
             fs::remove_file(folder.path().join("z.png")).expect("there");
             assert!(refusal(&folder, &skip).contains("holds no image that can be read: 1 of 1"));
+        }
+    }
+
+    #[test]
+    fn a_few_bytes_may_not_claim_a_large_image_in_any_format() {
+        let claiming = |format, place: &[u8], size: &[u8]| {
+            let mut bytes = encoded(&grey(5), format);
+            let at = bytes.windows(place.len()).position(|part| part == place).expect("there") + place.len();
+            bytes[at..][..size.len()].copy_from_slice(size);
+            bytes
+        };
+        let four = |n: u32| n.to_le_bytes();
+        for (format, bytes) in [
+            (ImageFormat::Tiff, claiming(ImageFormat::Tiff, &[0, 1, 4, 0, 1, 0, 0, 0], &four(0x03ff_ffff))),
+            (ImageFormat::Gif, claiming(ImageFormat::Gif, b"GIF89a", &[0xff, 0xff, 0xd0, 7])),
+            (ImageFormat::Bmp, claiming(ImageFormat::Bmp, &four(40), &[four(11_585), four(11_585)].concat())),
+        ] {
+            let problem = decode(&bytes, format, Some(8)).map(|picture| picture.size).expect_err("refused");
+            assert!(problem.contains("bytes cannot hold"), "{problem}");
         }
     }
 
