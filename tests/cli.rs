@@ -1,5 +1,7 @@
 //! The executables as a user runs them: help, JSON, bad input, kills, and an outsider's numbers.
 
+#[path = "cli/drivers.rs"]
+mod drivers;
 #[path = "cli/own_data.rs"]
 mod own_data;
 #[path = "cli/runs.rs"]
