@@ -3,6 +3,8 @@
 #[cfg(target_os = "linux")]
 #[path = "cli/bombs.rs"]
 mod bombs;
+#[path = "cli/drivers.rs"]
+mod drivers;
 #[path = "cli/own_data.rs"]
 mod own_data;
 #[path = "cli/runs.rs"]

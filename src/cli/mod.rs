@@ -210,14 +210,25 @@ fn run(global: &Global, task: &impl Task) -> ExitCode {
     }
 }
 
-/// Sends the log to stderr: what RUST_LOG asks for, with --verbose this crate's debug messages.
+/// Sends the log to stderr, wgpu's too: what RUST_LOG asks for, with --verbose this crate's debug messages, and where wgpu is
+/// told to validate (WGPU_VALIDATION=1) what that finds.
 fn show_log(verbose: bool) {
-    let default = if verbose { "warn,arcsm=debug" } else { "off" };
+    let validates = ["WGPU_VALIDATION", "WGPU_GPU_BASED_VALIDATION"].iter().any(|name| is_on(std::env::var_os(name)));
+    let default = match (verbose, validates) {
+        (true, _) => "warn,arcsm=debug",
+        (false, true) => "warn",
+        (false, false) => "off",
+    };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     // What the log cannot write it would tell by a macro that panics where stderr is at fault.
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).log_internal_errors(false);
     // A second call, as in tests, keeps the first.
     let _ = log.without_time().try_init();
+}
+
+/// Whether a variable switches something on, by wgpu's reading of it.
+fn is_on(variable: Option<std::ffi::OsString>) -> bool {
+    variable.is_some_and(|value| value != "0")
 }
 
 /// The error with those of its causes that it does not already quote.

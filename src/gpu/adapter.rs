@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use serde::Serialize;
 
-use super::GpuError;
+use super::{GpuError, guard};
 
 /// What a person needs to know of an adapter.
 #[derive(Debug, Clone, Serialize)]
@@ -47,13 +47,13 @@ impl AdapterChoice {
     }
 }
 
-/// All adapters of Vulkan, Metal and DX12 (or of `WGPU_BACKEND`), best first.
+/// All adapters of Vulkan, Metal and DX12 (or of `WGPU_BACKEND`), best first; none where a driver fails at that.
 pub fn list_adapters() -> Vec<AdapterSummary> {
-    enumerate(instance()).iter().enumerate().map(|(i, a)| summarise(i, a)).collect()
+    enumerate().unwrap_or_default().iter().enumerate().map(|(i, a)| summarise(i, a)).collect()
 }
 
 /// One for the whole process: some drivers keep what an instance opened.
-pub(super) fn instance() -> &'static wgpu::Instance {
+fn instance() -> &'static wgpu::Instance {
     static INSTANCE: OnceLock<wgpu::Instance> = OnceLock::new();
     INSTANCE.get_or_init(|| {
         let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle_from_env();
@@ -64,8 +64,8 @@ pub(super) fn instance() -> &'static wgpu::Instance {
 }
 
 /// The adapter of a choice, with its index in [`list_adapters`].
-pub(super) fn choose(instance: &wgpu::Instance, choice: &AdapterChoice) -> Result<(usize, wgpu::Adapter), GpuError> {
-    let mut adapters = enumerate(instance);
+pub(super) fn choose(choice: &AdapterChoice) -> Result<(usize, wgpu::Adapter), GpuError> {
+    let mut adapters = enumerate()?;
     if adapters.is_empty() {
         return Err(GpuError::NoAdapter);
     }
@@ -100,8 +100,10 @@ pub(super) fn summarise(index: usize, adapter: &wgpu::Adapter) -> AdapterSummary
 }
 
 /// Hardware before software, discrete before integrated; the order of the driver otherwise.
-fn enumerate(instance: &wgpu::Instance) -> Vec<wgpu::Adapter> {
-    let mut adapters = pollster::block_on(instance.enumerate_adapters(wgpu::Backends::PRIMARY));
+fn enumerate() -> Result<Vec<wgpu::Adapter>, GpuError> {
+    let listed = guard::caught(|| pollster::block_on(instance().enumerate_adapters(wgpu::Backends::PRIMARY)));
+    let broken = |reason| GpuError::Broken { doing: "looking for adapters".into(), reason };
+    let mut adapters = listed.map_err(broken)?;
     adapters.sort_by_key(|adapter| match adapter.get_info().device_type {
         wgpu::DeviceType::DiscreteGpu => 0,
         wgpu::DeviceType::IntegratedGpu => 1,
@@ -109,5 +111,5 @@ fn enumerate(instance: &wgpu::Instance) -> Vec<wgpu::Adapter> {
         wgpu::DeviceType::VirtualGpu => 3,
         wgpu::DeviceType::Cpu => 4,
     });
-    adapters
+    Ok(adapters)
 }

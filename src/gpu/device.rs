@@ -2,19 +2,19 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::GpuError;
 use super::adapter::{self, AdapterChoice, AdapterSummary};
 use super::encoding::BindGroups;
-use super::guard::{from_wgpu, guarded};
+use super::guard::{self, Faults, Held};
 use super::injection::Injector;
 use super::kernel::{Access, Argument, Form, KernelSpec, Needs, Tuning, Variant};
 use super::pipeline::{LazyPipeline, Pipeline};
 use super::profiler::Profiler;
 use super::recorder::{Recorder, Submission};
-use super::tensor::{Tensor, Word, pad, padded_words, unpad};
+use super::tensor::{Tensor, padded_words};
 use super::texture::{self, Textures, Window};
 
 /// Default minimum alignment of uniform and storage windows in WebGPU.
@@ -24,13 +24,11 @@ const USED_FEATURES: wgpu::Features =
     wgpu::Features::SUBGROUP.union(wgpu::Features::SHADER_INT64).union(wgpu::Features::TIMESTAMP_QUERY);
 /// Storage windows start at multiples of this many words on every adapter.
 pub(crate) const WINDOW_ALIGNMENT_WORDS: usize = 64;
-/// Uploads are handed over in pieces of this size, so that staging memory stays small.
-const UPLOAD_BYTES: usize = 16 << 20;
 /// More submissions than this are never in flight.
 const IN_FLIGHT: usize = 3;
 /// Words behind each tensor that no kernel may touch, in poisoned mode.
-const FENCE_WORDS: usize = 64;
-const FENCE: u32 = 0xfe9c_efe9;
+pub(super) const FENCE_WORDS: usize = 64;
+pub(super) const FENCE: u32 = 0xfe9c_efe9;
 /// A NaN that shows up wherever a kernel reads what nobody wrote.
 const POISON: u32 = 0x7fc0_dead;
 
@@ -64,39 +62,34 @@ pub struct GpuOptions {
 
 /// An open adapter.
 pub struct Gpu {
-    device: wgpu::Device,
-    queue: wgpu::Queue,
-    summary: AdapterSummary,
+    pub(super) device: wgpu::Device,
+    pub(super) queue: wgpu::Queue,
+    pub(super) summary: AdapterSummary,
     limits: wgpu::Limits,
-    options: GpuOptions,
+    pub(super) options: GpuOptions,
     faults: Arc<Faults>,
-    timeout: Duration,
+    /// Whether the mistake of the options stands in a kernel that was compiled.
+    planted: AtomicBool,
+    pub(super) timeout: Duration,
     pipelines: Mutex<HashMap<PipelineKey, Arc<LazyPipeline>>>,
-    queue_state: Mutex<QueueState>,
+    pub(super) queue_state: Mutex<QueueState>,
     submission_counter: Tensor,
     profiler: Profiler,
     pub(super) injector: Injector,
+    /// Fields are dropped in their order: this one at last.
+    _held: Held,
 }
 
 /// Name and needs of a variant, and values of the constants.
 type PipelineKey = (&'static str, Needs, Vec<u32>);
 
-/// What callbacks of the driver left for us, and whether a mistake was planted.
-#[derive(Default)]
-struct Faults {
-    lost: Mutex<Option<String>>,
-    reported: Mutex<Option<GpuError>>,
-    /// Whether the device is given up: it may be in no state to be dropped.
-    broken: AtomicBool,
-    planted: AtomicBool,
-}
-
-struct QueueState {
+/// What submissions share.
+pub(super) struct QueueState {
     uniform_arena: wgpu::Buffer,
     textures: Textures,
     groups: BindGroups,
     in_flight: VecDeque<wgpu::SubmissionIndex>,
-    submitted: u32,
+    pub(super) submitted: u32,
 }
 
 /// What a submission is encoded with, one at a time.
@@ -108,45 +101,29 @@ pub(super) struct Scene<'a> {
     pub(super) groups: &'a mut BindGroups,
 }
 
-/// A copy to the host that is under way.
-pub struct PendingRead {
-    copy: Result<HostCopy, GpuError>,
-    windows: Vec<(u64, Vec<usize>)>,
-}
-
-/// The copy itself.
-struct HostCopy {
-    staging: wgpu::Buffer,
-    submission: wgpu::SubmissionIndex,
-    /// Counted submissions before it.
-    submitted: u32,
-}
-
 impl Gpu {
     /// Opens an adapter.
     ///
     /// # Errors
     /// No adapter, no adapter of that name, or a driver that refuses.
     pub fn open(options: GpuOptions) -> Result<Self, GpuError> {
-        let (index, adapter) = adapter::choose(adapter::instance(), &options.adapter)?;
+        let (index, adapter) = adapter::choose(&options.adapter)?;
         let summary = adapter::summarise(index, &adapter);
-        let features = adapter.features() & USED_FEATURES;
+        let name = summary.name.clone();
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("arcsm"),
-            required_features: features,
+            required_features: adapter.features() & USED_FEATURES,
             required_limits: limits_of(&adapter.limits()),
             ..Default::default()
         };
-        let refused = |reason: String| GpuError::Device { adapter: summary.name.clone(), reason };
-        let opened = guarded(|| pollster::block_on(adapter.request_device(&descriptor)));
-        let opened = opened.map_err(|error| refused(error.to_string()))?;
-        let (device, queue) = opened.map_err(|error| refused(error.to_string()))?;
-        let kept = device.clone();
-        let gpu = guarded(|| Self::with_device(device, queue, summary, options));
-        if gpu.is_err() {
-            std::mem::forget(kept);
-        }
-        gpu.and_then(|gpu| gpu.healthy().map(|()| gpu))
+        let opened = guard::caught(|| {
+            let (device, queue) = pollster::block_on(adapter.request_device(&descriptor)).map_err(|e| e.to_string())?;
+            Ok(Self::with_device(device, queue, summary, options))
+        });
+        let gave_up = |words| Err(format!("the driver refused a call, and wgpu gave up ({words})"));
+        let gpu = opened.unwrap_or_else(gave_up).map_err(|reason| guard::not_opened(&name, &reason))?;
+        gpu.guarded(&format!("opening {name}"), || ())?;
+        Ok(gpu)
     }
 
     /// A device that validates everything and executes nothing, for tests without an adapter.
@@ -167,15 +144,7 @@ impl Gpu {
     }
 
     fn with_device(device: wgpu::Device, queue: wgpu::Queue, summary: AdapterSummary, options: GpuOptions) -> Self {
-        let faults = Arc::new(Faults::default());
-        let on_error = Arc::clone(&faults);
-        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
-            lock(&on_error.reported).get_or_insert_with(|| from_wgpu(&error));
-        }));
-        let on_lost = Arc::clone(&faults);
-        device.set_device_lost_callback(move |reason, message| {
-            lock(&on_lost.lost).get_or_insert_with(|| format!("{reason:?} {message}"));
-        });
+        let faults = Faults::of(&device);
         let seconds = std::env::var("ARCSM_GPU_TIMEOUT").ok().and_then(|s| s.parse().ok()).unwrap_or(120);
         let storage = |label: &'static str, bytes, usage| {
             device.create_buffer(&wgpu::BufferDescriptor {
@@ -203,11 +172,13 @@ impl Gpu {
             }),
             pipelines: Mutex::default(),
             timeout: Duration::from_secs(seconds),
+            _held: Held { handles: Some((device.clone(), queue.clone())), faults: Arc::clone(&faults) },
             device,
             queue,
             summary,
             options,
             faults,
+            planted: AtomicBool::new(false),
             submission_counter,
             profiler: Profiler::default(),
             injector: Injector::default(),
@@ -281,22 +252,22 @@ impl Gpu {
     }
 
     fn allocate(&self, label: &str, shape: &[usize]) -> Result<Tensor, GpuError> {
-        self.healthy()?;
         let words = padded_words(shape);
         let fence = if self.options.poison { FENCE_WORDS } else { 0 };
         let bytes = ((words + fence) as u64 * 4).max(16);
         self.check_size(label, bytes, self.limits.max_buffer_size, "buffer")?;
         tracing::debug!(label, ?shape, bytes, "allocating");
         lock(&self.queue_state).groups.forget();
-        let scope = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
-        let descriptor =
-            wgpu::BufferDescriptor { label: Some(label), size: bytes, usage: STORAGE, mapped_at_creation: false };
-        let (buffer, complaint) = self.guarded(|| {
+        let doing = format!("allocating {bytes} bytes for {label}");
+        let (buffer, refusal) = self.guarded(&doing, || {
+            let scope = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+            let descriptor =
+                wgpu::BufferDescriptor { label: Some(label), size: bytes, usage: STORAGE, mapped_at_creation: false };
             let buffer = self.device.create_buffer(&descriptor);
             (buffer, pollster::block_on(scope.pop()))
         })?;
-        if complaint.is_some() {
-            return Err(GpuError::OutOfMemory { label: label.into(), bytes });
+        if refusal.is_some() {
+            return Err(GpuError::OutOfMemory { doing });
         }
         let tensor = Tensor { buffer, offset: 0, label: label.into(), shape: shape.to_vec() };
         if self.options.poison {
@@ -307,163 +278,11 @@ impl Gpu {
         Ok(tensor)
     }
 
-    /// A new tensor with these values (row-major, without padding).
-    ///
-    /// # Errors
-    /// As [`Gpu::tensor`].
-    pub fn upload<T: Word>(&self, label: &str, shape: &[usize], values: &[T]) -> Result<Tensor, GpuError> {
-        let tensor = self.tensor(label, shape)?;
-        self.write(&tensor, values)?;
-        Ok(tensor)
-    }
-
-    /// Overwrites a tensor with values (row-major, without padding), before the next submission.
-    ///
-    /// # Errors
-    /// A failed adapter.
-    ///
-    /// # Panics
-    /// When the number of values is not the tensor's: a broken invariant of the caller.
-    pub fn write<T: Word>(&self, tensor: &Tensor, values: &[T]) -> Result<(), GpuError> {
-        assert_eq!(values.len(), tensor.elements(), "values for {} {:?}", tensor.label, tensor.shape);
-        self.write_words(&tensor.buffer, tensor.offset, bytemuck::cast_slice(&pad(&tensor.shape, values)))
-    }
-
-    fn write_words(&self, buffer: &wgpu::Buffer, offset: u64, bytes: &[u8]) -> Result<(), GpuError> {
-        let _span = self.span("upload");
-        for (piece, index) in bytes.chunks(UPLOAD_BYTES).zip(0_u64..) {
-            let in_pieces = bytes.len() > UPLOAD_BYTES;
-            self.guarded(|| {
-                self.queue.write_buffer(buffer, offset + index * UPLOAD_BYTES as u64, piece);
-                if in_pieces {
-                    self.queue.submit([]);
-                }
-            })?;
-            if in_pieces {
-                self.wait()?;
-            }
-        }
-        self.healthy()
-    }
-
-    /// Reads a tensor back and waits for it.
-    ///
-    /// # Errors
-    /// A failed adapter; values that may be stale are never returned.
-    pub fn read<T: Word>(&self, tensor: &Tensor) -> Result<Vec<T>, GpuError> {
-        Ok(self.finish_read(self.begin_read(&[tensor]))?.swap_remove(0))
-    }
-
-    /// Starts copying tensors to the host, after everything submitted so far.
-    pub fn begin_read(&self, tensors: &[&Tensor]) -> PendingRead {
-        let mut windows = Vec::new();
-        let mut bytes = 16;
-        for tensor in tensors {
-            windows.push((bytes, tensor.shape.clone()));
-            bytes += tensor.bytes();
-        }
-        let copy = self.guarded(|| self.submit_copy(tensors, &windows, bytes));
-        PendingRead { copy, windows }
-    }
-
-    fn submit_copy(&self, tensors: &[&Tensor], windows: &[(u64, Vec<usize>)], bytes: u64) -> HostCopy {
-        let staging = self.device.create_buffer(&wgpu::BufferDescriptor {
-            label: Some("read_back"),
-            size: bytes,
-            usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
-            mapped_at_creation: false,
-        });
-        let mut encoder =
-            self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("read_back") });
-        encoder.copy_buffer_to_buffer(&self.submission_counter.buffer, 0, &staging, 0, 16);
-        for (tensor, (offset, _)) in tensors.iter().zip(windows) {
-            encoder.copy_buffer_to_buffer(&tensor.buffer, tensor.offset, &staging, *offset, tensor.bytes());
-        }
-        let state = lock(&self.queue_state);
-        let submission = self.queue.submit([encoder.finish()]);
-        HostCopy { staging, submission, submitted: state.submitted }
-    }
-
-    /// Waits for a copy and returns the tensors without padding.
-    ///
-    /// # Errors
-    /// A failed adapter; values that may be stale are never returned.
-    pub fn finish_read<T: Word>(&self, read: PendingRead) -> Result<Vec<Vec<T>>, GpuError> {
-        let HostCopy { staging, submission, submitted } = read.copy?;
-        let (sender, receiver) = mpsc::channel();
-        self.guarded(|| {
-            staging.slice(..).map_async(wgpu::MapMode::Read, move |outcome| drop(sender.send(outcome)));
-        })?;
-        self.poll(Some(submission))?;
-        // The copy is done, but its callback may be in the hands of another thread that polls at the same time.
-        match receiver.recv_timeout(self.timeout) {
-            Ok(Ok(())) => {}
-            Ok(Err(_)) => return Err(self.fault().unwrap_or(GpuError::Lost("mapping failed".into()))),
-            Err(_) => return Err(GpuError::Timeout { seconds: self.timeout.as_secs() }),
-        }
-        let view = self.guarded(|| staging.slice(..).get_mapped_range())?;
-        let view = view.map_err(|e| GpuError::Reported(e.to_string()))?;
-        let executed = bytemuck::pod_read_unaligned::<u32>(&view[..4]);
-        if executed != submitted && self.summary.backend != "Noop" {
-            return Err(GpuError::Dropped { missing: submitted.wrapping_sub(executed), submitted });
-        }
-        let tensors = read.windows.iter().map(|(offset, shape)| {
-            let start = *offset as usize;
-            unpad(shape, bytemuck::pod_collect_to_vec::<u8, T>(&view[start..start + padded_words(shape) * 4]))
-        });
-        let values = tensors.collect();
-        self.guarded(|| {
-            drop(view);
-            staging.unmap();
-        })?;
-        Ok(values)
-    }
-
-    /// In poisoned mode: whether the words behind the tensor are untouched, and its padding zero.
-    ///
-    /// # Errors
-    /// A failed adapter.
-    pub fn is_intact(&self, tensor: &Tensor) -> Result<bool, GpuError> {
-        let words = tensor.words();
-        let fence = if self.options.poison { FENCE_WORDS } else { 0 };
-        let whole = Tensor { shape: vec![words + fence], ..tensor.clone() };
-        let content: Vec<u32> = self.read(&whole)?;
-        let columns = *tensor.shape.last().unwrap_or(&1);
-        let padding_is_zero = content[..words]
-            .chunks_exact(super::pitch(columns))
-            .all(|row| row[columns..].iter().all(|&word| word == 0));
-        Ok(padding_is_zero && content[words..].iter().all(|&word| word == FENCE))
-    }
-
     /// What a kernel sees of a tensor: in poisoned mode the fence too, so that overruns show.
     pub(super) fn window(&self, tensor: &Tensor) -> Window {
         let fence = if self.options.poison { FENCE_WORDS as u64 * 4 } else { 0 };
         let bytes = (tensor.bytes() + fence).min(tensor.buffer.size() - tensor.offset);
         Window { buffer: tensor.buffer.clone(), offset: tensor.offset, bytes }
-    }
-
-    /// A clock of the adapter: what to write into it, and how to read it.
-    pub(super) fn timestamps(&self, count: u32) -> Timestamps<'_> {
-        let buffer = |label, usage| {
-            let size = u64::from(count) * 8;
-            self.device.create_buffer(&wgpu::BufferDescriptor {
-                label: Some(label),
-                size,
-                usage,
-                mapped_at_creation: false,
-            })
-        };
-        Timestamps {
-            gpu: self,
-            set: self.device.create_query_set(&wgpu::QuerySetDescriptor {
-                label: Some("timestamps"),
-                ty: wgpu::QueryType::Timestamp,
-                count,
-            }),
-            resolved: buffer("timestamps", wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC),
-            staging: buffer("read_timestamps", wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST),
-            count,
-        }
     }
 
     // ---- kernels ----------------------------------------------------------------------------------------------
@@ -569,11 +388,11 @@ impl Gpu {
         let mut source = variant.compose(spec, constants).map_err(refused)?;
         if let Some(fault) = self.options.fault.filter(|fault| [spec.name, variant.name].contains(&fault.kernel)) {
             if source.contains(fault.from) {
-                self.faults.planted.store(true, Ordering::Relaxed);
+                self.planted.store(true, Ordering::Relaxed);
             }
             source = source.replace(fault.from, fault.to);
         }
-        self.guarded(|| self.make_pipeline(spec, variant, source))?
+        self.guarded(&format!("compiling {}", variant.name), || self.make_pipeline(spec, variant, source))?
     }
 
     fn make_pipeline(
@@ -582,8 +401,8 @@ impl Gpu {
         variant: &Variant,
         source: String,
     ) -> Result<Pipeline, GpuError> {
-        let filters = [wgpu::ErrorFilter::Validation, wgpu::ErrorFilter::Internal, wgpu::ErrorFilter::OutOfMemory];
-        let scopes = filters.map(|filter| self.device.push_error_scope(filter));
+        let validation = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let internal = self.device.push_error_scope(wgpu::ErrorFilter::Internal);
         let module = self.module(wgpu::ShaderModuleDescriptor {
             label: Some(variant.name),
             source: wgpu::ShaderSource::Wgsl(source.into()),
@@ -628,13 +447,11 @@ impl Gpu {
             },
             cache: None,
         });
-        // The innermost scope first.
-        let complaints = scopes.into_iter().rev().map(|scope| pollster::block_on(scope.pop()));
-        match complaints.collect::<Vec<_>>().into_iter().flatten().next() {
-            Some(error) => Err(self.give_up(match from_wgpu(&error) {
-                GpuError::Reported(reason) => GpuError::Kernel { kernel: variant.name.into(), reason },
-                other => other,
-            })),
+        let complaint = pollster::block_on(internal.pop()).or(pollster::block_on(validation.pop()));
+        match complaint {
+            Some(error) => {
+                Err(GpuError::Kernel { kernel: variant.name.into(), reason: guard::one_line(&error.to_string()) })
+            }
             None => Ok(Pipeline { name: variant.name, pipeline, layout, bindings }),
         }
     }
@@ -670,39 +487,31 @@ impl Gpu {
     ) -> Result<Submission, GpuError> {
         let span = self.span("encode and submit");
         let mut state = lock(&self.queue_state);
-        let index = self.guarded(|| self.submit_encoded(&mut state, uniforms, encode))?;
+        let index = self.guarded("encoding and submitting work", || {
+            let QueueState { uniform_arena, textures, groups, .. } = &mut *state;
+            if (uniforms.len() as u64) > uniform_arena.size() {
+                groups.forget();
+                *uniform_arena = self.device.create_buffer(&wgpu::BufferDescriptor {
+                    label: Some("uniform_arena"),
+                    size: (uniforms.len() as u64).next_power_of_two(),
+                    usage: UNIFORM,
+                    mapped_at_creation: false,
+                });
+            }
+            self.queue.write_buffer(uniform_arena, 0, uniforms);
+            let commands = encode(Scene { device: &self.device, uniforms: uniform_arena, textures, groups });
+            textures.forget();
+            self.queue.submit([commands])
+        })?;
         state.submitted = state.submitted.wrapping_add(u32::from(counted));
         state.in_flight.push_back(index.clone());
         let oldest = if state.in_flight.len() > IN_FLIGHT { state.in_flight.pop_front() } else { None };
         drop(state);
         drop(span);
-        match oldest {
-            Some(oldest) => self.poll(Some(oldest))?,
-            None => self.healthy()?,
+        if let Some(oldest) = oldest {
+            self.poll(Some(oldest))?;
         }
         Ok(Submission(index))
-    }
-
-    fn submit_encoded(
-        &self,
-        state: &mut QueueState,
-        uniforms: &[u8],
-        encode: impl FnOnce(Scene<'_>) -> wgpu::CommandBuffer,
-    ) -> wgpu::SubmissionIndex {
-        if (uniforms.len() as u64) > state.uniform_arena.size() {
-            state.groups.forget();
-            state.uniform_arena = self.device.create_buffer(&wgpu::BufferDescriptor {
-                label: Some("uniform_arena"),
-                size: (uniforms.len() as u64).next_power_of_two(),
-                usage: UNIFORM,
-                mapped_at_creation: false,
-            });
-        }
-        self.queue.write_buffer(&state.uniform_arena, 0, uniforms);
-        let QueueState { uniform_arena, textures, groups, .. } = state;
-        let commands = encode(Scene { device: &self.device, uniforms: uniform_arena, textures, groups });
-        textures.forget();
-        self.queue.submit([commands])
     }
 
     /// Waits until a submission is done.
@@ -721,89 +530,27 @@ impl Gpu {
         self.poll(None)
     }
 
-    /// The only place that polls: wgpu reports some faults late.
-    fn poll(&self, submission_index: Option<wgpu::SubmissionIndex>) -> Result<(), GpuError> {
+    /// The only place that polls, and so the one where callbacks tell what happened.
+    pub(super) fn poll(&self, submission_index: Option<wgpu::SubmissionIndex>) -> Result<(), GpuError> {
         let _span = self.span("wait");
         let wait = wgpu::PollType::Wait { submission_index, timeout: Some(self.timeout) };
-        match self.guarded(|| self.device.poll(wait))? {
-            Ok(_) => Ok(()),
-            Err(_) => Err(self.give_up(GpuError::Timeout { seconds: self.timeout.as_secs() })),
-        }
+        let outcome = self.guarded("waiting for work", || self.device.poll(wait))?;
+        outcome.map(drop).map_err(|_| GpuError::Timeout { seconds: self.timeout.as_secs() })
     }
 
-    /// wgpu ignores calls on a lost device without a word.
-    fn healthy(&self) -> Result<(), GpuError> {
-        self.fault().map_or(Ok(()), Err)
-    }
-
-    fn fault(&self) -> Option<GpuError> {
-        let lost = lock(&self.faults.lost).clone().map(GpuError::Lost);
-        // What the device was lost by says more.
-        let fault = lock(&self.faults.reported).clone().or(lost);
-        fault.map(|fault| self.give_up(fault))
-    }
-
-    /// Calls into wgpu, after which the device may be in no state for others: then the first fault that is known of it.
-    fn guarded<T>(&self, calls: impl FnOnce() -> T) -> Result<T, GpuError> {
-        let outcome = guarded(calls);
-        match (self.fault(), outcome) {
-            (Some(fault), _) => Err(fault),
-            (None, outcome) => outcome.map_err(|error| self.give_up(error)),
-        }
-    }
-
-    /// Notes that the device failed.
-    fn give_up(&self, error: GpuError) -> GpuError {
-        self.faults.broken.store(true, Ordering::Relaxed);
-        error
+    /// Makes calls of wgpu, none of which may be made elsewhere once a device is open, and looks at what became of it.
+    pub(super) fn guarded<T>(&self, doing: &str, calls: impl FnOnce() -> T) -> Result<T, GpuError> {
+        self.faults.guarded(doing, calls)
     }
 
     /// Whether the mistake of [`GpuOptions::fault`] stands in a kernel that was compiled; for tests.
     pub fn fault_was_planted(&self) -> bool {
-        self.faults.planted.load(Ordering::Relaxed)
+        self.planted.load(Ordering::Relaxed)
     }
 
     /// Gives the device up, as a driver reset would; for tests of what happens then.
     pub fn destroy(&self) {
         self.device.destroy();
-    }
-}
-
-impl Drop for Gpu {
-    fn drop(&mut self) {
-        // wgpu panics where a device is dropped whose pipelines failed half-way: such a one is kept to the end of the process.
-        if self.faults.broken.load(Ordering::Relaxed) {
-            std::mem::forget(self.device.clone());
-        }
-    }
-}
-
-/// Times that the adapter notes while it works through one submission.
-pub(super) struct Timestamps<'g> {
-    gpu: &'g Gpu,
-    pub(super) set: wgpu::QuerySet,
-    resolved: wgpu::Buffer,
-    staging: wgpu::Buffer,
-    count: u32,
-}
-
-impl Timestamps<'_> {
-    /// To be encoded after the last one is written.
-    pub(super) fn resolve(&self, encoder: &mut wgpu::CommandEncoder) {
-        encoder.resolve_query_set(&self.set, 0..self.count, &self.resolved, 0);
-        encoder.copy_buffer_to_buffer(&self.resolved, 0, &self.staging, 0, u64::from(self.count) * 8);
-    }
-
-    /// Waits for a submission and gives its times, s, from an origin of the adapter's.
-    pub(super) fn read(self, submission: &Submission) -> Result<Vec<f64>, GpuError> {
-        self.staging.slice(..).map_async(wgpu::MapMode::Read, |_| {});
-        self.gpu.wait_for(submission)?;
-        let view = self.staging.slice(..).get_mapped_range().map_err(|e| GpuError::Reported(e.to_string()))?;
-        let period = f64::from(self.gpu.queue.get_timestamp_period()) * 1e-9;
-        let ticks: Vec<u64> = bytemuck::pod_collect_to_vec(&view);
-        // Small numbers first: f64 has no room for nanoseconds since an adapter was started years ago.
-        let first = ticks.iter().copied().min().unwrap_or(0);
-        Ok(ticks.iter().map(|tick| (tick - first) as f64 * period).collect())
     }
 }
 

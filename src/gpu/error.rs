@@ -42,19 +42,14 @@ pub enum GpuError {
         /// Adapter name.
         adapter: String,
     },
-    /// The adapter has no memory left.
-    #[error("out of GPU memory while allocating {bytes} bytes for {label}. Use a smaller batch or model")]
-    OutOfMemory {
-        /// The tensor.
-        label: String,
-        /// Bytes asked for.
-        bytes: u64,
-    },
-    /// The driver has no memory left for something of its own.
+    /// The adapter, or the host for its driver, has no memory left.
     #[error(
-        "the GPU or its driver is out of memory: {0}. Close other programs that use it, or use a smaller batch or model"
+        "out of GPU memory while {doing}. Use a smaller batch or model, or end other programs that use the adapter"
     )]
-    Exhausted(String),
+    OutOfMemory {
+        /// What was being done, with the bytes where they are known.
+        doing: String,
+    },
     /// A kernel does not compile or its pipeline cannot be made.
     #[error("kernel {kernel} was refused: {reason}. This is a bug in arcsm or the driver: please report it")]
     Kernel {
@@ -85,10 +80,23 @@ pub enum GpuError {
     },
     /// The driver reset or removed the device.
     #[error(
-        "the GPU device was lost: {0}. Nothing after the last checkpoint is kept; resume from it, with a smaller \
-         --gpu-budget-ms if the driver ends long work"
+        "the GPU device was lost while {doing}: {reason}. Nothing after the last checkpoint is kept; resume from it, with a \
+         smaller --gpu-budget-ms if the driver ends long work"
     )]
-    Lost(String),
+    Lost {
+        /// What was being done.
+        doing: String,
+        /// The driver's word.
+        reason: String,
+    },
+    /// wgpu panicked, because the driver failed where it must not.
+    #[error("the GPU layer broke down while {doing}: {reason}. Try again, and update the driver if it happens again")]
+    Broken {
+        /// What was being done.
+        doing: String,
+        /// What it panicked about.
+        reason: String,
+    },
     /// The adapter did not finish in time.
     #[error("the GPU did not finish within {seconds} s. Set ARCSM_GPU_TIMEOUT (seconds) higher if it is only slow")]
     Timeout {
@@ -110,6 +118,6 @@ pub enum GpuError {
     #[error("a profile of this adapter is being taken already. Take one after the other")]
     Profiled,
     /// wgpu reported an error outside any scope.
-    #[error("the GPU layer reported: {0}")]
+    #[error("the GPU layer reported: {0}. This is a bug in arcsm or the driver: please report it")]
     Reported(String),
 }

@@ -18,13 +18,14 @@ pub mod reflect;
 mod source;
 mod tensor;
 mod texture;
+mod transfer;
 
 #[doc(hidden)]
 pub use glam::UVec3;
 
 pub use adapter::{AdapterChoice, AdapterSummary, list_adapters};
 pub(crate) use device::WINDOW_ALIGNMENT_WORDS;
-pub use device::{Fault, Gpu, GpuOptions, PendingRead};
+pub use device::{Fault, Gpu, GpuOptions};
 pub use error::GpuError;
 pub use injection::{Injection, Store};
 #[doc(hidden)]
@@ -34,3 +35,4 @@ pub use profiler::{Clock, HostSpan, Launch, Profile, Span, Track};
 pub use recorder::{MAX_ITERATIONS, Recorder, Submission};
 pub use source::compose;
 pub use tensor::{Tensor, Word, padded_bytes, pitch};
+pub use transfer::PendingRead;

@@ -196,7 +196,7 @@ impl<'g> Recorder<'g> {
         let is_kernel = |command: &&Command| matches!(command, Command::Dispatch { .. });
         for piece in work.chunks(MAX_TIMESTAMPS / 2) {
             let kernels = piece.iter().filter(is_kernel).count() as u32;
-            let stamps = self.gpu.timestamps(2 * kernels.max(1));
+            let stamps = self.gpu.timestamps(2 * kernels.max(1))?;
             let start = profiler.now();
             let submission = self.gpu.submit_with_uniforms(&self.uniforms, false, |scene| {
                 let mut encoding = Encoding::new(self.gpu, self.label, scene);

@@ -24,7 +24,7 @@ fn a_lost_device_is_an_error_everywhere() {
     gpu.destroy();
     let lost = |outcome: Result<(), GpuError>, what: &str| {
         let error = outcome.expect_err(what);
-        assert!(matches!(error, GpuError::Lost(_)), "{what}: {error}");
+        assert!(matches!(error, GpuError::Lost { .. }), "{what}: {error}");
     };
     lost(gpu.finish_read::<f32>(pending).map(drop), "a read that was under way");
     lost(gpu.read::<f32>(&sums).map(drop), "reading");
