@@ -244,22 +244,13 @@ impl Widened {
 
 /// Share of its mass that a conditional may gain or lose by the grid that it was integrated on.
 const MOST_INTEGRAL_ERROR: f64 = 0.01;
-/// Share of the nats, or of a nat for each dimension, that half of the grid's points may change where integrals depend on it.
-const MOST_GRID_ERROR: f64 = 0.05;
 
 impl AtLevel {
-    /// Why its nats cannot be those of the model, and what helps, where that is so: integrals that depend on the grid and
-    /// change the result, or fewer nats than the noise alone has.
+    /// Why its nats cannot be those of the model, and what helps, where that is so: integrals that are not 1, or fewer nats than
+    /// the noise alone has.
     pub fn unsound(&self, dimensions: usize) -> Option<(String, &'static str)> {
-        // A few rows far out may need finer grids than all others.
-        let matters = self.grid_error.abs() > MOST_GRID_ERROR * self.nats.mean.abs().max(dimensions as f64);
-        let error = if matters { self.integral_error.max(self.coarse_integral_error) } else { self.integral_error };
-        if error > MOST_INTEGRAL_ERROR {
-            let what = format!(
-                "a conditional's integral is off by {:.1} %, and the nats by {:+.2} with half the grid points",
-                100.0 * error,
-                self.grid_error
-            );
+        if self.integral_error > MOST_INTEGRAL_ERROR {
+            let what = format!("a conditional's integral is off by {:.1} %", 100.0 * self.integral_error);
             return Some((what, "Raise --resolution, or narrow the grids with --range LOW,HIGH"));
         }
         // The noise that was drawn has its own mean, with this standard deviation.

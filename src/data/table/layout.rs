@@ -384,11 +384,14 @@ fn judge_numbers(cells: &[Cell], body: &[&[Cell]], offset: usize) -> Judgement {
     let are_real = columns.iter().filter(is_real).count() * 2 >= columns.len();
     let years = 1500..=2200;
     let are_years = wholes.len() > 1 && wholes.iter().all(|year| years.contains(year));
-    let has_years = columns.iter().flat_map(|&column| below(column)).any(|cell| match cell.class {
+    let is_year = |cell: &&Cell| match cell.class {
         Class::Whole(whole) => years.contains(&whole),
         Class::Real(real) => (1500.0..=2200.0).contains(&real),
         _ => false,
-    });
+    };
+    // Most of them, as any column of some hundreds may have a few.
+    let values = || columns.iter().flat_map(|&column| below(column));
+    let has_years = values().filter(is_year).count() * 2 > values().count();
     let row_of = |cells: &&[Cell]| -> Vec<i64> {
         let at = |&column: &usize| match cells.get(column + offset)?.class {
             Class::Whole(whole) => Some(whole),
@@ -412,9 +415,8 @@ fn judge_numbers(cells: &[Cell], body: &[&[Cell]], offset: usize) -> Judgement {
         3 | 4 => in_order(&wholes) && are_real,
         _ => in_order(&wholes) && (are_real || (counts && body.len() >= 3 && !goes_on)),
     };
-    // Years in a row stand above no others, or, several of them, above rows that are none of the kind.
     let are_years = are_years && in_order(&wholes);
-    let is_header = is_header || (are_years && (!has_years || (wholes.len() > 2 && !goes_on)));
+    let is_header = is_header || (are_years && !has_years);
     match is_header {
         true => Judgement::Numbers,
         false if are_years || are_real || (counts && wholes.len() > 1 && !goes_on) => Judgement::Doubt,
