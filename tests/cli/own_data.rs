@@ -173,8 +173,13 @@ fn own_rows_are_answered_one_by_one_in_their_order() {
     assert_eq!(nats("--input turned.csv").0, of_ten, "columns are found by their names");
     assert_eq!(nats("--data csv:one.csv").0.len(), 1);
     assert!(nats("--data csv:ten.csv --range -12,12").1.contains("adapter"), "a range may begin with a minus");
-    let (_, log) = nats("--data csv:far.csv");
+    // No grid holds what is that far out: its number is none, unless it is asked for all the same.
+    let far = "evaluate --checkpoint run --flow-count 0 --data csv:far.csv";
+    let output = arcsm(here.path(), far).output().expect("the executable starts");
+    let log = String::from_utf8_lossy(&output.stderr);
     assert!(log.contains("1 of 1 samples lie far outside the range of training: `a` 1000 to 1000"), "{log}");
+    assert!(output.status.code() == Some(4) && log.contains("a conditional's integral is off by"), "{log}");
+    assert!(nats("--data csv:far.csv --force").1.contains("a conditional's integral is off by"));
     refuses(&mut arcsm(here.path(), "evaluate --checkpoint run --data toy:moons --range 1,0"), 2, &["LOW < HIGH"]);
 
     let ranked = json_of(&mut arcsm(here.path(), "detect --checkpoint run --data csv:ten.csv --csv d.csv"));
