@@ -80,8 +80,8 @@ pub enum GpuError {
     },
     /// The driver reset or removed the device.
     #[error(
-        "the GPU device was lost while {doing}: {reason}. Nothing after the last checkpoint is kept; resume from it, with a \
-         smaller --gpu-budget-ms if the driver ends long work"
+        "the GPU device was lost while {doing}: {reason}. Nothing after the last checkpoint is kept; resume from it, \
+         with a smaller --gpu-budget-ms if the driver ends long work"
     )]
     Lost {
         /// What was being done.

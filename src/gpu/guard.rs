@@ -1,8 +1,9 @@
 //! Calls of wgpu where a driver may fail: none of them panics through us, and none fails unnoticed.
 //!
-//! wgpu tells of failures in four ways. Some calls return them; most leave them to callbacks of the device ([`Faults`]);
-//! where a device is lost some calls do nothing and say nothing, so that the callbacks have to be looked at after each; and
-//! some panic: while it waits, where a command buffer cannot be begun, where a device that is half made is torn down.
+//! wgpu tells of failures in four ways. Some calls return them; most leave them to callbacks of the device
+//! ([`Faults`]); where a device is lost some calls do nothing and say nothing, so that the callbacks have to be looked
+//! at after each; and some panic: while wgpu waits, where a command buffer cannot be begun, where a device that is half
+//! made is torn down.
 
 use std::cell::Cell;
 use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
@@ -174,8 +175,8 @@ impl Drop for Held {
     fn drop(&mut self) {
         let handles = self.handles.take();
         match self.faults.seen("closing the device") {
-            // wgpu panics where it waits for a device that failed to become idle, even in threads that come later. What little
-            // such a device still holds is left to the end of the process.
+            // wgpu panics where it waits for a device that failed to become idle. What little such a device still holds
+            // is left to the end of the process.
             Some(_) => std::mem::forget(handles),
             // All that was asked for is there already: a failure now concerns nobody.
             None => drop(caught(|| drop(handles))),

@@ -68,7 +68,7 @@ impl Gpu {
         Ok(self.finish_read(self.begin_read(&[tensor]))?.swap_remove(0))
     }
 
-    /// Starts copying tensors to the host, after everything submitted so far; what fails is told by [`Gpu::finish_read`].
+    /// Starts copying tensors to the host, after everything submitted so far; [`Gpu::finish_read`] tells what failed.
     pub fn begin_read(&self, tensors: &[&Tensor]) -> PendingRead {
         PendingRead(self.guarded("reading back", || self.copy_to_host(tensors)))
     }

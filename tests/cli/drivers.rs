@@ -1,8 +1,8 @@
-//! Drivers that fail: a Vulkan layer makes one call of a function fail, or all from then on, and the command has to end with
-//! status 3 and one line, or with the results that it has without a fault.
+//! Drivers that fail: a Vulkan layer makes one call of a function fail, or all from then on, and the command has to end
+//! with status 3 and one line, or with the results that it has without a fault.
 //!
-//! The layer is built from `fi.c` and `fi.json` in the folder that `ARCSM_FAULT_LAYER` names. `ARCSM_FAULT_STRIDE=1` fails each
-//! of the first calls (`scripts/faults.sh`) in place of every seventh, in every way.
+//! The layer is built from `fi.c` and `fi.json` in the folder that `ARCSM_FAULT_LAYER` names. `ARCSM_FAULT_STRIDE=1`
+//! fails each of the first calls (`scripts/faults.sh`) in place of every seventh, in every way.
 #![cfg(target_os = "linux")]
 
 use std::collections::{BTreeMap, HashSet};
@@ -231,9 +231,22 @@ fn table(outcomes: &[(Case, Verdict)]) -> String {
         let cells: Vec<_> = row.iter().map(ToString::to_string).collect();
         format!("| {name} | {} |\n", cells.join(" | "))
     };
-    let head = "| function | faults | status 3, one line | of these called out of memory | status 0, right results | wrong \
-                results | panics | hangs | crashes, others |\n|---|---|---|---|---|---|---|---|---|\n";
+    let head = "| function | faults | status 3, one line | of these called out of memory | status 0, right results | \
+                wrong results | panics | hangs | crashes, others |\n|---|---|---|---|---|---|---|---|---|\n";
     head.to_owned() + &rows.iter().map(|(name, row)| line(name, row)).collect::<String>() + &line("all", &sum)
+}
+
+#[test]
+fn what_wgpu_logs_can_be_seen() {
+    if !has_adapter() {
+        return;
+    }
+    let log = |filter: &str| {
+        let output = program("arcsm").arg("adapters").env("RUST_LOG", filter).output().expect("the executable starts");
+        String::from_utf8(output.stderr).expect("a log is text")
+    };
+    assert!(log("wgpu_hal=debug").contains("wgpu_hal::vulkan"), "validation speaks there too");
+    assert!(!log("off").contains("wgpu_hal"));
 }
 
 #[test]
