@@ -14,7 +14,7 @@ use crate::arrays::{HostTensor, half, index_of};
 use crate::config::Config;
 use crate::data::{DataDigest, SampleShape};
 use crate::error::{Error, Result};
-use crate::files;
+use crate::files::{self, harmless};
 use crate::nn::{check_dimensions, stored_numbers};
 
 const FORMAT: &str = "arcsm-checkpoint";
@@ -84,14 +84,27 @@ impl Checkpoint {
     /// metadata that are missing or broken, changed since it was written, with settings of a larger model than it
     /// holds, or with weights that are not finite.
     pub fn load(path: &Path) -> Result<Self> {
-        Self::parse(&read_safetensors(path)?, &path.display().to_string())
+        Ok(Self::load_with_note(path)?.0)
     }
 
-    fn parse(bytes: &[u8], subject: &str) -> Result<Self> {
+    /// The same, and what the user should know of the file: that damage to it could not have been seen.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::load`].
+    pub fn load_with_note(path: &Path) -> Result<(Self, Option<String>)> {
+        let subject = path.display().to_string();
+        let (checkpoint, is_proven) = Self::parse(&read_safetensors(path)?, &subject)?;
+        let note =
+            || format!("{} has no checksum, as files of older versions: damage would not be seen", harmless(&subject));
+        Ok((checkpoint, (!is_proven).then(note)))
+    }
+
+    /// The checkpoint, and whether it was held against a checksum.
+    fn parse(bytes: &[u8], subject: &str) -> Result<(Self, bool)> {
         let (tensors, metadata) = parse_safetensors(bytes, subject)?;
         let entries = Entries { subject, entries: metadata.unwrap_or_default() };
         entries.check_format()?;
-        entries.check_sum(&tensors)?;
+        let is_proven = entries.check_sum(&tensors)?;
         let config = Config::from_toml(entries.text("config")?, subject)?;
         let shape: SampleShape = entries.value("shape")?;
         // Before anything is made that these sizes decide: they may come from a stranger.
@@ -112,7 +125,8 @@ impl Checkpoint {
             false => None,
         };
         let data = if has("data") { Some(entries.value("data")?) } else { None };
-        Ok(Self { config, step, samples_drawn: entries.value("samples_drawn")?, shape, data, best, tensors })
+        let samples_drawn = entries.value("samples_drawn")?;
+        Ok((Self { config, step, samples_drawn, shape, data, best, tensors }, is_proven))
     }
 
     fn metadata(&self) -> Map<String, Value> {
@@ -172,13 +186,13 @@ impl Entries<'_> {
             .map_err(|_| self.damaged(format!("its metadata has `{key}` = `{text}`, which cannot be understood")))
     }
 
-    /// Holds the content against its checksum, where it has one.
-    fn check_sum(&self, tensors: &BTreeMap<String, HostTensor>) -> Result<()> {
-        let Some(expected) = self.entries.get(CHECKSUM) else { return Ok(()) };
+    /// Holds the content against its checksum; gives whether it has one.
+    fn check_sum(&self, tensors: &BTreeMap<String, HostTensor>) -> Result<bool> {
+        let Some(expected) = self.entries.get(CHECKSUM) else { return Ok(false) };
         let others = self.entries.iter().filter(|(key, _)| *key != CHECKSUM);
         let found = checksum(others.map(|(key, value)| (key.as_str(), value.as_str())).collect(), tensors);
         match found == *expected {
-            true => Ok(()),
+            true => Ok(true),
             false => Err(self.damaged(format!("its content has the checksum {found}, expected {expected}"))),
         }
     }
@@ -499,7 +513,7 @@ mod tests {
     fn a_file_without_a_checksum_is_read() {
         let (mut bytes, checkpoint) = (Vec::new(), example());
         write_safetensors(&mut bytes, &checkpoint.tensors, checkpoint.metadata()).expect("memory");
-        assert_eq!(Checkpoint::parse(&bytes, "x").expect("an older file"), checkpoint);
+        assert_eq!(Checkpoint::parse(&bytes, "x").expect("an older file"), (checkpoint, false));
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Reading input whole and writing output whole: a file that arcsm writes is either complete or not there.
 
+pub mod lock;
+
 use std::borrow::Cow;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, ErrorKind, Read, Write};

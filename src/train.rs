@@ -5,7 +5,6 @@
 //! bits of a run that was never stopped.
 
 mod folder;
-mod lock;
 mod watch;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -205,7 +204,10 @@ fn train_in(
 ) -> Result<TrainReport> {
     let mut config = plan.config.clone();
     // A run that was killed before its first checkpoint has nothing to go on from.
-    let last = if plan.resume && folder.last().exists() { Some(Checkpoint::load(&folder.last())?) } else { None };
+    let (last, unproven) = match plan.resume && folder.last().exists() {
+        true => Checkpoint::load_with_note(&folder.last()).map(|(last, note)| (Some(last), note))?,
+        false => (None, None),
+    };
     let (data, notes) = match &last {
         // What the model saw decides, whatever the settings say by now.
         Some(last) => {
@@ -220,7 +222,7 @@ fn train_in(
     let few = (data.train.len() < FEW).then(|| {
         format!("only {} samples to learn from: what is learned of them says little of others", data.train.len())
     });
-    for text in data.note.iter().chain(&notes).chain(&few).chain(&far).chain(&anew) {
+    for text in data.note.iter().chain(&notes).chain(&few).chain(&far).chain(&anew).chain(&unproven) {
         observe(Event::Note { text });
     }
     check_levels(&config, &data)?;
@@ -482,6 +484,7 @@ impl<'g> Trainer<'g> {
                 shape: data.shape,
                 step: checkpoint.map_or(0, |checkpoint| checkpoint.step),
                 fingerprint: String::new(),
+                note: None,
                 model,
                 config,
             },

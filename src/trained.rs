@@ -31,6 +31,8 @@ pub struct Trained {
     pub step: u64,
     /// Short hash of the checkpoint file.
     pub fingerprint: String,
+    /// What the user should know of the file.
+    pub note: Option<String>,
 }
 
 /// Noise on one value: x~ = x + sigma eps.
@@ -86,7 +88,7 @@ impl Trained {
     /// A file that is no checkpoint or belongs to another model; a model that does not fit the adapter.
     pub fn load(gpu: &Gpu, path: &Path) -> Result<Self> {
         let path = &checkpoint_file(path)?;
-        let checkpoint = Checkpoint::load(path)?;
+        let (checkpoint, note) = Checkpoint::load_with_note(path)?;
         checkpoint.config.check()?;
         let model = ArCsm::new(gpu, &checkpoint.config.model, checkpoint.shape)?;
         let averaged = checkpoint.tensors.keys().any(|name| name.starts_with("ema."));
@@ -100,6 +102,7 @@ impl Trained {
             shape: checkpoint.shape,
             step: checkpoint.step,
             fingerprint: checkpoint::fingerprint(path)?,
+            note,
         })
     }
 
@@ -183,6 +186,7 @@ impl Trained {
             shape: self.shape,
             step: self.step,
             fingerprint: self.fingerprint.clone(),
+            note: self.note.clone(),
         })
     }
 

@@ -5,6 +5,9 @@
 mod bombs;
 #[path = "cli/drivers.rs"]
 mod drivers;
+#[cfg(unix)]
+#[path = "cli/kills.rs"]
+mod kills;
 #[path = "cli/own_data.rs"]
 mod own_data;
 #[path = "cli/runs.rs"]
@@ -19,6 +22,7 @@ use std::time::{Duration, Instant};
 
 use arcsm::arrays::{HostTensor, write_npy};
 use arcsm::checkpoint::{Checkpoint, read_weights};
+use arcsm::files::lock::Lock;
 use ndarray_npy::NpzReader;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -257,9 +261,12 @@ fn experiments_leave_reports_and_refuse_useless_flags() {
     assert!(row["integral off"].as_f64().is_some_and(|off| off <= 1e-3), "{report}");
     assert_eq!(
         names_in(&here.path().join("toys")),
-        ["experiment.json", "models", "moons.png", "parts", "report.json", "report.md"]
+        ["experiment.json", "lock", "models", "moons.png", "parts", "report.json", "report.md"]
     );
     refuses(&mut reproduce(&toys), 2, &["toys", "--resume"]);
+    let other = Lock::take(&here.path().join("toys")).expect("nobody holds it");
+    refuses(reproduce(&toys).arg("--resume"), 2, &["toys", "is in use by", "another folder"]);
+    drop(other);
     // Everything is there already: the same numbers, at once.
     let again = json_of(reproduce(&toys).arg("--resume"));
     assert_eq!(again["tables"], report["tables"]);
@@ -961,32 +968,6 @@ fn a_loss_that_is_not_finite_ends_the_run_and_keeps_its_best_weights() {
     refuses(&mut arcsm(here.path(), words), 4, &["loss is not finite", "smaller learning rate"]);
     let best = Checkpoint::load(&here.path().join("run/checkpoints/best.safetensors")).expect("readable");
     assert!(best.step > 0 && best.tensors.values().all(|tensor| tensor.values.iter().all(|value| value.is_finite())));
-}
-
-#[test]
-fn fifty_kills_leave_a_readable_checkpoint() {
-    if !has_adapter() {
-        return;
-    }
-    let here = folder();
-    let last = train_tiny(here.path(), "run", 2);
-    let mut reached = 2;
-    for kill in 0..50_u64 {
-        let mut child = spawn(here.path(), "train --resume run --steps 1000000 --checkpoint-every 1");
-        // One in five is killed while it starts; the others save all the time by then, at moments in no order.
-        if kill % 5 > 0 {
-            wait_for_step(&last, reached + 1);
-        }
-        sleep(Duration::from_micros(kill * 7919 % 60_000));
-        child.kill().expect("it runs");
-        child.wait().expect("it ends");
-        let checkpoint = Checkpoint::load(&last).expect("always readable");
-        assert!(checkpoint.step >= reached, "step {} after step {reached}", checkpoint.step);
-        reached = checkpoint.step;
-        let best = here.path().join("run/checkpoints/best.safetensors");
-        Checkpoint::load(&best).expect("always readable");
-    }
-    assert!(reached > 50, "the kills must have hit training, which got to step {reached} only");
 }
 
 // ---- image networks ---------------------------------------------------------------------------------------------

@@ -2,9 +2,14 @@
 // config::Activation.
 
 //#include finite
-fn sigmoid(z: f32) -> f32 {
+// 1 / (1 + exp(-z)), a number in (0, 1] even where z is NaN: for products with something that shows it.
+fn finite_sigmoid(z: f32) -> f32 {
     let e = exp(-min(abs(z), 87.0));
-    return kept(z, select(e, 1.0, z >= 0.0) / (1.0 + e));
+    return select(e, 1.0, z >= 0.0) / (1.0 + e);
+}
+
+fn sigmoid(z: f32) -> f32 {
+    return kept(z, finite_sigmoid(z));
 }
 
 // log(1 + y) for y in [0, 1], as 2 atanh(y / (2 + y)): the built-in log loses 5 digits near 1 on some adapters.
@@ -57,15 +62,15 @@ fn phi_second_1(z: f32) -> f32 {
 
 // SiLU.
 fn phi_2(z: f32) -> f32 {
-    return z * sigmoid(z);
+    return z * finite_sigmoid(z);
 }
 
 fn phi_first_2(z: f32) -> f32 {
-    return sigmoid(z) * (1.0 + z * sigmoid(-z));
+    return finite_sigmoid(z) * (1.0 + z * finite_sigmoid(-z));
 }
 
 fn phi_second_2(z: f32) -> f32 {
-    return sigmoid(z) * sigmoid(-z) * (2.0 + z * (1.0 - 2.0 * sigmoid(z)));
+    return finite_sigmoid(z) * finite_sigmoid(-z) * (2.0 + z * (1.0 - 2.0 * finite_sigmoid(z)));
 }
 
 // Softplus.
@@ -78,7 +83,7 @@ fn phi_first_3(z: f32) -> f32 {
 }
 
 fn phi_second_3(z: f32) -> f32 {
-    return sigmoid(z) * sigmoid(-z);
+    return sigmoid(z) * finite_sigmoid(-z);
 }
 
 // Hyperbolic tangent.
@@ -87,11 +92,11 @@ fn phi_4(z: f32) -> f32 {
 }
 
 fn phi_first_4(z: f32) -> f32 {
-    return 4.0 * sigmoid(2.0 * z) * sigmoid(-2.0 * z);
+    return 4.0 * sigmoid(2.0 * z) * finite_sigmoid(-2.0 * z);
 }
 
 fn phi_second_4(z: f32) -> f32 {
-    return -8.0 * tanh_safe(z) * sigmoid(2.0 * z) * sigmoid(-2.0 * z);
+    return -8.0 * tanh_safe(z) * finite_sigmoid(2.0 * z) * finite_sigmoid(-2.0 * z);
 }
 
 // ELU.

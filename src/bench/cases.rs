@@ -277,7 +277,7 @@ pub(super) fn untrained(gpu: &Gpu, config: &Config, shape: SampleShape) -> Resul
     let config = with_moments(config);
     let model = ArCsm::new(gpu, &config.model, shape)?;
     let weights = ParamBuffer::initial(gpu, "weights", &model.table, config.train.seed)?;
-    Ok(Trained { model, weights, stored: None, config, shape, step: 0, fingerprint: String::new() })
+    Ok(Trained { model, weights, stored: None, config, shape, step: 0, fingerprint: String::new(), note: None })
 }
 
 /// One layer of the context network.

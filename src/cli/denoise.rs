@@ -87,7 +87,7 @@ impl Task for Denoise {
             return Err(Error::input("--sigma", format!("is {}", self.sigma), "Give a positive noise level"));
         }
         let gpu = session.open_gpu()?;
-        let trained = Trained::load(&gpu, &self.checkpoint)?;
+        let trained = session.load(&gpu, &self.checkpoint)?;
         if let (Some(path), SampleShape::Vector { dimensions }) = (&self.out, trained.shape) {
             let problem = format!("samples of D = {dimensions} are no images");
             return Err(Error::input(path.display().to_string(), problem, "Write them with --npy FILE instead"));

@@ -114,7 +114,7 @@ impl Task for Detect {
             return Err(Error::input("--data", "is missing, there is nothing to detect", remedy));
         }
         let gpu = session.open_gpu()?;
-        let trained = Trained::load(&gpu, &self.checkpoint)?;
+        let trained = session.load(&gpu, &self.checkpoint)?;
         let request = self.request(session, &trained)?;
         if ranks {
             return self.rank(session, &gpu, &trained, &request);

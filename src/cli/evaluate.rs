@@ -91,7 +91,7 @@ impl Task for Evaluate {
             check_writable(path)?;
         }
         let gpu = session.open_gpu()?;
-        let trained = Trained::load(&gpu, &self.checkpoint)?;
+        let trained = session.load(&gpu, &self.checkpoint)?;
         if let Head::Mixture(_) = trained.model.head {
             return self.closed_form(session, &gpu, &trained);
         }

@@ -67,7 +67,7 @@ impl Task for Inpaint {
         self.out.as_deref().map_or(Ok(()), check_picture)?;
         self.npy.as_deref().map_or(Ok(()), check_writable)?;
         let gpu = session.open_gpu()?;
-        let trained = Trained::load(&gpu, &self.checkpoint)?;
+        let trained = session.load(&gpu, &self.checkpoint)?;
         if let (Some(path), SampleShape::Vector { .. }) = (&self.out, trained.shape) {
             let problem = format!("shows images, the model has points of D = {}", trained.shape);
             return Err(Error::input(path.display().to_string(), problem, "Write an array with --npy FILE instead"));

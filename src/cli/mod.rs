@@ -20,6 +20,7 @@ mod settings;
 mod train;
 
 use std::error::Error as _;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -32,6 +33,7 @@ use self::console::{Console, tell};
 use crate::error::{Error, Result};
 use crate::files::shell_word;
 use crate::gpu::{AdapterChoice, Gpu, GpuOptions, Needs};
+use crate::trained::Trained;
 use crate::tuning::TuningFile;
 
 const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (commit ", env!("ARCSM_COMMIT"), ")");
@@ -246,6 +248,13 @@ fn cause_chain(error: &Error) -> String {
 }
 
 impl Session<'_> {
+    /// Loads a checkpoint or the best of a run's folder, and tells what should be known of it.
+    fn load(&self, gpu: &Gpu, path: &Path) -> Result<Trained> {
+        let trained = Trained::load(gpu, path)?;
+        trained.note.iter().for_each(|note| self.console.warn(note));
+        Ok(trained)
+    }
+
     /// Opens the adapter and says which one it is.
     fn open_gpu(&self) -> Result<Gpu> {
         self.open_gpu_with(GpuOptions::default())

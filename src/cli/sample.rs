@@ -125,7 +125,7 @@ impl Task for Sample {
         }
         self.method.refuse_unused()?;
         let gpu = session.open_gpu()?;
-        let trained = Trained::load(&gpu, &self.checkpoint)?;
+        let trained = session.load(&gpu, &self.checkpoint)?;
         let sampler = self.method.sampler(&trained.config)?;
         if self.out.is_some() && !picture::can_draw(trained.shape) {
             let problem = format!("the model's samples are {}, which no picture shows", trained.shape);

@@ -53,7 +53,7 @@ impl Task for Score {
     fn run(&self, session: &Session<'_>) -> Result<()> {
         check_writable(&self.out)?;
         let gpu = session.open_gpu()?;
-        let trained = Trained::load(&gpu, &self.checkpoint)?;
+        let trained = session.load(&gpu, &self.checkpoint)?;
         let asked = load_file(session, &trained, &self.input)?;
         let (dimensions, count, x) = (trained.model.dimensions(), asked.count(&trained), &asked.x);
         let shape = [count, x.len()];

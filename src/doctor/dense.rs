@@ -102,7 +102,7 @@ pub(super) const ACTIVATION_BACKWARD: Check = Check {
     kernel: ActivationBackward::SPEC,
     run: activation_backward,
     faults: &[
-        fault("activation_backward", "1.0 + z * sigmoid(-z)", "1.0 + z * sigmoid(z)"),
+        fault("activation_backward", "1.0 + z * finite_sigmoid(-z)", "1.0 + z * finite_sigmoid(z)"),
         fault("activation_backward", "value += dz[index]", "value = dz[index]"),
     ],
 };

@@ -34,6 +34,7 @@ pub use self::training::TrainedPart;
 use crate::bench::Environment;
 use crate::error::{Error, Result};
 use crate::files;
+use crate::files::lock::Lock;
 use crate::gpu::Gpu;
 
 /// What can be reproduced.
@@ -183,7 +184,7 @@ pub fn reproduce<'a>(
         start: Instant::now(),
     };
     context.refuse_unused(request.experiment.used_flags())?;
-    open_folder(request, out, resume)?;
+    let _lock = open_folder(request, out, resume)?;
     let mut report = request.experiment.run(&context)?;
     report.experiment = request.experiment.name();
     report.request = Some(request.clone());
@@ -193,36 +194,40 @@ pub fn reproduce<'a>(
     Ok(report)
 }
 
-/// Makes sure that what lies in the folder belongs to this very experiment.
-fn open_folder(request: &Request, out: &Path, resume: bool) -> Result<()> {
+/// Makes sure that what lies in the folder belongs to this very experiment, and that no other process works there as long as
+/// the lock is held.
+fn open_folder(request: &Request, out: &Path, resume: bool) -> Result<Lock> {
     let path = out.join("experiment.json");
     let subject = || out.display().to_string();
-    if let Ok(text) = std::fs::read_to_string(&path) {
-        // Flags that an experiment refuses are found out when it starts, with nothing done.
-        let is_begun = ["parts", "models"].iter().any(|part| out.join(part).exists());
-        if !resume && !is_begun {
-            return write_json(&path, request);
-        }
-        if !resume {
-            let remedy = "Go on with --resume, or give another folder";
-            return Err(Error::input(subject(), "holds an experiment already", remedy));
-        }
-        let earlier: Option<Request> = serde_json::from_str(&text).ok();
-        let same = earlier.is_some_and(|earlier| Request { command: request.command.clone(), ..earlier } == *request);
-        if !same {
-            let problem = "holds another experiment, or one with other settings";
-            return Err(Error::input(subject(), problem, "Resume with the same flags, or give another folder"));
-        }
-        for part in ["", "parts", "models"] {
-            files::remove_unfinished(&out.join(part))?;
-        }
-        return Ok(());
-    }
-    if resume {
+    if resume && !path.exists() {
         return Err(Error::input(subject(), "holds no experiment to go on with", "Leave --resume out"));
     }
     files::check_writable(&path)?;
-    write_json(&path, request)
+    let lock = Lock::take(out)?;
+    let Ok(text) = std::fs::read_to_string(&path) else {
+        write_json(&path, request)?;
+        return Ok(lock);
+    };
+    // Flags that an experiment refuses are found out when it starts, with nothing done.
+    let is_begun = ["parts", "models"].iter().any(|part| out.join(part).exists());
+    if !resume && !is_begun {
+        write_json(&path, request)?;
+        return Ok(lock);
+    }
+    if !resume {
+        let remedy = "Go on with --resume, or give another folder";
+        return Err(Error::input(subject(), "holds an experiment already", remedy));
+    }
+    let earlier: Option<Request> = serde_json::from_str(&text).ok();
+    let same = earlier.is_some_and(|earlier| Request { command: request.command.clone(), ..earlier } == *request);
+    if !same {
+        let problem = "holds another experiment, or one with other settings";
+        return Err(Error::input(subject(), problem, "Resume with the same flags, or give another folder"));
+    }
+    for part in ["", "parts", "models"] {
+        files::remove_unfinished(&out.join(part))?;
+    }
+    Ok(lock)
 }
 
 fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {

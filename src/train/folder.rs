@@ -4,12 +4,12 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use super::TrainPlan;
-use super::lock::Lock;
 use crate::checkpoint::Checkpoint;
 use crate::config::Config;
 use crate::data::SampleShape;
 use crate::error::{Error, Result};
 use crate::files;
+use crate::files::lock::Lock;
 
 /// The folder of a run.
 pub(super) struct RunFolder {

@@ -88,7 +88,8 @@ fn direct_draws_follow_analytic_conditionals() {
         let contexts = normals(bias.shape[0], 3);
         gpu.write(&weights.tensor(id), &contexts).expect("written");
         let twin = twin(&model);
-        let trained = Trained { model, weights, stored: None, config, shape, step: 0, fingerprint: String::new() };
+        let trained =
+            Trained { model, weights, stored: None, config, shape, step: 0, fingerprint: String::new(), note: None };
         let of_d = |d: usize| -> Vec<f64> {
             contexts[d * twin.context()..][..twin.context()].iter().map(|&c| f64::from(c)).collect()
         };

@@ -12,7 +12,7 @@ use crate::model::normals;
 use crate::shared;
 
 fn trained(config: Config, model: ArCsm, weights: ParamBuffer, shape: SampleShape) -> Trained {
-    Trained { model, weights, stored: None, config, shape, step: 0, fingerprint: String::new() }
+    Trained { model, weights, stored: None, config, shape, step: 0, fingerprint: String::new(), note: None }
 }
 
 /// x = L z, row by row.

@@ -23,7 +23,7 @@ fn gaussian(gpu: &Gpu) -> Trained {
     let shape = SampleShape::Vector { dimensions: 2 };
     let model = ArCsm::new(gpu, &config.model, shape).expect("laid out");
     let weights = ParamBuffer::zeros(gpu, "weights", &model.table).expect("memory");
-    Trained { model, weights, stored: None, config, shape, step: 0, fingerprint: String::new() }
+    Trained { model, weights, stored: None, config, shape, step: 0, fingerprint: String::new(), note: None }
 }
 
 /// Variance of x = y + sigma^2 s(y) for y of a variance.

@@ -1,4 +1,4 @@
-//! One training in a folder at a time.
+//! One process that writes to a folder at a time.
 
 use std::fs::{File, TryLockError};
 use std::io::{Read, Seek, Write};
@@ -15,7 +15,7 @@ const LONGEST_HOLDER: u64 = 200;
 /// The lock of a run folder. It is the operating system's, on the file `lock`: it goes with the process however that ends, so
 /// that a file which a killed process left keeps nobody out. The file names who holds it.
 #[derive(Debug)]
-pub(super) struct Lock {
+pub struct Lock {
     file: File,
     /// Whether the file system knows locks.
     holds: bool,
@@ -25,8 +25,8 @@ impl Lock {
     /// Takes the lock; makes the folder where it is missing.
     ///
     /// # Errors
-    /// Bad input, naming the holder, when another training has it; a folder that cannot be written.
-    pub(super) fn take(folder: &Path) -> Result<Self> {
+    /// Bad input, naming the holder, when another process has it; a folder that cannot be written.
+    pub fn take(folder: &Path) -> Result<Self> {
         let path = folder.join(FILE);
         let refused = |source| Error::file("open", &path, source, "Give a folder where you may write");
         std::fs::create_dir_all(folder).map_err(refused)?;
@@ -37,10 +37,10 @@ impl Lock {
             Ok(()) => Ok(Self::named(file, true)),
             Err(TryLockError::WouldBlock) => {
                 let problem = format!("is in use by {}", holder(file));
-                let remedy = "Wait until that training ends, or give another folder";
+                let remedy = "Wait until that ends, or give another folder";
                 Err(Error::input(folder.display().to_string(), problem, remedy))
             }
-            // Some network file systems have no locks; that is no reason not to train.
+            // Some network file systems have no locks; that is no reason not to work.
             Err(TryLockError::Error(_)) => Ok(Self::named(file, false)),
         }
     }
@@ -53,8 +53,8 @@ impl Lock {
     }
 
     /// What the user should know of it.
-    pub(super) fn note(&self) -> Option<String> {
-        let text = "the file system of the run's folder knows no locks: let no second training write there";
+    pub fn note(&self) -> Option<String> {
+        let text = "the file system of the folder knows no locks: let no second command write there";
         (!self.holds).then(|| text.to_owned())
     }
 }
