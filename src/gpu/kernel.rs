@@ -264,6 +264,16 @@ pub trait Kernel {
     fn iterations(&self) -> u64;
 }
 
+/// What follows the last folder of a path, for the macro.
+#[doc(hidden)]
+pub const fn stem(path: &'static str) -> &'static str {
+    let mut at = path.len();
+    while at > 0 && path.as_bytes()[at - 1] != b'/' {
+        at -= 1;
+    }
+    path.split_at(at).1
+}
+
 /// Uniform values, for the macro.
 #[doc(hidden)]
 pub trait Uniform: Copy {
@@ -287,7 +297,7 @@ impl Uniform for f32 {
 
 /// Declares a kernel.
 ///
-/// `variants` lists WGSL files (stems, which are entry points too), fastest first and the baseline last; `uniforms` and
+/// `variants` lists WGSL files (without their ending, below `shaders/`; the stems are entry points too), fastest first and the baseline last; `uniforms` and
 /// `textures` name the tensors that one binds as such. Shapes are written in the uniforms' names. `constants` are compiled
 /// in; `host` values only serve the bound of the loop iterations. Bindings: 0 is the uniform block, then `read`, then `write` in order.
 #[macro_export]
@@ -322,11 +332,11 @@ macro_rules! kernel {
         impl $crate::gpu::Kernel for $Name<'_> {
             const SPEC: &'static $crate::gpu::KernelSpec = &$crate::gpu::KernelSpec {
                 name: {
-                    let names = [$($file),+];
-                    names[names.len() - 1]
+                    let files = [$($file),+];
+                    $crate::gpu::stem(files[files.len() - 1])
                 },
                 variants: &[$($crate::gpu::Variant {
-                    name: $file,
+                    name: $crate::gpu::stem($file),
                     source: include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/shaders/", $file, ".wgsl")),
                     needs: $crate::gpu::Needs::$needs,
                     workgroup: $workgroup,

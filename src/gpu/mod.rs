@@ -28,9 +28,9 @@ pub(crate) use device::WINDOW_ALIGNMENT_WORDS;
 pub use device::{Fault, Gpu, GpuOptions};
 pub use error::GpuError;
 pub use injection::{Injection, Store};
-#[doc(hidden)]
-pub use kernel::Uniform;
 pub use kernel::{Access, Argument, Binding, ConstantGroup, Form, Kernel, KernelSpec, Needs, Scalar, Tuning, Variant};
+#[doc(hidden)]
+pub use kernel::{Uniform, stem};
 pub use profiler::{Clock, HostSpan, Launch, Profile, Span, Track};
 pub use recorder::{MAX_ITERATIONS, Recorder, Submission};
 pub use source::compose;

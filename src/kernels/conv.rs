@@ -5,13 +5,13 @@ use super::linear_grid;
 use crate::kernel;
 
 kernel! {
-    /// y = bias + (weight * mask) applied to the taps of every position; see `shaders/masked_conv_forward.wgsl`.
+    /// y = bias + (weight * mask) applied to the taps of every position; see `shaders/conv/masked_conv_forward.wgsl`.
     pub struct MaskedConvForward;
     variants {
-        "masked_conv_forward": CpuTextures, workgroup [8, 8, 1], tile [256, 32], textures [x, weight];
-        "masked_conv_forward": CpuSubgroups, workgroup [8, 8, 1], tile [256, 32];
-        "masked_conv_forward_tiled": Workgroup, workgroup [8, 8, 4], tile [32, 32];
-        "masked_conv_forward": Baseline, workgroup [8, 8, 1], tile [64, 64];
+        "conv/masked_conv_forward": CpuTextures, workgroup [8, 8, 1], tile [256, 32], textures [x, weight];
+        "conv/masked_conv_forward": CpuSubgroups, workgroup [8, 8, 1], tile [256, 32];
+        "conv/masked_conv_forward_tiled": Workgroup, workgroup [8, 8, 4], tile [32, 32];
+        "conv/masked_conv_forward": Baseline, workgroup [8, 8, 1], tile [64, 64];
     }
     params {
         /// B
@@ -56,13 +56,13 @@ kernel! {
 }
 
 kernel! {
-    /// dx: the adjoint of [`MaskedConvForward`] by x; see `shaders/masked_conv_backward_input.wgsl`.
+    /// dx: the adjoint of [`MaskedConvForward`] by x; see `shaders/conv/masked_conv_backward_input.wgsl`.
     pub struct MaskedConvBackwardInput;
     variants {
-        "masked_conv_backward_input": CpuTextures, workgroup [8, 8, 1], tile [256, 32], textures [dy, weight];
-        "masked_conv_backward_input": CpuSubgroups, workgroup [8, 8, 1], tile [256, 32];
-        "masked_conv_backward_input_tiled": Workgroup, workgroup [8, 8, 4], tile [32, 32];
-        "masked_conv_backward_input": Baseline, workgroup [8, 8, 1], tile [64, 64];
+        "conv/masked_conv_backward_input": CpuTextures, workgroup [8, 8, 1], tile [256, 32], textures [dy, weight];
+        "conv/masked_conv_backward_input": CpuSubgroups, workgroup [8, 8, 1], tile [256, 32];
+        "conv/masked_conv_backward_input_tiled": Workgroup, workgroup [8, 8, 4], tile [32, 32];
+        "conv/masked_conv_backward_input": Baseline, workgroup [8, 8, 1], tile [64, 64];
     }
     params {
         /// B
@@ -108,13 +108,13 @@ kernel! {
 
 kernel! {
     /// dweight: the adjoint of [`MaskedConvForward`] by its weight, in chunks of positions that remain to be added up;
-    /// see `shaders/masked_conv_backward_weight.wgsl`.
+    /// see `shaders/conv/masked_conv_backward_weight.wgsl`.
     pub struct MaskedConvBackwardWeight;
     variants {
-        "masked_conv_backward_weight": CpuTextures, workgroup [8, 8, 1], tile [256, 32], textures [dy, x];
-        "masked_conv_backward_weight": CpuSubgroups, workgroup [8, 8, 1], tile [256, 32];
-        "masked_conv_backward_weight_tiled": Workgroup, workgroup [8, 8, 4], tile [32, 32];
-        "masked_conv_backward_weight": Baseline, workgroup [8, 8, 1], tile [64, 64];
+        "conv/masked_conv_backward_weight": CpuTextures, workgroup [8, 8, 1], tile [256, 32], textures [dy, x];
+        "conv/masked_conv_backward_weight": CpuSubgroups, workgroup [8, 8, 1], tile [256, 32];
+        "conv/masked_conv_backward_weight_tiled": Workgroup, workgroup [8, 8, 4], tile [32, 32];
+        "conv/masked_conv_backward_weight": Baseline, workgroup [8, 8, 1], tile [64, 64];
     }
     params {
         /// B
@@ -161,9 +161,9 @@ kernel! {
 }
 
 kernel! {
-    /// Gated residual unit; see `shaders/gate_forward.wgsl`.
+    /// Gated residual unit; see `shaders/conv/gate_forward.wgsl`.
     pub struct GateForward;
-    variants { "gate_forward": Baseline, workgroup [64, 1, 1], tile [1, 256]; }
+    variants { "conv/gate_forward": Baseline, workgroup [64, 1, 1], tile [1, 256]; }
     constants {
         /// [`Activation`](crate::config::Activation) of the first half as a number.
         activation as "ACTIVATION",
@@ -181,9 +181,9 @@ kernel! {
 }
 
 kernel! {
-    /// The adjoint of [`GateForward`]; see `shaders/gate_backward.wgsl`.
+    /// The adjoint of [`GateForward`]; see `shaders/conv/gate_backward.wgsl`.
     pub struct GateBackward;
-    variants { "gate_backward": Baseline, workgroup [64, 1, 1], tile [1, 256]; }
+    variants { "conv/gate_backward": Baseline, workgroup [64, 1, 1], tile [1, 256]; }
     constants {
         /// [`Activation`](crate::config::Activation) of the first half as a number.
         activation as "ACTIVATION",
@@ -203,9 +203,9 @@ kernel! {
 }
 
 kernel! {
-    /// Sets a random share of the values to zero and scales the others up, in place; see `shaders/dropout.wgsl`.
+    /// Sets a random share of the values to zero and scales the others up, in place; see `shaders/conv/dropout.wgsl`.
     pub struct Dropout;
-    variants { "dropout": Baseline, workgroup [64, 1, 1], tile [1, 256]; }
+    variants { "conv/dropout": Baseline, workgroup [64, 1, 1], tile [1, 256]; }
     params {
         /// Positions of all images.
         rows: u32,

@@ -4,13 +4,13 @@ use super::linear_grid;
 use crate::kernel;
 
 kernel! {
-    /// y = bias + (weight * mask) x for every sample; see `shaders/masked_dense_forward.wgsl`.
+    /// y = bias + (weight * mask) x for every sample; see `shaders/dense/masked_dense_forward.wgsl`.
     pub struct MaskedDenseForward;
     variants {
-        "masked_dense_forward": CpuTextures, workgroup [8, 4, 1], tile [128, 64], textures [x, weight];
-        "masked_dense_forward": CpuSubgroups, workgroup [8, 4, 1], tile [128, 64];
-        "masked_dense_forward_tiled": Workgroup, workgroup [8, 8, 4], tile [32, 32];
-        "masked_dense_forward": Baseline, workgroup [8, 8, 1], tile [64, 64];
+        "dense/masked_dense_forward": CpuTextures, workgroup [8, 4, 1], tile [128, 64], textures [x, weight];
+        "dense/masked_dense_forward": CpuSubgroups, workgroup [8, 4, 1], tile [128, 64];
+        "dense/masked_dense_forward_tiled": Workgroup, workgroup [8, 8, 4], tile [32, 32];
+        "dense/masked_dense_forward": Baseline, workgroup [8, 8, 1], tile [64, 64];
     }
     params {
         /// B
@@ -34,13 +34,13 @@ kernel! {
 
 kernel! {
     /// z = bias + (weight * mask) x and h = phi(z), plus x in a residual layer, for every sample: a hidden layer; see
-    /// `shaders/masked_hidden_forward.wgsl`.
+    /// `shaders/dense/masked_hidden_forward.wgsl`.
     pub struct MaskedHiddenForward;
     variants {
-        "masked_hidden_forward": CpuTextures, workgroup [8, 4, 1], tile [128, 64], textures [x, weight];
-        "masked_hidden_forward": CpuSubgroups, workgroup [8, 4, 1], tile [128, 64];
-        "masked_hidden_forward_tiled": Workgroup, workgroup [8, 8, 4], tile [32, 32];
-        "masked_hidden_forward": Baseline, workgroup [8, 8, 1], tile [64, 64];
+        "dense/masked_hidden_forward": CpuTextures, workgroup [8, 4, 1], tile [128, 64], textures [x, weight];
+        "dense/masked_hidden_forward": CpuSubgroups, workgroup [8, 4, 1], tile [128, 64];
+        "dense/masked_hidden_forward_tiled": Workgroup, workgroup [8, 8, 4], tile [32, 32];
+        "dense/masked_hidden_forward": Baseline, workgroup [8, 8, 1], tile [64, 64];
     }
     constants {
         /// [`Activation`](crate::config::Activation) as a number.
@@ -69,13 +69,13 @@ kernel! {
 }
 
 kernel! {
-    /// dx = (weight * mask)^T dy for every sample; see `shaders/masked_dense_backward_input.wgsl`.
+    /// dx = (weight * mask)^T dy for every sample; see `shaders/dense/masked_dense_backward_input.wgsl`.
     pub struct MaskedDenseBackwardInput;
     variants {
-        "masked_dense_backward_input": CpuTextures, workgroup [8, 4, 1], tile [128, 64], textures [dy, weight];
-        "masked_dense_backward_input": CpuSubgroups, workgroup [8, 4, 1], tile [128, 64];
-        "masked_dense_backward_input_tiled": Workgroup, workgroup [4, 4, 16], tile [16, 16];
-        "masked_dense_backward_input": Baseline, workgroup [8, 8, 1], tile [64, 64];
+        "dense/masked_dense_backward_input": CpuTextures, workgroup [8, 4, 1], tile [128, 64], textures [dy, weight];
+        "dense/masked_dense_backward_input": CpuSubgroups, workgroup [8, 4, 1], tile [128, 64];
+        "dense/masked_dense_backward_input_tiled": Workgroup, workgroup [4, 4, 16], tile [16, 16];
+        "dense/masked_dense_backward_input": Baseline, workgroup [8, 8, 1], tile [64, 64];
     }
     params {
         /// B
@@ -102,13 +102,13 @@ kernel! {
 
 kernel! {
     /// dx = (weight * mask)^T dy and dz = dx phi'(z) for every sample, where the layer's input is h = phi(z) of a hidden layer; see
-    /// `shaders/masked_hidden_backward.wgsl`.
+    /// `shaders/dense/masked_hidden_backward.wgsl`.
     pub struct MaskedHiddenBackward;
     variants {
-        "masked_hidden_backward": CpuTextures, workgroup [8, 4, 1], tile [128, 64], textures [dy, weight];
-        "masked_hidden_backward": CpuSubgroups, workgroup [8, 4, 1], tile [128, 64];
-        "masked_hidden_backward_tiled": Workgroup, workgroup [4, 4, 16], tile [16, 16];
-        "masked_hidden_backward": Baseline, workgroup [8, 8, 1], tile [64, 64];
+        "dense/masked_hidden_backward": CpuTextures, workgroup [8, 4, 1], tile [128, 64], textures [dy, weight];
+        "dense/masked_hidden_backward": CpuSubgroups, workgroup [8, 4, 1], tile [128, 64];
+        "dense/masked_hidden_backward_tiled": Workgroup, workgroup [4, 4, 16], tile [16, 16];
+        "dense/masked_hidden_backward": Baseline, workgroup [8, 8, 1], tile [64, 64];
     }
     constants {
         /// [`Activation`](crate::config::Activation) of the hidden layer as a number.
@@ -139,14 +139,14 @@ kernel! {
 }
 
 kernel! {
-    /// dweight = mask * (dy^T x), summed over the batch; see `shaders/masked_dense_backward_weight.wgsl`. What the mask removes
+    /// dweight = mask * (dy^T x), summed over the batch; see `shaders/dense/masked_dense_backward_weight.wgsl`. What the mask removes
     /// must be zero before, as in a gradient that began as zeros: most of it is not written.
     pub struct MaskedDenseBackwardWeight;
     variants {
-        "masked_dense_backward_weight": CpuTextures, workgroup [8, 4, 1], tile [128, 64], textures [dy, x];
-        "masked_dense_backward_weight": CpuSubgroups, workgroup [8, 4, 1], tile [128, 64];
-        "masked_dense_backward_weight_tiled": Workgroup, workgroup [8, 16, 2], tile [64, 64];
-        "masked_dense_backward_weight": Baseline, workgroup [8, 8, 1], tile [64, 64];
+        "dense/masked_dense_backward_weight": CpuTextures, workgroup [8, 4, 1], tile [128, 64], textures [dy, x];
+        "dense/masked_dense_backward_weight": CpuSubgroups, workgroup [8, 4, 1], tile [128, 64];
+        "dense/masked_dense_backward_weight_tiled": Workgroup, workgroup [8, 16, 2], tile [64, 64];
+        "dense/masked_dense_backward_weight": Baseline, workgroup [8, 8, 1], tile [64, 64];
     }
     params {
         /// B
@@ -168,9 +168,9 @@ kernel! {
 }
 
 kernel! {
-    /// h = phi(z), plus x in a residual layer; see `shaders/activation_forward.wgsl`.
+    /// h = phi(z), plus x in a residual layer; see `shaders/activation/activation_forward.wgsl`.
     pub struct ActivationForward;
-    variants { "activation_forward": Baseline, workgroup [64, 1, 1], tile [1, 256]; }
+    variants { "activation/activation_forward": Baseline, workgroup [64, 1, 1], tile [1, 256]; }
     constants {
         /// [`Activation`](crate::config::Activation) as a number.
         activation as "ACTIVATION",
@@ -192,9 +192,9 @@ kernel! {
 }
 
 kernel! {
-    /// dz = dh phi'(z); see `shaders/activation_backward.wgsl`.
+    /// dz = dh phi'(z); see `shaders/activation/activation_backward.wgsl`.
     pub struct ActivationBackward;
-    variants { "activation_backward": Baseline, workgroup [64, 1, 1], tile [1, 256]; }
+    variants { "activation/activation_backward": Baseline, workgroup [64, 1, 1], tile [1, 256]; }
     constants {
         /// [`Activation`](crate::config::Activation) as a number.
         activation as "ACTIVATION",

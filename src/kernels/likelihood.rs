@@ -4,12 +4,12 @@ use super::ScoreConstants;
 use crate::kernel;
 
 kernel! {
-    /// One level of the multi-level chain's density; see `shaders/likelihood_level.wgsl`.
+    /// One level of the multi-level chain's density; see `shaders/likelihood/likelihood_level.wgsl`.
     pub struct LikelihoodLevel;
     variants {
-        "likelihood_level": CpuPrivate, workgroup [8, 4, 1], tile [64, 1], uniforms [net];
-        "likelihood_level": CpuSubgroups, workgroup [8, 4, 1], tile [64, 1];
-        "likelihood_level": Baseline, workgroup [8, 4, 1], tile [64, 1];
+        "likelihood/likelihood_level": CpuPrivate, workgroup [8, 4, 1], tile [64, 1], uniforms [net];
+        "likelihood/likelihood_level": CpuSubgroups, workgroup [8, 4, 1], tile [64, 1];
+        "likelihood/likelihood_level": Baseline, workgroup [8, 4, 1], tile [64, 1];
     }
     constants {
         /// Activation of the score network.
@@ -85,12 +85,12 @@ kernel! {
 }
 
 kernel! {
-    /// The probability-flow reading of a density; see `shaders/likelihood_flow.wgsl`.
+    /// The probability-flow reading of a density; see `shaders/likelihood/likelihood_flow.wgsl`.
     pub struct LikelihoodFlow;
     variants {
-        "likelihood_flow": CpuPrivate, workgroup [8, 1, 1], tile [16, 1], uniforms [net];
-        "likelihood_flow": CpuSubgroups, workgroup [8, 1, 1], tile [16, 1];
-        "likelihood_flow": Baseline, workgroup [8, 4, 1], tile [64, 1];
+        "likelihood/likelihood_flow": CpuPrivate, workgroup [8, 1, 1], tile [16, 1], uniforms [net];
+        "likelihood/likelihood_flow": CpuSubgroups, workgroup [8, 1, 1], tile [16, 1];
+        "likelihood/likelihood_flow": Baseline, workgroup [8, 4, 1], tile [64, 1];
     }
     constants {
         /// Activation of the score network.

@@ -4,9 +4,9 @@ use super::linear_grid;
 use crate::kernel;
 
 kernel! {
-    /// Scores, slopes and log densities of rows; see `shaders/mixture_forward.wgsl`.
+    /// Scores, slopes and log densities of rows; see `shaders/mixture/mixture_forward.wgsl`.
     pub struct MixtureForward;
-    variants { "mixture_forward": Baseline, workgroup [64, 1, 1], tile [1, 64]; }
+    variants { "mixture/mixture_forward": Baseline, workgroup [64, 1, 1], tile [1, 64]; }
     constants {
         /// 0 for Gaussians, 1 for logistics.
         family as "FAMILY",
@@ -46,9 +46,9 @@ kernel! {
 }
 
 kernel! {
-    /// Loss and context gradient of rows; see `shaders/mixture_train.wgsl`.
+    /// Loss and context gradient of rows; see `shaders/mixture/mixture_train.wgsl`.
     pub struct MixtureTrain;
-    variants { "mixture_train": Baseline, workgroup [64, 1, 1], tile [1, 64]; }
+    variants { "mixture/mixture_train": Baseline, workgroup [64, 1, 1], tile [1, 64]; }
     constants {
         /// 0 for Gaussians, 1 for logistics.
         family as "FAMILY",
@@ -98,12 +98,12 @@ kernel! {
 }
 
 kernel! {
-    /// Exact draws from the conditionals; see `shaders/sample_mixture.wgsl`.
+    /// Exact draws from the conditionals; see `shaders/mixture/sample_mixture.wgsl`.
     pub struct SampleMixture;
     variants {
-        "sample_mixture": CpuSubgroups, workgroup [8, 1, 1], tile [8, 32];
-        "sample_mixture": Workgroup, workgroup [8, 8, 1], tile [1, 8], most ["SAMPLES": 1];
-        "sample_mixture": Baseline, workgroup [8, 8, 1], tile [8, 8];
+        "mixture/sample_mixture": CpuSubgroups, workgroup [8, 1, 1], tile [8, 32];
+        "mixture/sample_mixture": Workgroup, workgroup [8, 8, 1], tile [1, 8], most ["SAMPLES": 1];
+        "mixture/sample_mixture": Baseline, workgroup [8, 8, 1], tile [8, 8];
     }
     constants {
         /// 0 for Gaussians, 1 for logistics.

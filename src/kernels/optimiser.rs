@@ -4,9 +4,9 @@ use super::linear_grid;
 use crate::kernel;
 
 kernel! {
-    /// One Adam step on some blocks of flat buffers; see `shaders/adam.wgsl`.
+    /// One Adam step on some blocks of flat buffers; see `shaders/optimiser/adam.wgsl`.
     pub struct Adam;
-    variants { "adam": Baseline, workgroup [64, 1, 1], tile [1, 256]; }
+    variants { "optimiser/adam": Baseline, workgroup [64, 1, 1], tile [1, 256]; }
     params {
         /// Words of every buffer.
         n_values: u32,
@@ -60,9 +60,9 @@ impl Adam<'_> {
 }
 
 kernel! {
-    /// Adds the number of NaN and infinite words to a counter; see `shaders/count_non_finite.wgsl`.
+    /// Adds the number of NaN and infinite words to a counter; see `shaders/optimiser/count_non_finite.wgsl`.
     pub struct CountNonFinite;
-    variants { "count_non_finite": Baseline, workgroup [64, 1, 1], tile [1, 256]; }
+    variants { "optimiser/count_non_finite": Baseline, workgroup [64, 1, 1], tile [1, 256]; }
     params {
         /// Words to look at.
         n_values: u32,
@@ -74,9 +74,9 @@ kernel! {
 }
 
 kernel! {
-    /// Counts executed submissions; see `shaders/count_submission.wgsl`.
+    /// Counts executed submissions; see `shaders/gpu/count_submission.wgsl`.
     pub struct CountSubmission;
-    variants { "count_submission": Baseline, workgroup [1, 1, 1], tile [1, 1]; }
+    variants { "gpu/count_submission": Baseline, workgroup [1, 1, 1], tile [1, 1]; }
     params {}
     read {}
     write { counter: (4) }

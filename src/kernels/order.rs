@@ -4,9 +4,9 @@ use super::linear_grid;
 use crate::kernel;
 
 kernel! {
-    /// Puts blocks of columns into another order; see `shaders/permute_columns.wgsl`.
+    /// Puts blocks of columns into another order; see `shaders/order/permute_columns.wgsl`.
     pub struct PermuteColumns;
-    variants { "permute_columns": Baseline, workgroup [64, 1, 1], tile [1, 256]; }
+    variants { "order/permute_columns": Baseline, workgroup [64, 1, 1], tile [1, 256]; }
     params {
         /// Rows of both.
         rows: u32,
@@ -26,9 +26,9 @@ kernel! {
 }
 
 kernel! {
-    /// Puts blocks of rows into another order; see `shaders/permute_rows.wgsl`.
+    /// Puts blocks of rows into another order; see `shaders/order/permute_rows.wgsl`.
     pub struct PermuteRows;
-    variants { "permute_rows": Baseline, workgroup [64, 1, 1], tile [1, 256]; }
+    variants { "order/permute_rows": Baseline, workgroup [64, 1, 1], tile [1, 256]; }
     params {
         /// Rows of both, a multiple of `block`.
         rows: u32,
@@ -48,9 +48,9 @@ kernel! {
 }
 
 kernel! {
-    /// Adds to a unit's bias a weight for every dimension that it sees; see `shaders/seen_bias.wgsl`.
+    /// Adds to a unit's bias a weight for every dimension that it sees; see `shaders/order/seen_bias.wgsl`.
     pub struct SeenBias;
-    variants { "seen_bias": Baseline, workgroup [64, 1, 1], tile [1, 64]; }
+    variants { "order/seen_bias": Baseline, workgroup [64, 1, 1], tile [1, 64]; }
     params {
         /// D
         dimensions: u32,
@@ -71,9 +71,9 @@ kernel! {
 }
 
 kernel! {
-    /// The gradient by the weights of [`SeenBias`]; see `shaders/seen_bias_backward.wgsl`.
+    /// The gradient by the weights of [`SeenBias`]; see `shaders/order/seen_bias_backward.wgsl`.
     pub struct SeenBiasBackward;
-    variants { "seen_bias_backward": Baseline, workgroup [64, 1, 1], tile [1, 256]; }
+    variants { "order/seen_bias_backward": Baseline, workgroup [64, 1, 1], tile [1, 256]; }
     params {
         /// D
         dimensions: u32,

@@ -4,9 +4,9 @@ use super::linear_grid;
 use crate::kernel;
 
 kernel! {
-    /// Noisy rows for the score network; see `shaders/perturb_rows.wgsl`.
+    /// Noisy rows for the score network; see `shaders/random/perturb_rows.wgsl`.
     pub struct PerturbRows;
-    variants { "perturb_rows": Baseline, workgroup [64, 1, 1], tile [1, 64]; }
+    variants { "random/perturb_rows": Baseline, workgroup [64, 1, 1], tile [1, 64]; }
     params {
         /// ceil(batch * dimensions / row_stride)
         n_rows: u32,
@@ -38,9 +38,9 @@ kernel! {
 }
 
 kernel! {
-    /// Augmentation of the context network's input; see `shaders/corrupt_context.wgsl`.
+    /// Augmentation of the context network's input; see `shaders/random/corrupt_context.wgsl`.
     pub struct CorruptContext;
-    variants { "corrupt_context": Baseline, workgroup [64, 1, 1], tile [1, 256]; }
+    variants { "random/corrupt_context": Baseline, workgroup [64, 1, 1], tile [1, 256]; }
     params {
         /// B
         batch: u32,
@@ -66,9 +66,9 @@ kernel! {
 }
 
 kernel! {
-    /// The random number generator itself; see `shaders/random_words.wgsl`.
+    /// The random number generator itself; see `shaders/random/random_words.wgsl`.
     pub struct RandomWords;
-    variants { "random_words": Baseline, workgroup [64, 1, 1], tile [1, 64]; }
+    variants { "random/random_words": Baseline, workgroup [64, 1, 1], tile [1, 64]; }
     params {
         /// Counters.
         n: u32,

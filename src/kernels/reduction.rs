@@ -4,12 +4,12 @@ use super::linear_grid;
 use crate::kernel;
 
 kernel! {
-    /// Sum over the rows of every column, in chunks of rows; see `shaders/column_sum.wgsl`.
+    /// Sum over the rows of every column, in chunks of rows; see `shaders/reduction/column_sum.wgsl`.
     pub struct ColumnSum;
     variants {
-        "column_sum": CpuTextures, workgroup [64, 1, 1], tile [1, 256], textures [values];
-        "column_sum_parallel": Workgroup, workgroup [8, 32, 1], tile [1, 32];
-        "column_sum": Baseline, workgroup [64, 1, 1], tile [1, 256];
+        "reduction/column_sum": CpuTextures, workgroup [64, 1, 1], tile [1, 256], textures [values];
+        "reduction/column_sum_parallel": Workgroup, workgroup [8, 32, 1], tile [1, 32];
+        "reduction/column_sum": Baseline, workgroup [64, 1, 1], tile [1, 256];
     }
     params {
         /// Rows to add up.
@@ -28,11 +28,11 @@ kernel! {
 }
 
 kernel! {
-    /// Adds up what workgroups left behind, in order; see `shaders/sum_partials.wgsl`.
+    /// Adds up what workgroups left behind, in order; see `shaders/reduction/sum_partials.wgsl`.
     pub struct SumPartials;
     variants {
-        "sum_partials_parallel": Workgroup, workgroup [8, 32, 1], tile [1, 32];
-        "sum_partials": Baseline, workgroup [64, 1, 1], tile [1, 256];
+        "reduction/sum_partials_parallel": Workgroup, workgroup [8, 32, 1], tile [1, 32];
+        "reduction/sum_partials": Baseline, workgroup [64, 1, 1], tile [1, 256];
     }
     params {
         /// Workgroups that wrote.
@@ -51,11 +51,11 @@ kernel! {
 }
 
 kernel! {
-    /// Partial sums of squares in the first column of `sums`; see `shaders/square_sum.wgsl`.
+    /// Partial sums of squares in the first column of `sums`; see `shaders/reduction/square_sum.wgsl`.
     pub struct SquareSum;
     variants {
-        "square_sum": CpuTextures, workgroup [64, 1, 1], tile [1, 256], textures [values];
-        "square_sum": Baseline, workgroup [64, 1, 1], tile [1, 256];
+        "reduction/square_sum": CpuTextures, workgroup [64, 1, 1], tile [1, 256], textures [values];
+        "reduction/square_sum": Baseline, workgroup [64, 1, 1], tile [1, 256];
     }
     params {
         /// Values.
@@ -70,9 +70,9 @@ kernel! {
 }
 
 kernel! {
-    /// Copies some columns of every row into columns of another tensor; see `shaders/copy_columns.wgsl`.
+    /// Copies some columns of every row into columns of another tensor; see `shaders/reduction/copy_columns.wgsl`.
     pub struct CopyColumns;
-    variants { "copy_columns": Baseline, workgroup [64, 1, 1], tile [1, 64]; }
+    variants { "reduction/copy_columns": Baseline, workgroup [64, 1, 1], tile [1, 64]; }
     params {
         /// Rows of both.
         rows: u32,
@@ -94,9 +94,9 @@ kernel! {
 }
 
 kernel! {
-    /// Copies whole rows, each from where `origin` says; see `shaders/gather_rows.wgsl`.
+    /// Copies whole rows, each from where `origin` says; see `shaders/reduction/gather_rows.wgsl`.
     pub struct GatherRows;
-    variants { "gather_rows": Baseline, workgroup [64, 1, 1], tile [1, 64]; }
+    variants { "reduction/gather_rows": Baseline, workgroup [64, 1, 1], tile [1, 64]; }
     params {
         /// Rows of both.
         rows: u32,
@@ -110,9 +110,9 @@ kernel! {
 }
 
 kernel! {
-    /// The same numbers in rows of another length; see `shaders/repack_rows.wgsl`.
+    /// The same numbers in rows of another length; see `shaders/reduction/repack_rows.wgsl`.
     pub struct RepackRows;
-    variants { "repack_rows": Baseline, workgroup [64, 1, 1], tile [1, 256]; }
+    variants { "reduction/repack_rows": Baseline, workgroup [64, 1, 1], tile [1, 256]; }
     params {
         /// Rows of the source.
         source_rows: u32,
@@ -130,9 +130,9 @@ kernel! {
 }
 
 kernel! {
-    /// sums = scale * terms, or added to what is there; see `shaders/add_scaled.wgsl`.
+    /// sums = scale * terms, or added to what is there; see `shaders/reduction/add_scaled.wgsl`.
     pub struct AddScaled;
-    variants { "add_scaled": Baseline, workgroup [64, 1, 1], tile [1, 256]; }
+    variants { "reduction/add_scaled": Baseline, workgroup [64, 1, 1], tile [1, 256]; }
     params {
         /// Words of both.
         n_values: u32,

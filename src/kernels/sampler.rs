@@ -4,13 +4,13 @@ use super::ScoreConstants;
 use crate::kernel;
 
 kernel! {
-    /// Multi-level quadrature; see `shaders/sample_multilevel.wgsl`.
+    /// Multi-level quadrature; see `shaders/sample/sample_multilevel.wgsl`.
     pub struct SampleMultilevel;
     variants {
-        "sample_multilevel": CpuPrivate, workgroup [8, 1, 1], tile [16, 32], uniforms [net];
-        "sample_multilevel": CpuSubgroups, workgroup [8, 1, 1], tile [16, 32];
-        "sample_multilevel": Workgroup, workgroup [8, 8, 1], tile [16, 8], most ["SAMPLES": 1];
-        "sample_multilevel": Baseline, workgroup [8, 4, 1], tile [64, 8];
+        "sample/sample_multilevel": CpuPrivate, workgroup [8, 1, 1], tile [16, 32], uniforms [net];
+        "sample/sample_multilevel": CpuSubgroups, workgroup [8, 1, 1], tile [16, 32];
+        "sample/sample_multilevel": Workgroup, workgroup [8, 8, 1], tile [16, 8], most ["SAMPLES": 1];
+        "sample/sample_multilevel": Baseline, workgroup [8, 4, 1], tile [64, 8];
     }
     constants {
         /// Activation of the score network.
@@ -113,13 +113,13 @@ kernel! {
 }
 
 kernel! {
-    /// Annealed Langevin dynamics; see `shaders/sample_langevin.wgsl`.
+    /// Annealed Langevin dynamics; see `shaders/sample/sample_langevin.wgsl`.
     pub struct SampleLangevin;
     variants {
-        "sample_langevin": CpuPrivate, workgroup [8, 1, 1], tile [16, 32], uniforms [net];
-        "sample_langevin": CpuSubgroups, workgroup [8, 1, 1], tile [16, 32];
-        "sample_langevin_workgroup": Workgroup, workgroup [8, 8, 1], tile [1, 8], most ["SAMPLES": 1];
-        "sample_langevin": Baseline, workgroup [8, 4, 1], tile [64, 8];
+        "sample/sample_langevin": CpuPrivate, workgroup [8, 1, 1], tile [16, 32], uniforms [net];
+        "sample/sample_langevin": CpuSubgroups, workgroup [8, 1, 1], tile [16, 32];
+        "sample/sample_langevin_workgroup": Workgroup, workgroup [8, 8, 1], tile [1, 8], most ["SAMPLES": 1];
+        "sample/sample_langevin": Baseline, workgroup [8, 4, 1], tile [64, 8];
     }
     constants {
         /// Activation of the score network.
@@ -215,13 +215,13 @@ kernel! {
 }
 
 kernel! {
-    /// Probability flow, or ancestral steps; see `shaders/sample_ode.wgsl`.
+    /// Probability flow, or ancestral steps; see `shaders/sample/sample_ode.wgsl`.
     pub struct SampleOde;
     variants {
-        "sample_ode": CpuPrivate, workgroup [8, 1, 1], tile [16, 32], uniforms [net];
-        "sample_ode": CpuSubgroups, workgroup [8, 1, 1], tile [16, 32];
-        "sample_ode": Workgroup, workgroup [8, 8, 1], tile [16, 8], most ["SAMPLES": 1];
-        "sample_ode": Baseline, workgroup [8, 4, 1], tile [64, 8];
+        "sample/sample_ode": CpuPrivate, workgroup [8, 1, 1], tile [16, 32], uniforms [net];
+        "sample/sample_ode": CpuSubgroups, workgroup [8, 1, 1], tile [16, 32];
+        "sample/sample_ode": Workgroup, workgroup [8, 8, 1], tile [16, 8], most ["SAMPLES": 1];
+        "sample/sample_ode": Baseline, workgroup [8, 4, 1], tile [64, 8];
     }
     constants {
         /// Activation of the score network.
@@ -319,13 +319,13 @@ kernel! {
 }
 
 kernel! {
-    /// Metropolis-adjusted Langevin; see `shaders/sample_mala.wgsl`.
+    /// Metropolis-adjusted Langevin; see `shaders/sample/sample_mala.wgsl`.
     pub struct SampleMala;
     variants {
-        "sample_mala": CpuPrivate, workgroup [8, 1, 1], tile [16, 32], uniforms [net];
-        "sample_mala": CpuSubgroups, workgroup [8, 1, 1], tile [16, 32];
-        "sample_mala": Workgroup, workgroup [8, 8, 1], tile [4, 8], most ["SAMPLES": 1];
-        "sample_mala": Baseline, workgroup [8, 4, 1], tile [64, 8];
+        "sample/sample_mala": CpuPrivate, workgroup [8, 1, 1], tile [16, 32], uniforms [net];
+        "sample/sample_mala": CpuSubgroups, workgroup [8, 1, 1], tile [16, 32];
+        "sample/sample_mala": Workgroup, workgroup [8, 8, 1], tile [4, 8], most ["SAMPLES": 1];
+        "sample/sample_mala": Baseline, workgroup [8, 4, 1], tile [64, 8];
     }
     constants {
         /// Activation of the score network.

@@ -47,12 +47,12 @@ impl ConstantGroup for ScoreConstants {
 }
 
 kernel! {
-    /// Scores and slopes of rows; see `shaders/score_forward.wgsl`.
+    /// Scores and slopes of rows; see `shaders/score_net/score_forward.wgsl`.
     pub struct ScoreForward;
     variants {
-        "score_forward": CpuPrivate, workgroup [8, 1, 1], tile [16, 1], uniforms [net];
-        "score_forward": CpuSubgroups, workgroup [8, 4, 1], tile [64, 1];
-        "score_forward": Baseline, workgroup [8, 4, 1], tile [64, 1];
+        "score_net/score_forward": CpuPrivate, workgroup [8, 1, 1], tile [16, 1], uniforms [net];
+        "score_net/score_forward": CpuSubgroups, workgroup [8, 4, 1], tile [64, 1];
+        "score_net/score_forward": Baseline, workgroup [8, 4, 1], tile [64, 1];
     }
     constants {
         /// [`Activation`](crate::config::Activation) as a number.
@@ -99,14 +99,14 @@ kernel! {
 }
 
 kernel! {
-    /// Loss, context gradient and weight gradient of rows; see `shaders/score_train.wgsl`.
+    /// Loss, context gradient and weight gradient of rows; see `shaders/score_net/score_train.wgsl`.
     pub struct ScoreTrain;
     variants {
-        "score_train_private": CpuPrivate, workgroup [8, 1, 1], tile [16, 1], uniforms [net];
-        "score_train": CpuSubgroups, workgroup [8, 4, 1], tile [64, 1];
-        "score_train_workgroup": Workgroup, workgroup [8, 16, 1], tile [16, 1],
+        "score_net/score_train_private": CpuPrivate, workgroup [8, 1, 1], tile [16, 1], uniforms [net];
+        "score_net/score_train": CpuSubgroups, workgroup [8, 4, 1], tile [64, 1];
+        "score_net/score_train_workgroup": Workgroup, workgroup [8, 16, 1], tile [16, 1],
             most ["HIDDEN": 2, "WIDTH_0": 8];
-        "score_train": Baseline, workgroup [8, 4, 1], tile [64, 1];
+        "score_net/score_train": Baseline, workgroup [8, 4, 1], tile [64, 1];
     }
     constants {
         /// [`Activation`](crate::config::Activation) as a number.

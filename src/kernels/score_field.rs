@@ -4,9 +4,9 @@ use super::linear_grid;
 use crate::kernel;
 
 kernel! {
-    /// h' = phi'(z) t in several directions; see `shaders/tangent_forward.wgsl`.
+    /// h' = phi'(z) t in several directions; see `shaders/score_field/tangent_forward.wgsl`.
     pub struct TangentForward;
-    variants { "tangent_forward": Baseline, workgroup [64, 1, 1], tile [1, 256]; }
+    variants { "score_field/tangent_forward": Baseline, workgroup [64, 1, 1], tile [1, 256]; }
     constants {
         /// [`Activation`](crate::config::Activation) as a number.
         activation as "ACTIVATION",
@@ -26,9 +26,9 @@ kernel! {
 }
 
 kernel! {
-    /// dt = dh' phi'(z), dz = sum over directions of dh' phi''(z) t; see `shaders/tangent_backward.wgsl`.
+    /// dt = dh' phi'(z), dz = sum over directions of dh' phi''(z) t; see `shaders/score_field/tangent_backward.wgsl`.
     pub struct TangentBackward;
-    variants { "tangent_backward": Baseline, workgroup [64, 1, 1], tile [1, 256]; }
+    variants { "score_field/tangent_backward": Baseline, workgroup [64, 1, 1], tile [1, 256]; }
     constants {
         /// [`Activation`](crate::config::Activation) as a number.
         activation as "ACTIVATION",
@@ -54,9 +54,9 @@ kernel! {
 }
 
 kernel! {
-    /// y += gain x, a gain for each column; see `shaders/diagonal_forward.wgsl`.
+    /// y += gain x, a gain for each column; see `shaders/score_field/diagonal_forward.wgsl`.
     pub struct DiagonalForward;
-    variants { "diagonal_forward": Baseline, workgroup [64, 1, 1], tile [1, 256]; }
+    variants { "score_field/diagonal_forward": Baseline, workgroup [64, 1, 1], tile [1, 256]; }
     params {
         /// Rows of x and y.
         rows: u32,
@@ -70,9 +70,9 @@ kernel! {
 }
 
 kernel! {
-    /// dgain = sum over rows of dy x; see `shaders/diagonal_backward.wgsl`.
+    /// dgain = sum over rows of dy x; see `shaders/score_field/diagonal_backward.wgsl`.
     pub struct DiagonalBackward;
-    variants { "diagonal_backward": Baseline, workgroup [64, 1, 1], tile [1, 256]; }
+    variants { "score_field/diagonal_backward": Baseline, workgroup [64, 1, 1], tile [1, 256]; }
     params {
         /// Rows of dy and x.
         rows: u32,
@@ -86,9 +86,9 @@ kernel! {
 }
 
 kernel! {
-    /// Random signs or unit vectors; see `shaders/probe_directions.wgsl`.
+    /// Random signs or unit vectors; see `shaders/score_field/probe_directions.wgsl`.
     pub struct ProbeDirections;
-    variants { "probe_directions": Baseline, workgroup [64, 1, 1], tile [1, 256]; }
+    variants { "score_field/probe_directions": Baseline, workgroup [64, 1, 1], tile [1, 256]; }
     constants {
         /// [`Probes`](crate::nn::Probes) as a number.
         probes as "PROBES",
@@ -116,9 +116,9 @@ kernel! {
 }
 
 kernel! {
-    /// 1/2 |scale s + shift (noisy - clean)|^2 of every sample, in the first column, and its gradient; see `shaders/residual_loss.wgsl`.
+    /// 1/2 |scale s + shift (noisy - clean)|^2 of every sample, in the first column, and its gradient; see `shaders/score_field/residual_loss.wgsl`.
     pub struct ResidualLoss;
-    variants { "residual_loss": Baseline, workgroup [64, 1, 1], tile [1, 256]; }
+    variants { "score_field/residual_loss": Baseline, workgroup [64, 1, 1], tile [1, 256]; }
     params {
         /// B
         batch: u32,
@@ -136,9 +136,9 @@ kernel! {
 }
 
 kernel! {
-    /// Slopes, and squares of the score, along directions; see `shaders/sliced_loss.wgsl`.
+    /// Slopes, and squares of the score, along directions; see `shaders/score_field/sliced_loss.wgsl`.
     pub struct SlicedLoss;
-    variants { "sliced_loss": Baseline, workgroup [64, 1, 1], tile [1, 256]; }
+    variants { "score_field/sliced_loss": Baseline, workgroup [64, 1, 1], tile [1, 256]; }
     params {
         /// B
         batch: u32,
