@@ -10,18 +10,21 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{LazyLock, OnceLock};
 
-use arcsm::arrays::read_npy;
+use arcsm::ask::import::{ForeignWeights, NameMap};
+use arcsm::ask::trained::Trained;
 use arcsm::checkpoint::{Checkpoint, parse_weights, read_foreign};
-use arcsm::config::{Broken, Config, DataConfig, Decimal, Header, Separator};
-use arcsm::data::{self, SampleShape, load_labelled, spec_of_file};
+use arcsm::config::Config;
+use arcsm::data::{self, load_labelled, spec_of_file};
+use arcsm::data::{Broken, DataConfig, Decimal, Header, Separator};
 use arcsm::error::Error;
+use arcsm::files::arrays::read_npy;
+use arcsm::files::image_grid::read_png_text;
 use arcsm::files::read_input;
 use arcsm::gpu::Gpu;
-use arcsm::image_grid::read_png_text;
-use arcsm::import::{ForeignWeights, NameMap};
-use arcsm::nn::{ParamTable, stored_numbers};
+use arcsm::models::ar_csm::stored_numbers;
+use arcsm::nn::ParamTable;
+use arcsm::shape::SampleShape;
 use arcsm::standard::Standardise;
-use arcsm::trained::Trained;
 
 const MIB: usize = 1 << 20;
 
@@ -278,7 +281,7 @@ pub(crate) fn weights(bytes: &[u8]) -> bool {
 /// Which tensor is which, of weights that are whole.
 pub(crate) fn name_map(bytes: &[u8]) -> bool {
     static WEIGHTS: LazyLock<PathBuf> = LazyLock::new(|| {
-        let tensor = |shape: &[usize]| arcsm::arrays::HostTensor::new(shape, vec![0.5; shape.iter().product()]);
+        let tensor = |shape: &[usize]| arcsm::files::arrays::HostTensor::new(shape, vec![0.5; shape.iter().product()]);
         let tensors = [("w", tensor(&[3, 2])), ("b", tensor(&[2])), ("ctx.layers.0.bias", tensor(&[2]))];
         let path = folder().join("whole");
         let tensors = tensors.into_iter().map(|(name, tensor)| (name.to_owned(), tensor)).collect();

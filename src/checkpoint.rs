@@ -10,12 +10,13 @@ use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::{Map, Value, json};
 
-use crate::arrays::{HostTensor, half, index_of};
 use crate::config::Config;
-use crate::data::{DataDigest, SampleShape};
+use crate::data::DataDigest;
 use crate::error::{Error, Result};
+use crate::files::arrays::{HostTensor, half, index_of};
 use crate::files::{self, harmless};
-use crate::nn::{check_dimensions, stored_numbers};
+use crate::models::ar_csm::{check_dimensions, stored_numbers};
+use crate::shape::SampleShape;
 
 const FORMAT: &str = "arcsm-checkpoint";
 /// Raised whenever an older program could misread a newer file.

@@ -96,6 +96,14 @@ fn one_line(text: &str) -> Cow<'_, str> {
     }
 }
 
+/// Refuses a setting outside of its range.
+///
+/// # Errors
+/// Bad input, naming the key, where `holds` is false.
+pub(crate) fn require(holds: bool, key: &str, problem: &str) -> Result<()> {
+    if holds { Ok(()) } else { Err(Error::input(key, problem, "Change it in the config file or by its flag")) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

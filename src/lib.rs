@@ -21,7 +21,7 @@
 //! dW += dz h_in^T + dt h'_in^T,   dh_in = W^T dz,   dh'_in = W^T dt
 //! ```
 //!
-//! For comparison, [`score_matching`] has the losses that learn the score of a whole vector.
+//! For comparison, [`models::score_field`] has the losses that learn the score of a whole vector.
 //!
 //! In place of the score network, a context can hold the parameters of a mixture, whose density, score and slope are in
 //! closed form at every noise level: maximum likelihood and score matching on equal terms.
@@ -31,24 +31,25 @@
 //! before it are. All dimensions together cost one pass of the context network.
 //!
 //! A masked dense network can be trained over orders of the dimensions: one set of weights, from which the ordinary network
-//! of any order is gathered. What is known then comes first, and what is missing is drawn given all of it ([`mod@inpaint`]).
+//! of any order is gathered. What is known then comes first, and what is missing is drawn given all of it ([`mod@ask::inpaint`]).
 //!
-//! # The layers
+//! # The house
 //!
 //! ```text
-//! bin, cli  ->  train, sample, trained, demo  ->  nn  ->  kernels  ->  gpu        reference, doctor
-//! what the       the loops                      the     the          wgpu        f64 twins, and every kernel
-//! user asked                                    maths   vocabulary               held against its own
+//! bin, cli  ->  reproduce  ->  doctor, bench  ->  train  ->  ask  ->  models  ->  nn  ->  kernels  ->  gpu     reference
+//! talking       experiments    judging           loops      asking   families   layers  vocabulary  wgpu      f64 twins
+//! used by all: error, host, codes, shape, order, standard, numbers, files; by those left of nn: data
 //! ```
 //!
-//! A layer uses only what stands to its right; only [`gpu`] names wgpu and naga; [`mod@reference`] knows nothing of either.
-//! `data`, `memory`, `checkpoint`, `arrays`, `files`, `metrics`, `image_grid`, `plot` and `picture` are the files on either side.
+//! A layer uses only what stands to its right, no two files use each other, and only [`gpu`] names wgpu and naga:
+//! `tests/architecture.rs` reads the sources and holds it. `docs/architecture.md` shows the way of a batch and of a sample.
 //!
 //! # Ten lines
 //!
 //! ```no_run
 //! use std::{path::Path, sync::atomic::AtomicBool};
-//! use arcsm::{config::Config, gpu::{Gpu, GpuOptions}, sample, train, trained::Trained};
+//! use arcsm::ask::{sample, trained::Trained};
+//! use arcsm::{config::Config, gpu::{Gpu, GpuOptions}, train};
 //!
 //! # fn main() -> arcsm::error::Result<()> {
 //! let gpu = Gpu::open(GpuOptions::default())?;
@@ -67,44 +68,25 @@
 // What these macros cannot write they panic about: a closed stderr or a full log would end a run.
 #![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))]
 
-pub mod arrays;
+pub mod ask;
 pub mod bench;
-mod blob;
 pub mod checkpoint;
-pub mod classifier;
 pub mod cli;
-pub mod closed_form;
+pub mod codes;
 pub mod config;
 pub mod data;
-pub mod demo;
-pub mod denoise;
-pub mod detect;
 pub mod doctor;
 pub mod error;
-pub mod evaluate;
 pub mod files;
-pub mod frechet;
-pub mod given;
 pub mod gpu;
 pub mod host;
-pub mod image_grid;
-pub mod import;
-pub mod inpaint;
 pub mod kernels;
-pub mod likelihood;
-mod linear;
-pub mod memory;
-pub mod metrics;
+pub mod models;
 pub mod nn;
-pub mod picture;
-pub mod plot;
-pub mod random;
+pub mod numbers;
+pub mod order;
 pub mod reference;
 pub mod reproduce;
-pub mod sample;
-pub mod schedule;
-pub mod score_matching;
+pub mod shape;
 pub mod standard;
 pub mod train;
-pub mod trained;
-pub mod tuning;

@@ -20,8 +20,8 @@ use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use arcsm::arrays::{HostTensor, write_npy};
 use arcsm::checkpoint::{Checkpoint, read_weights};
+use arcsm::files::arrays::{HostTensor, write_npy};
 use arcsm::files::lock::Lock;
 use ndarray_npy::NpzReader;
 use serde_json::Value;
@@ -219,7 +219,7 @@ fn every_sampler_draws_and_refuses_the_flags_of_others() {
         let rates = report["acceptance"].as_array().expect("a list");
         assert_eq!(rates.len(), if words.contains("mala") { 2 } else { 0 });
         assert!(rates.iter().all(|level| (0.0..=1.0).contains(&level["rate"].as_f64().expect("a number"))), "{report}");
-        let values = arcsm::arrays::read_npy(&here.path().join("a.npy")).expect("written").values;
+        let values = arcsm::files::arrays::read_npy(&here.path().join("a.npy")).expect("written").values;
         assert!(values.iter().all(|x| (16.0 * x - (16.0 * x).round()).abs() <= 1e-5), "{described}: not on levels");
     }
     let refusals: [(&str, &[&str]); 10] = [
@@ -473,9 +473,9 @@ fn results_are_one_json_object() {
     ));
     let flops = &drawn["context_flops_per_sample"];
     assert_eq!(flops["full_passes"].as_u64(), flops["incremental"].as_u64().map(|n| 64 * n), "{flops}");
-    let array = arcsm::arrays::read_npy(&here.path().join("a.npy")).expect("written");
+    let array = arcsm::files::arrays::read_npy(&here.path().join("a.npy")).expect("written");
     assert_eq!(array.shape, [3, 8, 8, 1]);
-    let text = arcsm::image_grid::read_png_text(&here.path().join("a.png")).expect("written");
+    let text = arcsm::files::image_grid::read_png_text(&here.path().join("a.png")).expect("written");
     assert_eq!(
         (text["arcsm:seed"].as_str(), text["arcsm:checkpoint"].as_str()),
         ("5", drawn["fingerprint"].as_str().expect("text"))
@@ -1057,9 +1057,9 @@ fn noise_is_removed_from_own_data_and_from_arrays() {
         "{report}"
     );
     assert!(report["mse_expected_by_the_model"].as_f64().is_some(), "{report}");
-    let array = || arcsm::arrays::read_npy(&here.path().join("d.npy")).expect("written");
+    let array = || arcsm::files::arrays::read_npy(&here.path().join("d.npy")).expect("written");
     assert_eq!(array().shape, [40, 8, 8, 1]);
-    let text = arcsm::image_grid::read_png_text(&here.path().join("d.png")).expect("written");
+    let text = arcsm::files::image_grid::read_png_text(&here.path().join("d.png")).expect("written");
     assert!(text["arcsm:command"].contains("--sigma 0.5"), "{text:?}");
 
     put_samples(&here.path().join("x.npy"), 3);
@@ -1098,7 +1098,7 @@ fn missing_parts_are_filled_in_and_the_rest_stays() {
         let words = format!("inpaint --checkpoint run/checkpoints/last.safetensors --npy f.npy {words}");
         arcsm(here.path(), &words)
     };
-    let filled = || arcsm::arrays::read_npy(&here.path().join("f.npy")).expect("written");
+    let filled = || arcsm::files::arrays::read_npy(&here.path().join("f.npy")).expect("written");
     let is_known = |known: &dyn Fn(usize, usize) -> bool| {
         let values = filled().values;
         let of_value = |i: usize| (i / 192, i % 64);
@@ -1163,7 +1163,7 @@ fn a_model_for_every_order_fills_in_directly_whatever_the_mask() {
     let report = json_of(&mut inpaint("--input x.npy --mask left --npy f.npy --out f.png"));
     assert_eq!((&report["direct"], &report["particles"], &report["orders"]), (&true.into(), &1.into(), &1.into()));
     assert!(report["mean_squared_error_of_their_mean"].is_null(), "nobody knows what was missing");
-    let values = arcsm::arrays::read_npy(&here.path().join("f.npy")).expect("written").values;
+    let values = arcsm::files::arrays::read_npy(&here.path().join("f.npy")).expect("written").values;
     for (i, value) in values.iter().enumerate() {
         let same = value.to_bits() == x.values[64 * (i / 128) + i % 64].to_bits();
         assert_eq!(same, i % 8 >= 4, "value {i}");

@@ -4,12 +4,13 @@ use std::collections::{BTreeSet, HashSet};
 use std::path::Path;
 
 use arcsm::bench::{Tour, write_shaders};
-use arcsm::config::{Activation, Config};
-use arcsm::data::SampleShape;
+use arcsm::codes::Activation;
+use arcsm::config::Config;
 use arcsm::doctor::CHECKS;
 use arcsm::gpu::reflect::mismatches;
 use arcsm::gpu::{Access, Binding, Form, Gpu, Kernel, KernelSpec, Needs, Scalar, Variant};
 use arcsm::kernels::{ALL, CountSubmission, MaskedDenseForward};
+use arcsm::shape::SampleShape;
 use serde_json::Value;
 
 /// Some values of a kernel's constants, so that each constant takes each of its values at least once.

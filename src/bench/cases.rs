@@ -3,17 +3,21 @@
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-use crate::config::{Config, Objective};
-use crate::data::{Dataset, SampleShape, Samples};
+use crate::ask::sample::{SampleRequest, Sampler, sample};
+use crate::ask::trained::Trained;
+use crate::codes::Objective;
+use crate::config::Config;
+use crate::data::{Dataset, Samples};
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Kernel, Recorder};
 use crate::kernels::{MaskedDenseBackwardWeight, MaskedDenseForward};
-use crate::memory::MemoryPlan;
-use crate::nn::{ArCsm, ContextNet, ConvPass, Degrees, ParamBuffer};
-use crate::random::{normal_pair, random_bits, stream, uniform};
-use crate::sample::{SampleRequest, Sampler, sample};
+use crate::models::ar_csm::{ArCsm, ContextNet};
+use crate::nn::ParamBuffer;
+use crate::nn::net::{ConvPass, Degrees};
+use crate::numbers::random::{normal_pair, random_bits, stream, uniform};
+use crate::shape::SampleShape;
+use crate::train::memory::MemoryPlan;
 use crate::train::{TrainPlan, Trainer, train};
-use crate::trained::Trained;
 
 use super::{Bench, Record, Timing, Work};
 

@@ -4,16 +4,20 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::config::{Activation, Config, HeadKind, Objective, Order};
-use crate::data::SampleShape;
+use crate::ask::evaluate::{EvaluateRequest, evaluate};
+use crate::ask::sample::{SampleRequest, Sampler, sample};
+use crate::codes::{Activation, Objective};
+use crate::config::Config;
 use crate::error::Result;
-use crate::evaluate::{EvaluateRequest, evaluate};
 use crate::files;
 use crate::gpu::{Gpu, Launch, Profile, Track};
 use crate::kernels::{CopyColumns, CountNonFinite, CountSubmission, GatherRows, RandomWords, RepackRows};
-use crate::nn::{ParamBuffer, ScoreField};
-use crate::sample::{SampleRequest, Sampler, sample};
-use crate::score_matching::ScoreMatching;
+use crate::models::ar_csm::HeadKind;
+use crate::models::score_field::ScoreField;
+use crate::models::score_field::losses::ScoreMatching;
+use crate::nn::ParamBuffer;
+use crate::order::Order;
+use crate::shape::SampleShape;
 use crate::train::Trainer;
 
 use super::cases::{random_data, untrained, with_moments};

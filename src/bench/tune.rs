@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use crate::ask::sample::Sampler;
 use crate::error::Result;
 use crate::gpu::{Gpu, Needs, Tuning};
-use crate::sample::Sampler;
 
 use super::{Bench, Protocol, Record, SampleCase, Tour, every_kernel, sampling};
 

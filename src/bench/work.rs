@@ -1,10 +1,10 @@
 //! What the mathematics needs of a kernel: FLOPs, and bytes read and written.
 
+use crate::ask::sample::MALA_LINES;
 use crate::error::Result;
 use crate::gpu::{Access, Gpu, Launch};
 use crate::kernels::Adam;
-use crate::nn::ArCsm;
-use crate::sample::MALA_LINES;
+use crate::models::ar_csm::ArCsm;
 
 /// FLOPs and bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

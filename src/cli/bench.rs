@@ -9,15 +9,17 @@ use serde_json::{Value, json};
 
 use super::console::table;
 use super::{Session, Task, after_help};
+use crate::ask::sample::Sampler;
 use crate::bench::{self, Ceiling, Environment, Protocol, Record, SampleCase, Tour};
-use crate::config::{Config, HeadKind, Network, Objective};
-use crate::data::SampleShape;
+use crate::codes::Objective;
+use crate::config::Config;
 use crate::doctor;
 use crate::error::{Error, Result};
 use crate::files;
+use crate::files::tuning::TuningFile;
 use crate::gpu::{AdapterChoice, Clock, Gpu, GpuOptions, Needs, Tuning};
-use crate::sample::Sampler;
-use crate::tuning::TuningFile;
+use crate::models::ar_csm::{HeadKind, Network};
+use crate::shape::SampleShape;
 
 /// Time kernels, training steps and samplers on this adapter
 ///

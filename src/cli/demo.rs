@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use super::{Session, Task, after_help, stop_flag, train};
-use crate::config::Network;
-use crate::demo::demo;
 use crate::error::{Error, Result};
+use crate::models::ar_csm::Network;
+use crate::reproduce::demo::demo;
 
 /// Learn handwritten digits, draw new ones, and remove noise from old ones
 ///

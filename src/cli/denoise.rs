@@ -7,14 +7,14 @@ use serde_json::json;
 use super::console::duration;
 use super::inputs::{Wanted, load, load_data, load_file, write_samples};
 use super::{Session, Task, after_help, command_line};
-use crate::data::SampleShape;
-use crate::denoise::{
+use crate::ask::denoise::{
     DenoiseRequest, Filter, Method, add_noise, check_sigma, denoise, mse, psnr, psnr_clipped, write_rows,
 };
+use crate::ask::trained::Trained;
 use crate::error::{Error, Result};
 use crate::files::check_writable;
-use crate::image_grid::{check_picture, tones};
-use crate::trained::Trained;
+use crate::files::image_grid::{check_picture, tones};
+use crate::shape::SampleShape;
 
 /// Remove noise of a known level from samples
 ///

@@ -8,15 +8,15 @@ use super::console::table;
 use super::evaluate::{headings, place};
 use super::inputs::{Wanted, load, load_data};
 use super::{Session, Task, after_help, command_line};
+use crate::ask::denoise::check_sigma;
+use crate::ask::detect::{DetectRequest, Detector, Measures, Synthetic, auroc, false_positive_rate, measure};
+use crate::ask::trained::Trained;
 use crate::data::{Dataset, spec_of_file};
-use crate::denoise::check_sigma;
-use crate::detect::{DetectRequest, Detector, Measures, Synthetic, auroc, false_positive_rate, measure};
 use crate::error::{Error, Result};
+use crate::files::image_grid::check_picture;
+use crate::files::plot::{Histogram, histograms};
 use crate::files::{check_writable, write_atomically};
 use crate::gpu::Gpu;
-use crate::image_grid::check_picture;
-use crate::plot::{Histogram, histograms};
-use crate::trained::Trained;
 
 /// Samples of a set that are told from others at least.
 const FEWEST_COUNT: u32 = 8;

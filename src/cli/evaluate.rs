@@ -7,18 +7,18 @@ use serde_json::json;
 use super::console::{duration, table};
 use super::inputs::{Asked, Part, Wanted, load};
 use super::{Session, Task, after_help};
-use crate::arrays::{HostTensor, write_npz};
-use crate::closed_form::{ClosedForm, log_likelihood, natural_sigma};
-use crate::data::spec_of_file;
-use crate::error::{Error, Result};
-use crate::evaluate::{
+use crate::ask::closed_form::{ClosedForm, log_likelihood, natural_sigma};
+use crate::ask::evaluate::{
     AtLevel, EvaluateRequest, Evaluation, Mean, OfSample, Truth, Widened, evaluate, outside_trained_range,
 };
+use crate::ask::likelihood;
+use crate::ask::trained::Trained;
+use crate::data::spec_of_file;
+use crate::error::{Error, Result};
+use crate::files::arrays::{HostTensor, write_npz};
 use crate::files::{check_writable, write_atomically};
 use crate::gpu::Gpu;
-use crate::likelihood;
-use crate::nn::Head;
-use crate::trained::Trained;
+use crate::models::ar_csm::Head;
 
 /// How far the integral of a conditional by every second grid point may be from 1 without a warning.
 const INTEGRAL: f64 = 1e-3;

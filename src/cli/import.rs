@@ -6,14 +6,17 @@ use std::path::PathBuf;
 use serde_json::json;
 
 use super::{Session, Task, after_help};
-use crate::arrays::HostTensor;
+use crate::ask::import::{ForeignWeights, NameMap, Taken};
 use crate::checkpoint::Checkpoint;
-use crate::config::{Config, HeadKind, Network, Parametrisation};
-use crate::data::SampleShape;
+use crate::codes::Parametrisation;
+use crate::config::Config;
 use crate::error::{Error, Result};
+use crate::files::arrays::HostTensor;
 use crate::files::check_writable;
-use crate::import::{ForeignWeights, NameMap, Taken};
-use crate::nn::{ArCsm, ParamBuffer};
+use crate::models::ar_csm::ArCsm;
+use crate::models::ar_csm::{HeadKind, Network};
+use crate::nn::ParamBuffer;
+use crate::shape::SampleShape;
 
 /// The tensor that tells D: the context network's first layer sees every dimension.
 const FIRST_WEIGHT: &str = "ctx.layers.0.weight";

@@ -7,13 +7,13 @@ use serde_json::json;
 use super::console::duration;
 use super::inputs::{Asked, Wanted, axes, load, load_file, read_finite, write_samples};
 use super::{Session, Task, after_help, command_line};
-use crate::data::SampleShape;
+use crate::ask::given::Given;
+use crate::ask::inpaint::{InpaintRequest, Mask, inpaint, mean_squared_error, write_picture};
+use crate::ask::trained::Trained;
 use crate::error::{Error, Result};
 use crate::files::check_writable;
-use crate::given::Given;
-use crate::image_grid::{check_picture, tones};
-use crate::inpaint::{InpaintRequest, Mask, inpaint, mean_squared_error, write_picture};
-use crate::trained::Trained;
+use crate::files::image_grid::{check_picture, tones};
+use crate::shape::SampleShape;
 
 /// Fill in missing parts of samples, several times each
 ///

@@ -3,13 +3,14 @@
 use std::path::Path;
 
 use super::Session;
-use crate::arrays::{HostTensor, NpyPieces, read_npy};
-use crate::config::DataConfig;
-use crate::data::{self, Dataset, Density, Rows, SampleShape, Samples, spec_of_file};
+use crate::ask::trained::Trained;
+use crate::data::DataConfig;
+use crate::data::{self, Dataset, Density, Rows, Samples, spec_of_file};
 use crate::error::{Error, Result};
 use crate::files::Unfinished;
+use crate::files::arrays::{HostTensor, NpyPieces, read_npy};
+use crate::shape::SampleShape;
 use crate::standard::Short;
-use crate::trained::Trained;
 
 /// How far beyond the range of training a value may lie without a word, in units of that range.
 const FAR: f64 = 0.5;

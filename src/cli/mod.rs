@@ -30,11 +30,11 @@ use clap::{CommandFactory, FromArgMatches, Parser};
 use tracing_subscriber::EnvFilter;
 
 use self::console::{Console, tell};
+use crate::ask::trained::Trained;
 use crate::error::{Error, Result};
 use crate::files::shell_word;
+use crate::files::tuning::TuningFile;
 use crate::gpu::{AdapterChoice, Gpu, GpuOptions, Needs};
-use crate::trained::Trained;
-use crate::tuning::TuningFile;
 
 const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (commit ", env!("ARCSM_COMMIT"), ")");
 

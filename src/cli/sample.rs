@@ -7,17 +7,18 @@ use serde_json::json;
 use super::console::duration;
 use super::inputs::{TablePieces, axes, is_double};
 use super::{Session, Task, after_help, command_line};
-use crate::arrays::NpyPieces;
+use crate::ask::sample::{Drawn, SampleRequest, Sampler, geometric, sample};
+use crate::ask::trained::Trained;
 use crate::config::Config;
-use crate::data::{self, SampleShape};
+use crate::data;
 use crate::error::{Error, Result};
+use crate::files::arrays::NpyPieces;
 use crate::files::check_writable;
+use crate::files::image_grid::{check_picture, tones};
+use crate::files::picture::{self, Picture};
 use crate::gpu::Gpu;
 use crate::host;
-use crate::image_grid::{check_picture, tones};
-use crate::picture::{self, Picture};
-use crate::sample::{Drawn, SampleRequest, Sampler, geometric, sample};
-use crate::trained::Trained;
+use crate::shape::SampleShape;
 
 /// Draw samples from a model into a picture or an array
 ///

@@ -6,13 +6,14 @@ use serde_json::json;
 
 use super::inputs::{load_file, read_finite};
 use super::{Session, Task, after_help};
-use crate::arrays::{HostTensor, write_npz, write_npz_doubles};
-use crate::config::{Config, Objective};
+use crate::ask::trained::{Perturbation, Scores, Trained};
+use crate::codes::Objective;
+use crate::config::Config;
 use crate::error::{Error, Result};
+use crate::files::arrays::{HostTensor, write_npz, write_npz_doubles};
 use crate::files::check_writable;
-use crate::random::{normal_pair, random_bits, stream};
+use crate::numbers::random::{normal_pair, random_bits, stream};
 use crate::standard::{Mapped, Standard};
-use crate::trained::{Perturbation, Scores, Trained};
 
 /// Write contexts, scores and slopes of samples, to hold them against any other implementation
 ///

@@ -2,10 +2,12 @@
 
 use std::path::Path;
 
-use crate::config::{
-    Activation, Broken, Config, Decimal, HeadKind, Header, Network, Objective, Order, Parametrisation, Separator,
-};
+use crate::codes::{Activation, Objective, Parametrisation};
+use crate::config::Config;
+use crate::data::{Broken, Decimal, Header, Separator};
 use crate::error::{Error, Result};
+use crate::models::ar_csm::{HeadKind, Network};
+use crate::order::Order;
 use crate::standard::Standardise;
 
 /// Recipes, by the names of their files in `configs/`.

@@ -7,12 +7,14 @@ use indicatif::HumanBytes;
 use super::console::{Progress, duration, table};
 use super::settings::{self, DataFlags, ModelFlags, NoiseFlags, TrainingFlags};
 use super::{Session, Task, after_help, command_line, stop_flag};
-use crate::config::{Config, DataConfig};
-use crate::data::{self, Dataset, SampleShape};
+use crate::config::Config;
+use crate::data::DataConfig;
+use crate::data::{self, Dataset};
 use crate::error::{Error, Result};
 use crate::files::shell_word;
-use crate::memory::MemoryPlan;
 use crate::nn::Planned;
+use crate::shape::SampleShape;
+use crate::train::memory::MemoryPlan;
 use crate::train::{Event, TrainPlan, TrainReport, memory_plan, train, train_on};
 
 /// Learn a model from data

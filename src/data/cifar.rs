@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use super::samples::Source;
 use super::{SampleShape, Samples};
-use crate::blob::{Blob, Budget};
 use crate::error::{Error, Result};
 use crate::files::any_kind;
+use crate::files::blob::{Blob, Budget};
 
 const SIDE: usize = 32;
 const PIXELS: usize = SIDE * SIDE;

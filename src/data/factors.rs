@@ -133,7 +133,7 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::linear::Cholesky;
+    use crate::numbers::linear::Cholesky;
 
     const D: usize = 5;
     const SIGMA: f64 = 0.3;

@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use super::{SampleShape, Samples, refuse_empty, samples_of, shape_of};
-use crate::arrays::{FileArray, Number};
-use crate::blob::{Blob, Budget};
 use crate::error::{Error, Result};
+use crate::files::arrays::{FileArray, Number};
+use crate::files::blob::{Blob, Budget};
 
 /// Most axes of samples: images, rows, columns, channels.
 const MOST_AXES: usize = 4;

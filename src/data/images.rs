@@ -14,10 +14,10 @@ use image::{ColorType, DynamicImage, ImageDecoder, ImageError, ImageFormat, Imag
 use super::folder::image_files;
 use super::samples::Source;
 use super::{SampleShape, Samples};
-use crate::arrays::Number;
-use crate::blob::{Blob, Budget, unreadable};
-use crate::config::{Broken, DataConfig};
+use crate::data::{Broken, DataConfig};
 use crate::error::{Error, Result};
+use crate::files::arrays::Number;
+use crate::files::blob::{Blob, Budget, unreadable};
 
 const FORMATS: &str = "PNG, JPEG, TIFF, WebP, BMP or GIF";
 /// Largest image that is decoded; a file of a few bytes may claim any size.

@@ -4,9 +4,9 @@ use std::path::Path;
 
 use super::spec::whole_path;
 use super::{DIGITS, SampleShape, idx};
-use crate::blob::{Blob, Budget};
 use crate::error::{Error, Result};
 use crate::files;
+use crate::files::blob::{Blob, Budget};
 
 const DIGITS_LABELS: &[u8] = include_bytes!("../../assets/digits-labels-idx1-ubyte.gz");
 /// Unsigned bytes, one axis.

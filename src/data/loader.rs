@@ -5,9 +5,8 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::{Builder, JoinHandle};
 
 use super::{Dataset, SampleShape, Samples, Shuffle, is_mirrored};
-use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::nn::Orders;
+use crate::order::Orders;
 
 /// Batches that wait to be taken; one more is in the thread's hands.
 pub(crate) const WAITING: usize = 1;
@@ -25,20 +24,30 @@ pub struct Batches {
     indices: Vec<usize>,
 }
 
+/// What batches are wanted.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted {
+    /// Samples in each.
+    pub size: usize,
+    /// Of the order in which samples are drawn, and of mirroring.
+    pub seed: u64,
+    /// Whether images are mirrored with probability 1/2.
+    pub mirrored: bool,
+}
+
 impl Batches {
     /// Goes on after `drawn` samples of the data have been drawn; see [`Shuffle::at`].
     ///
     /// # Panics
     /// When there are no training samples.
-    pub fn at(data: &Dataset, config: &Config, drawn: u64) -> Self {
-        let seed = config.train.seed;
+    pub fn at(data: &Dataset, orders: Orders, wanted: Wanted, drawn: u64) -> Self {
         Self {
             samples: data.train.clone(),
             shape: data.shape,
-            orders: Orders::new(&config.model, data.shape),
-            batch: config.train.batch,
-            mirror: config.data.flip.then_some(seed),
-            shuffle: Shuffle::at(data.train.len(), seed, drawn),
+            orders,
+            batch: wanted.size,
+            mirror: wanted.mirrored.then_some(wanted.seed),
+            shuffle: Shuffle::at(data.train.len(), wanted.seed, drawn),
             indices: Vec::new(),
         }
     }
@@ -144,21 +153,15 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::config::{DataConfig, ModelConfig, Order};
     use crate::data;
-    use crate::nn::Permutation;
+    use crate::data::DataConfig;
+    use crate::order::Order;
+    use crate::order::Permutation;
 
-    fn config(batch: usize) -> Config {
-        let mut config = Config::default();
-        config.data.flip = true;
-        config.train.batch = batch;
-        config.model = ModelConfig { order: Order::Random, ..config.model };
-        config
-    }
-
-    fn batches(data: &Dataset, drawn: u64) -> Batches {
-        let config = config(100);
-        Batches::at(data, &config, drawn)
+    /// Batches in a random order of dimensions, mirrored.
+    fn batches(data: &Dataset, size: usize, drawn: u64) -> Batches {
+        let orders = Orders::new(Order::Random, 0, data.shape);
+        Batches::at(data, orders, Wanted { size, seed: 0, mirrored: true }, drawn)
     }
 
     fn digits() -> Dataset {
@@ -168,10 +171,10 @@ mod tests {
     #[test]
     fn batches_are_permuted_and_some_mirrored() {
         let data = digits();
-        let batch = batches(&data, 0).next_batch().expect("in memory");
+        let batch = batches(&data, 100, 0).next_batch().expect("in memory");
         let (mut indices, mut sample) = (Vec::new(), vec![0.0; 64]);
         Shuffle::new(data.train.len(), 0).next_batch(100, &mut indices);
-        let order = Permutation::new(&config(100).model, 64);
+        let order = Permutation::new(Order::Random, 0, 64);
         for (position, (&index, found)) in indices.iter().zip(batch.chunks_exact(64)).enumerate() {
             data.train.write_sample(index, &mut sample).expect("in memory");
             if is_mirrored(0, position as u64) {
@@ -184,15 +187,15 @@ mod tests {
     #[test]
     fn the_thread_changes_nothing_and_goes_on_where_batches_were_taken() {
         let data = digits();
-        let mut serial = batches(&data, 0);
-        let mut loader = Loader::start(batches(&data, 0)).expect("a thread");
+        let mut serial = batches(&data, 100, 0);
+        let mut loader = Loader::start(batches(&data, 100, 0)).expect("a thread");
         // 20 batches of 100 run over the end of an epoch of 1527.
         for taken in 0..20 {
             if taken % 6 == 5 {
                 // By now more is prepared than was taken.
                 std::thread::sleep(Duration::from_millis(20));
                 assert_eq!(loader.position(), 100 * taken);
-                loader = Loader::start(batches(&data, loader.position())).expect("a thread");
+                loader = Loader::start(batches(&data, 100, loader.position())).expect("a thread");
             }
             let (expected, found) = (serial.next_batch().expect("memory"), loader.next_batch().expect("memory"));
             assert!(expected == found, "batch {taken}");
@@ -204,12 +207,11 @@ mod tests {
     fn an_error_comes_when_its_batch_is_due_and_names_the_file() {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("x.npy");
-        let array = crate::arrays::HostTensor::new([40, 1, 2], (0..80).map(|v| v as f32).collect());
-        crate::arrays::write_npy(&file, &array).expect("written");
+        let array = crate::files::arrays::HostTensor::new([40, 1, 2], (0..80).map(|v| v as f32).collect());
+        crate::files::arrays::write_npy(&file, &array).expect("written");
         let spec = format!("npy:{}", file.display());
         let data = data::load(&DataConfig { spec, memory: 0, ..Default::default() }, 0).expect("fine");
-        let config = config(4);
-        let start = || Loader::start(Batches::at(&data, &config, 0));
+        let start = || Loader::start(batches(&data, 4, 0));
         let mut loader = start().expect("a thread");
         loader.next_batch().expect("still there");
         let waiting = start().expect("a thread");

@@ -4,9 +4,9 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use super::{SPLIT_STREAM, shuffle};
-use crate::arrays::Number;
-use crate::blob::Blob;
 use crate::error::{Error, Result};
+use crate::files::arrays::Number;
+use crate::files::blob::Blob;
 use crate::standard::Standard;
 
 /// Values that are read together where samples are read in their order.

@@ -3,7 +3,7 @@
 use rand::seq::SliceRandom;
 
 use super::host_rng;
-use crate::random::{random_bits, stream};
+use crate::numbers::random::{random_bits, stream};
 
 /// Endless passes over N samples, each pass (epoch) in its own seeded order.
 ///
@@ -54,7 +54,7 @@ impl Shuffle {
     }
 }
 
-/// Whether the sample that is drawn at `position` is mirrored, where [`crate::config::DataConfig::flip`] asks for it:
+/// Whether the sample that is drawn at `position` is mirrored, where [`crate::data::DataConfig::flip`] asks for it:
 /// true with probability 1/2, and as reproducible as the order.
 pub fn is_mirrored(seed: u64, position: u64) -> bool {
     let [bits, ..] = random_bits(seed, stream::DATA, position as u32, 0, (position >> 32) as u32);

@@ -1,6 +1,6 @@
 //! Masked convolutions, gated units, dropout.
 
-use crate::config::Activation;
+use crate::codes::Activation;
 use crate::gpu::{Gpu, Kernel};
 use crate::kernels::{
     Dropout, GateBackward, GateForward, MaskedConvBackwardInput, MaskedConvBackwardWeight, MaskedConvForward,

@@ -1,6 +1,6 @@
 //! Masked dense layers and activations.
 
-use crate::config::Activation;
+use crate::codes::Activation;
 use crate::gpu::{Gpu, Kernel};
 use crate::kernels::{
     ActivationBackward, ActivationForward, MaskedDenseBackwardInput, MaskedDenseBackwardWeight, MaskedDenseForward,

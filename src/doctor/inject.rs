@@ -5,17 +5,21 @@
 
 use serde::Serialize;
 
-use crate::closed_form::log_densities;
-use crate::config::{Activation, Config, ConvConfig, HeadKind, Network, Objective, Order, Parametrisation};
-use crate::data::{Dataset, SampleShape, Samples};
+use crate::ask::closed_form::log_densities;
+use crate::ask::evaluate::{EvaluateRequest, evaluate};
+use crate::ask::sample::{SampleRequest, Sampler, sample};
+use crate::ask::trained::{Perturbation, Trained};
+use crate::codes::{Activation, Objective, Parametrisation};
+use crate::config::Config;
+use crate::data::{Dataset, Samples};
 use crate::error::{Error, Result};
-use crate::evaluate::{EvaluateRequest, evaluate};
 use crate::gpu::{Gpu, Injection};
-use crate::nn::Head;
-use crate::random::{normal_pair, random_bits, stream, uniform};
-use crate::sample::{SampleRequest, Sampler, sample};
+use crate::models::ar_csm::Head;
+use crate::models::ar_csm::{ConvConfig, HeadKind, Network};
+use crate::numbers::random::{normal_pair, random_bits, stream, uniform};
+use crate::order::Order;
+use crate::shape::SampleShape;
 use crate::train::{Trainer, complete_from_data};
-use crate::trained::{Perturbation, Trained};
 
 /// Steps before the one that is spoiled, and those after it within which it has to be found.
 const STEPS_BEFORE: u64 = 2;

@@ -1,6 +1,6 @@
 //! Densities on grids, level after level, and along the probability flow.
 
-use crate::config::{Activation, Parametrisation};
+use crate::codes::{Activation, Parametrisation};
 use crate::gpu::{Gpu, GpuError, Kernel, Tensor};
 use crate::kernels::{LikelihoodFlow, LikelihoodLevel, ScoreConstants};
 use crate::reference::likelihood::{Level, Reading, chain, flow as flow_twin};

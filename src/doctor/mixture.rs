@@ -1,9 +1,10 @@
 //! Mixture heads: evaluation, training and exact draws.
 
-use crate::config::{Activation, Family, Network, Objective, Parametrisation};
+use crate::codes::{Activation, Family, Objective, Parametrisation};
 use crate::gpu::{Gpu, GpuError, Kernel, Tensor, pitch};
 use crate::kernels::{MixtureForward, MixtureTrain, SampleMixture};
-use crate::nn::{Bins, MixtureHead, StepTile};
+use crate::models::ar_csm::Network;
+use crate::models::ar_csm::{Bins, MixtureHead, StepTile};
 use crate::reference::mixture::Mixture;
 use crate::reference::score_net::{Loss, Row};
 

@@ -1,11 +1,13 @@
 //! A small model with random weights, on the adapter and as its twin.
 
-use crate::config::{Activation, ConvConfig, ModelConfig, Network, Parametrisation, ScoreConfig};
-use crate::data::SampleShape;
-use crate::nn::{ArCsm, ParamBuffer, ScoreNet};
+use crate::codes::{Activation, Parametrisation};
+use crate::models::ar_csm::{ArCsm, ScoreNet};
+use crate::models::ar_csm::{ConvConfig, ModelConfig, Network, ScoreConfig};
+use crate::nn::ParamBuffer;
 use crate::reference::dense::Layer;
 use crate::reference::image_net::ImageNet;
 use crate::reference::{made, model, score_net};
+use crate::shape::SampleShape;
 
 use super::Failure;
 use super::trial::Trial;

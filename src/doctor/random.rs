@@ -2,7 +2,7 @@
 
 use crate::gpu::{Gpu, Kernel};
 use crate::kernels::{CorruptContext, PerturbRows, RandomWords};
-use crate::random::{normal_pair, random_bits, stream, uniform};
+use crate::numbers::random::{normal_pair, random_bits, stream, uniform};
 
 use super::trial::{Trial, roundings};
 use super::{Check, Failure, fault};

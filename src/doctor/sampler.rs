@@ -3,15 +3,16 @@
 //! Each dimension is compared given the dimensions before it as the adapter drew them, so that errors do not add up.
 //! How the work is cut into dispatches must not change a bit.
 
-use crate::config::{Activation, Network, Parametrisation};
+use crate::ask::sample::{GRID_LINES, MALA_LINES, lines_of_thread, most_samples};
+use crate::codes::{Activation, Parametrisation};
 use crate::gpu::{Gpu, GpuError, Kernel, KernelSpec, Tensor, Variant, pitch};
 use crate::kernels::{SampleLangevin, SampleMala, SampleMultilevel, SampleOde, ScoreConstants};
-use crate::nn::StepTile;
+use crate::models::ar_csm::Network;
+use crate::models::ar_csm::StepTile;
 use crate::reference::sampler::{
     DataLevels, Flow, Given, Langevin, MultiLevel, flow as flow_twin, langevin as langevin_twin, mala as mala_twin,
     multilevel as multilevel_twin, multilevel_given,
 };
-use crate::sample::{GRID_LINES, MALA_LINES, lines_of_thread, most_samples};
 
 use super::model::{Contexts, MEAN, RandomModel, SD, Shape};
 use super::trial::Trial;

@@ -1,6 +1,6 @@
 //! The fused score network.
 
-use crate::config::{Activation, Objective, Parametrisation};
+use crate::codes::{Activation, Objective, Parametrisation};
 use crate::gpu::{Gpu, GpuError, Kernel, Tensor, pitch};
 use crate::kernels::{ScoreForward, ScoreTrain};
 use crate::reference::score_net::{Loss, Row};

@@ -1,13 +1,13 @@
 //! Scores of whole vectors: tangents through activations, the diagonal, directions and losses.
 
-use crate::config::Activation;
+use crate::codes::Activation;
+use crate::codes::Probes;
 use crate::gpu::{Gpu, Kernel};
 use crate::kernels::{
     DiagonalBackward, DiagonalForward, ProbeDirections, ResidualLoss, SlicedLoss, TangentBackward, TangentForward,
 };
-use crate::nn::Probes;
+use crate::models::score_field::losses::{Residual, Slices};
 use crate::reference::{activation, score_field};
-use crate::score_matching::{Residual, Slices};
 
 use super::dense::{arguments, elementwise_tolerance};
 use super::trial::{Trial, roundings};

@@ -1,7 +1,7 @@
 //! What every check does: draw data, upload it, run a kernel, compare, look at paddings and fences.
 
 use crate::gpu::{Gpu, GpuError, Kernel, Tensor};
-use crate::random::{normal_pair, random_bits, stream, uniform};
+use crate::numbers::random::{normal_pair, random_bits, stream, uniform};
 use crate::reference::compare::compare;
 
 use super::Failure;

@@ -40,7 +40,7 @@ kernel! {
         stride: u32,
         /// 1 repeats every position of x 2x2, 0 leaves it.
         up: u32,
-        /// [`Mask`](crate::nn::Mask) of the last tap as a number.
+        /// [`Mask`](crate::codes::Mask) of the last tap as a number.
         mask: u32,
         /// Colour channels of the image.
         groups: u32,
@@ -91,7 +91,7 @@ kernel! {
         stride: u32,
         /// 1 repeats every position of x 2x2, 0 leaves it.
         up: u32,
-        /// [`Mask`](crate::nn::Mask) of the last tap as a number.
+        /// [`Mask`](crate::codes::Mask) of the last tap as a number.
         mask: u32,
         /// Colour channels of the image.
         groups: u32,
@@ -143,7 +143,7 @@ kernel! {
         stride: u32,
         /// 1 repeats every position of x 2x2, 0 leaves it.
         up: u32,
-        /// [`Mask`](crate::nn::Mask) of the last tap as a number.
+        /// [`Mask`](crate::codes::Mask) of the last tap as a number.
         mask: u32,
         /// Colour channels of the image.
         groups: u32,
@@ -165,7 +165,7 @@ kernel! {
     pub struct GateForward;
     variants { "conv/gate_forward": Baseline, workgroup [64, 1, 1], tile [1, 256]; }
     constants {
-        /// [`Activation`](crate::config::Activation) of the first half as a number.
+        /// [`Activation`](crate::codes::Activation) of the first half as a number.
         activation as "ACTIVATION",
     }
     params {
@@ -185,7 +185,7 @@ kernel! {
     pub struct GateBackward;
     variants { "conv/gate_backward": Baseline, workgroup [64, 1, 1], tile [1, 256]; }
     constants {
-        /// [`Activation`](crate::config::Activation) of the first half as a number.
+        /// [`Activation`](crate::codes::Activation) of the first half as a number.
         activation as "ACTIVATION",
     }
     params {

@@ -43,7 +43,7 @@ kernel! {
         "dense/masked_hidden_forward": Baseline, workgroup [8, 8, 1], tile [64, 64];
     }
     constants {
-        /// [`Activation`](crate::config::Activation) as a number.
+        /// [`Activation`](crate::codes::Activation) as a number.
         activation as "ACTIVATION",
         /// 1 adds x (n_in = n_out then).
         residual as "RESIDUAL",
@@ -111,7 +111,7 @@ kernel! {
         "dense/masked_hidden_backward": Baseline, workgroup [8, 8, 1], tile [64, 64];
     }
     constants {
-        /// [`Activation`](crate::config::Activation) of the hidden layer as a number.
+        /// [`Activation`](crate::codes::Activation) of the hidden layer as a number.
         activation as "ACTIVATION",
     }
     params {
@@ -172,7 +172,7 @@ kernel! {
     pub struct ActivationForward;
     variants { "activation/activation_forward": Baseline, workgroup [64, 1, 1], tile [1, 256]; }
     constants {
-        /// [`Activation`](crate::config::Activation) as a number.
+        /// [`Activation`](crate::codes::Activation) as a number.
         activation as "ACTIVATION",
     }
     params {
@@ -196,7 +196,7 @@ kernel! {
     pub struct ActivationBackward;
     variants { "activation/activation_backward": Baseline, workgroup [64, 1, 1], tile [1, 256]; }
     constants {
-        /// [`Activation`](crate::config::Activation) as a number.
+        /// [`Activation`](crate::codes::Activation) as a number.
         activation as "ACTIVATION",
     }
     params {

@@ -14,7 +14,7 @@ kernel! {
     constants {
         /// Activation of the score network.
         activation as "ACTIVATION",
-        /// [`Parametrisation`](crate::config::Parametrisation) as a number.
+        /// [`Parametrisation`](crate::codes::Parametrisation) as a number.
         parametrisation as "PARAMETRISATION",
     }
     shared score: ScoreConstants;
@@ -95,7 +95,7 @@ kernel! {
     constants {
         /// Activation of the score network.
         activation as "ACTIVATION",
-        /// [`Parametrisation`](crate::config::Parametrisation) as a number.
+        /// [`Parametrisation`](crate::codes::Parametrisation) as a number.
         parametrisation as "PARAMETRISATION",
     }
     shared score: ScoreConstants;

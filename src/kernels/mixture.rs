@@ -52,7 +52,7 @@ kernel! {
     constants {
         /// 0 for Gaussians, 1 for logistics.
         family as "FAMILY",
-        /// [`Objective`](crate::config::Objective) as a number.
+        /// [`Objective`](crate::codes::Objective) as a number.
         objective as "OBJECTIVE",
     }
     params {

@@ -15,7 +15,7 @@ kernel! {
     constants {
         /// Activation of the score network.
         activation as "ACTIVATION",
-        /// [`Parametrisation`](crate::config::Parametrisation) as a number.
+        /// [`Parametrisation`](crate::codes::Parametrisation) as a number.
         parametrisation as "PARAMETRISATION",
         /// Activation of the context network.
         context_activation as "CONTEXT_ACTIVATION",
@@ -124,7 +124,7 @@ kernel! {
     constants {
         /// Activation of the score network.
         activation as "ACTIVATION",
-        /// [`Parametrisation`](crate::config::Parametrisation) as a number.
+        /// [`Parametrisation`](crate::codes::Parametrisation) as a number.
         parametrisation as "PARAMETRISATION",
         /// Activation of the context network.
         context_activation as "CONTEXT_ACTIVATION",
@@ -226,7 +226,7 @@ kernel! {
     constants {
         /// Activation of the score network.
         activation as "ACTIVATION",
-        /// [`Parametrisation`](crate::config::Parametrisation) as a number.
+        /// [`Parametrisation`](crate::codes::Parametrisation) as a number.
         parametrisation as "PARAMETRISATION",
         /// Activation of the context network.
         context_activation as "CONTEXT_ACTIVATION",
@@ -330,7 +330,7 @@ kernel! {
     constants {
         /// Activation of the score network.
         activation as "ACTIVATION",
-        /// [`Parametrisation`](crate::config::Parametrisation) as a number.
+        /// [`Parametrisation`](crate::codes::Parametrisation) as a number.
         parametrisation as "PARAMETRISATION",
         /// Activation of the context network.
         context_activation as "CONTEXT_ACTIVATION",

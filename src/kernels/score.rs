@@ -55,9 +55,9 @@ kernel! {
         "score_net/score_forward": Baseline, workgroup [8, 4, 1], tile [64, 1];
     }
     constants {
-        /// [`Activation`](crate::config::Activation) as a number.
+        /// [`Activation`](crate::codes::Activation) as a number.
         activation as "ACTIVATION",
-        /// [`Parametrisation`](crate::config::Parametrisation) as a number.
+        /// [`Parametrisation`](crate::codes::Parametrisation) as a number.
         parametrisation as "PARAMETRISATION",
     }
     shared score: ScoreConstants;
@@ -109,11 +109,11 @@ kernel! {
         "score_net/score_train": Baseline, workgroup [8, 4, 1], tile [64, 1];
     }
     constants {
-        /// [`Activation`](crate::config::Activation) as a number.
+        /// [`Activation`](crate::codes::Activation) as a number.
         activation as "ACTIVATION",
-        /// [`Parametrisation`](crate::config::Parametrisation) as a number.
+        /// [`Parametrisation`](crate::codes::Parametrisation) as a number.
         parametrisation as "PARAMETRISATION",
-        /// [`Objective`](crate::config::Objective) as a number.
+        /// [`Objective`](crate::codes::Objective) as a number.
         objective as "OBJECTIVE",
         /// 1 carries tangents (every objective but dsm), 0 does not.
         tangent as "TANGENT",

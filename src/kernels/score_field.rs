@@ -8,7 +8,7 @@ kernel! {
     pub struct TangentForward;
     variants { "score_field/tangent_forward": Baseline, workgroup [64, 1, 1], tile [1, 256]; }
     constants {
-        /// [`Activation`](crate::config::Activation) as a number.
+        /// [`Activation`](crate::codes::Activation) as a number.
         activation as "ACTIVATION",
     }
     params {
@@ -30,7 +30,7 @@ kernel! {
     pub struct TangentBackward;
     variants { "score_field/tangent_backward": Baseline, workgroup [64, 1, 1], tile [1, 256]; }
     constants {
-        /// [`Activation`](crate::config::Activation) as a number.
+        /// [`Activation`](crate::codes::Activation) as a number.
         activation as "ACTIVATION",
     }
     params {
@@ -90,7 +90,7 @@ kernel! {
     pub struct ProbeDirections;
     variants { "score_field/probe_directions": Baseline, workgroup [64, 1, 1], tile [1, 256]; }
     constants {
-        /// [`Probes`](crate::nn::Probes) as a number.
+        /// [`Probes`](crate::codes::Probes) as a number.
         probes as "PROBES",
     }
     params {

@@ -30,7 +30,7 @@ impl Planned {
 ///
 /// # Errors
 /// Sizes over the adapter's limits, with the numbers; no memory.
-pub(super) fn allocate(gpu: &Gpu, plan: &[Planned]) -> Result<std::vec::IntoIter<Tensor>, GpuError> {
+pub(crate) fn allocate(gpu: &Gpu, plan: &[Planned]) -> Result<std::vec::IntoIter<Tensor>, GpuError> {
     let tensors = plan.iter().map(|planned| gpu.tensor(&planned.label, &planned.shape));
     Ok(tensors.collect::<Result<Vec<_>, _>>()?.into_iter())
 }

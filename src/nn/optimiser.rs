@@ -4,11 +4,35 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::squares::Squares;
-use crate::config::TrainConfig;
 use crate::gpu::{Gpu, GpuError, Recorder, Tensor};
 use crate::kernels::{Adam, AddScaled, SumPartials};
+use crate::nn::schedule::{ema_decay, learning_rate};
 use crate::nn::{ParamBuffer, ParamTable, Slot};
-use crate::schedule::{ema_decay, learning_rate};
+
+/// Settings of Adam, of its learning rate over a run and of the moving average. All rates are per step.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AdamSettings {
+    /// Steps in all, at whose end the cosine ends.
+    pub steps: u64,
+    /// Peak learning rate.
+    pub learning_rate: f32,
+    /// Steps of linear warm-up.
+    pub warmup: u64,
+    /// The cosine ends at this share of the peak.
+    pub final_rate: f32,
+    /// Decay of the first moment.
+    pub beta1: f32,
+    /// Decay of the second moment.
+    pub beta2: f32,
+    /// Added to the root of the second moment.
+    pub epsilon: f32,
+    /// Decoupled decay of matrices (not of biases).
+    pub weight_decay: f32,
+    /// The gradient's global norm is clipped to this; 0 turns clipping off.
+    pub clip_norm: f32,
+    /// Decay of the moving average of the weights; 0 turns it off.
+    pub ema: f32,
+}
 
 /// Gradient, moments and moving average; one step of them all is one submission's part.
 #[derive(Debug)]
@@ -85,7 +109,7 @@ impl Optimiser {
     pub fn step(
         &self,
         recorder: &mut Recorder<'_>,
-        config: &TrainConfig,
+        settings: &AdamSettings,
         step: u64,
         weights: &ParamBuffer,
     ) -> Result<(), GpuError> {
@@ -98,9 +122,9 @@ impl Optimiser {
             partials: &self.squares.sums,
             sums: &self.health,
         })?;
-        let (beta1, beta2) = (f64::from(config.beta1), f64::from(config.beta2));
-        let peak = f64::from(config.learning_rate);
-        let rate = learning_rate(step, config.steps, peak, config.warmup, f64::from(config.final_rate));
+        let (beta1, beta2) = (f64::from(settings.beta1), f64::from(settings.beta2));
+        let peak = f64::from(settings.learning_rate);
+        let rate = learning_rate(step, settings.steps, peak, settings.warmup, f64::from(settings.final_rate));
         for (range, blocks) in weights.ranges().iter().zip(&self.blocks) {
             let Some(blocks) = blocks else { continue };
             let window = |buffer: &ParamBuffer| buffer.stretch(range);
@@ -108,14 +132,14 @@ impl Optimiser {
                 n_values: range.len() as u32,
                 n_blocks: blocks.elements() as u32,
                 rate: rate as f32,
-                beta1: config.beta1,
-                beta2: config.beta2,
+                beta1: settings.beta1,
+                beta2: settings.beta2,
                 correction1: (1.0 - beta1.powf(step as f64)) as f32,
                 correction2: (1.0 - beta2.powf(step as f64)) as f32,
-                epsilon: config.epsilon,
-                decay: config.weight_decay,
-                clip_norm: config.clip_norm,
-                ema_decay: ema_decay(step, f64::from(config.ema)) as f32,
+                epsilon: settings.epsilon,
+                decay: settings.weight_decay,
+                clip_norm: settings.clip_norm,
+                ema_decay: ema_decay(step, f64::from(settings.ema)) as f32,
                 gradient: &window(&self.gradient),
                 blocks,
                 value: &window(weights),

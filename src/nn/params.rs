@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::arrays::HostTensor;
 use crate::error::{Error, Result};
+use crate::files::arrays::HostTensor;
 use crate::gpu::{Gpu, GpuError, Tensor, WINDOW_ALIGNMENT_WORDS, pitch};
-use crate::random::{random_bits, stream, uniform};
+use crate::numbers::random::{random_bits, stream, uniform};
 
 /// Index of a parameter in its table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -164,14 +164,14 @@ impl ParamTable {
     }
 
     /// Appends a weight without a mask, whose rows start as if they had `fan_in` inputs, or at zero for 0.
-    pub(super) fn add_free(&mut self, name: String, shape: &[usize], fan_in: Vec<u32>) -> SlotId {
+    pub(crate) fn add_free(&mut self, name: String, shape: &[usize], fan_in: Vec<u32>) -> SlotId {
         let (shape, fan_in) = (shape.to_vec(), Some(fan_in));
         self.push(Slot { name, shape, offset: self.words, visible: None, fan_in, kernel: None })
     }
 
     /// The same parameters, of which some have no masks: `free` has them with the inputs that their rows count for their
     /// initialisation.
-    pub(super) fn without_masks(&self, free: Vec<(SlotId, Vec<u32>)>) -> Self {
+    pub(crate) fn without_masks(&self, free: Vec<(SlotId, Vec<u32>)>) -> Self {
         let mut table = self.clone();
         for (id, fan_in) in free {
             (table.slots[id.0].visible, table.slots[id.0].fan_in) = (None, Some(fan_in));
@@ -340,23 +340,23 @@ impl ParamBuffer {
     }
 
     /// Where [`ParamBuffer::stretches`] lie.
-    pub(super) fn ranges(&self) -> &[Range<usize>] {
+    pub(crate) fn ranges(&self) -> &[Range<usize>] {
         &self.stretches
     }
 
     /// All words as flat vectors, for kernels that treat all words alike: as few as bindings allow without cutting a
     /// parameter. The paddings between parameters are zero.
-    pub(super) fn stretches(&self) -> impl Iterator<Item = Tensor> {
+    pub(crate) fn stretches(&self) -> impl Iterator<Item = Tensor> {
         self.ranges().iter().map(|range| self.stretch(range))
     }
 
     /// One of them.
-    pub(super) fn stretch(&self, range: &Range<usize>) -> Tensor {
+    pub(crate) fn stretch(&self, range: &Range<usize>) -> Tensor {
         self.range(self.arena.label(), range.clone())
     }
 
     /// All words from one offset to another, as a flat vector.
-    pub(super) fn range(&self, label: &str, range: Range<usize>) -> Tensor {
+    pub(crate) fn range(&self, label: &str, range: Range<usize>) -> Tensor {
         self.arena.window(label, range.start, &[range.len()])
     }
 }

@@ -1,6 +1,6 @@
 //! Activation functions with two derivatives. Finite arguments of any size give neither NaN nor an infinity.
 
-use crate::config::Activation;
+use crate::codes::Activation;
 
 /// phi(z)
 pub fn value(activation: Activation, z: f64) -> f64 {

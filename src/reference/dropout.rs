@@ -1,7 +1,7 @@
 //! Activations with dropout (Srivastava et al., JMLR 2014), where each unit's fate follows from its place.
 
-use crate::config::Activation;
-use crate::random::{random_bits, stream, uniform};
+use crate::codes::Activation;
+use crate::numbers::random::{random_bits, stream, uniform};
 
 use super::activation;
 

@@ -1,7 +1,7 @@
 //! Gated units: skip + phi(a) sigmoid(b) (van den Oord et al., "Conditional image generation with PixelCNN decoders",
 //! NeurIPS 2016, with phi = tanh; PixelCNN++ has phi = identity).
 
-use crate::config::Activation;
+use crate::codes::Activation;
 
 use super::activation::{self, sigmoid};
 

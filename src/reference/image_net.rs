@@ -14,7 +14,8 @@
 //!   block blocks-1-i of the same resolution; contexts = out(act(v))
 //! ```
 
-use crate::config::{Activation, ConvConfig};
+use crate::codes::Activation;
+use crate::models::ar_csm::ConvConfig;
 
 use super::conv::{
     ConvShape, Mask, Taps, masked_conv_backward_input, masked_conv_backward_weight, masked_conv_forward,

@@ -1,6 +1,6 @@
 //! The masked dense context network: x (B, D) -> contexts (B, D, K), where c_d depends on x_<d alone.
 
-use crate::config::Activation;
+use crate::codes::Activation;
 
 use super::activation;
 use super::degrees::{hidden_degrees, input_degrees, output_degrees, visible_inputs};

@@ -6,8 +6,8 @@
 
 use std::f64::consts::{PI, TAU};
 
-use crate::config::{Family, Objective};
-use crate::random::{normal_pair, random_bits, stream, uniform};
+use crate::codes::{Family, Objective};
+use crate::numbers::random::{normal_pair, random_bits, stream, uniform};
 
 use super::score_net::{Loss, Row};
 

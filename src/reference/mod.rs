@@ -17,7 +17,7 @@
 //! model   J and its gradient by every weight          adam     one step of the optimiser, and its schedules
 //! order   one set of weights for every order of the dimensions
 //! score_field   scores of whole vectors, their slopes along directions, and the losses of score matching
-//! sampler one dimension drawn from its conditional score   likelihood  its density   (random numbers: crate::random)
+//! sampler one dimension drawn from its conditional score   likelihood  its density   (random numbers: crate::numbers::random)
 //! ```
 //!
 //! Shapes are trusted: these functions serve tests and self-tests, and panic when given arrays that do not fit.

@@ -149,8 +149,8 @@ mod tests {
         Draws, GOLDEN, Golden, assert_close, assert_near, gradient_by_layers, random_made, random_score_net,
     };
     use super::*;
-    use crate::config::{Activation, Objective, Parametrisation};
-    use crate::schedule::learning_rate;
+    use crate::codes::{Activation, Objective, Parametrisation};
+    use crate::nn::schedule::learning_rate;
 
     /// Adam's moments for every tensor of a model, in the order of its layers.
     struct Moments(Vec<Layer>, Vec<Layer>);

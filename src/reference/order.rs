@@ -88,7 +88,7 @@ impl AnyOrder {
 mod tests {
     use super::super::testing::{Draws, assert_close, dot, gradient, gradient_by_layers, random_made};
     use super::*;
-    use crate::config::Activation;
+    use crate::codes::Activation;
 
     #[test]
     fn permutations_by_hand() {

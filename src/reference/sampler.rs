@@ -3,7 +3,7 @@
 //! A draw is a pure function of the score and of the numbers handed in, so that a kernel can be compared with it
 //! number by number; [`MultiLevel::uniforms`], [`Langevin::normals`] and the like give the numbers of the project's contract.
 
-use crate::random::{normal_pair, random_bits, stream, uniform};
+use crate::numbers::random::{normal_pair, random_bits, stream, uniform};
 
 /// Half-width of the first grid beyond the data's range, in units of the first noise level.
 const OUTER_MARGIN: f64 = 4.0;

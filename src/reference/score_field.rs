@@ -1,8 +1,8 @@
 //! The score of a whole vector with its slopes along directions, the losses of score matching, and all gradients.
 
-use crate::config::Activation;
-use crate::random::{random_bits, stream};
-use crate::score_matching::{Residual, Slices, Terms};
+use crate::codes::Activation;
+use crate::models::score_field::losses::{Residual, Slices, Terms};
+use crate::numbers::random::{random_bits, stream};
 
 use super::activation;
 use super::dense::{
@@ -232,7 +232,7 @@ fn every_input(layer: &Layer) -> Vec<u32> {
 mod tests {
     use super::super::testing::{Draws, assert_close, assert_near, derivative, dot, gradient, gradient_by_layers};
     use super::*;
-    use crate::score_matching::ScoreMatching;
+    use crate::models::score_field::losses::ScoreMatching;
 
     const D: usize = 3;
     const B: usize = 2;

@@ -11,7 +11,7 @@
 //! dW += dz h_in^T + dt h'_in^T           db += dz           dh_in = W^T dz    dh'_in = W^T dt
 //! ```
 
-use crate::config::{Activation, Objective, Parametrisation};
+use crate::codes::{Activation, Objective, Parametrisation};
 
 use super::activation;
 use super::dense::Layer;

@@ -5,14 +5,15 @@ use std::path::PathBuf;
 
 use statrs::function::erf::erf;
 
-use crate::config::{Activation, ConvConfig, Objective, Parametrisation};
+use crate::codes::{Activation, Objective, Parametrisation};
+use crate::models::ar_csm::ConvConfig;
 
 use super::dense::Layer;
 use super::image_net::ImageNet;
 use super::made::Made;
 use super::model::{ArCsm, ContextNet};
 use super::score_net::ScoreNet;
-use crate::random::{normal_pair, random_bits, stream, uniform};
+use crate::numbers::random::{normal_pair, random_bits, stream, uniform};
 
 /// f'(0) by a fourth-order central difference: the step makes truncation and rounding both about 1e-12 of f.
 pub(super) fn derivative(f: impl Fn(f64) -> f64) -> f64 {

@@ -3,9 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Cell, Context, Report, Table};
-use crate::classifier::{Classifier, Labelled};
 use crate::data;
 use crate::error::Result;
+use crate::models::classifier::{Classifier, Labelled};
 
 /// Classes of the data sets that have labels.
 const CLASSES: usize = 10;
@@ -42,7 +42,7 @@ pub(super) fn run(context: &Context<'_>) -> Result<Report> {
     report.notes.push(format!(
         "Two convolutions and a dense layer of {} features, on the host. `arcsm reproduce mnist --features {file}` takes \
          Frechet distances on them; the budget does not matter here.",
-        crate::classifier::FEATURES
+        crate::models::classifier::FEATURES
     ));
     let mut table = Table::new("Held-out images", &["images", "passes", "accuracy", "confidence"]);
     table.push(vec![

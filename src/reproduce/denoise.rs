@@ -5,10 +5,10 @@ use serde::{Deserialize, Serialize};
 
 use super::images::Images;
 use super::{Cell, Context, Part, Report, Table};
-use crate::config::Objective;
-use crate::denoise::{DenoiseRequest, Filter, add_noise, denoise, psnr, psnr_clipped, write_rows};
+use crate::ask::denoise::{DenoiseRequest, Filter, add_noise, denoise, psnr, psnr_clipped, write_rows};
+use crate::codes::Objective;
 use crate::error::Result;
-use crate::image_grid::UNIT;
+use crate::files::image_grid::UNIT;
 
 /// Of the paper.
 const SIGMA: f32 = 0.6;
@@ -47,7 +47,11 @@ pub(super) fn run(context: &Context<'_>) -> Result<Report> {
         let outcome = context.part(&name, share, |part| of_model(part, &name, objective, &images, [&clean, &noisy]))?;
         outcomes.push((format!("one step, {objective:?}").to_lowercase(), outcome));
     }
-    let order = crate::nn::Permutation::new(&images.denoiser.model, images.dimensions());
+    let order = crate::order::Permutation::new(
+        images.denoiser.model.order,
+        images.denoiser.model.order_seed,
+        images.dimensions(),
+    );
     let linear = context.part("linear", FILTER_SHARE, |_| {
         let Some(filter) = Filter::new(&images.data.train, &order, SIGMA)? else { return Ok(None) };
         Ok(Some(Outcome::of(&clean, &filter.apply(&noisy), images.dimensions())))

@@ -2,8 +2,9 @@
 
 use super::Context;
 use crate::config::{Config, TrainConfig};
-use crate::data::{self, Dataset, SampleShape};
+use crate::data::{self, Dataset};
 use crate::error::{Error, Result};
+use crate::shape::SampleShape;
 
 const DIGITS_MADE: &str = include_str!("../../configs/digits-made.toml");
 const DIGITS_CONV: &str = include_str!("../../configs/digits.toml");

@@ -5,17 +5,19 @@ use serde::{Deserialize, Serialize};
 
 use super::images::Images;
 use super::{Cell, Context, Part, Report, Table, TrainedPart, file_stem};
-use crate::arrays::{HostTensor, read_npy, write_npy};
-use crate::classifier::{Classifier, FEATURES, Reading};
-use crate::closed_form;
-use crate::config::{Config, HeadKind, Objective};
-use crate::denoise::write_rows;
+use crate::ask::closed_form;
+use crate::ask::denoise::write_rows;
+use crate::ask::evaluate::{EvaluateRequest, evaluate};
+use crate::ask::sample::{Drawn, SampleRequest, Sampler, sample};
+use crate::ask::trained::Trained;
+use crate::codes::Objective;
+use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::evaluate::{EvaluateRequest, evaluate};
-use crate::frechet::Moments;
-use crate::image_grid::UNIT;
-use crate::sample::{Drawn, SampleRequest, Sampler, sample};
-use crate::trained::Trained;
+use crate::files::arrays::{HostTensor, read_npy, write_npy};
+use crate::files::image_grid::UNIT;
+use crate::models::ar_csm::HeadKind;
+use crate::models::classifier::{Classifier, FEATURES, Reading};
+use crate::numbers::frechet::Moments;
 
 /// Of each context network.
 const MODELS: [(HeadKind, Objective); 6] = [

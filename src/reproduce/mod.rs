@@ -12,6 +12,7 @@
 //! ```
 
 mod classifier;
+pub mod demo;
 mod denoise;
 mod images;
 mod mnist;

@@ -4,13 +4,16 @@ use serde::{Deserialize, Serialize};
 
 use super::images::Images;
 use super::{Cell, Context, Part, Report, Table};
-use crate::config::{DataConfig, HeadKind, Objective};
-use crate::data::{self, SampleShape};
-use crate::denoise::write_rows;
-use crate::detect::{DetectRequest, Detector, Synthetic, auroc, false_positive_rate, measure};
+use crate::ask::denoise::write_rows;
+use crate::ask::detect::{DetectRequest, Detector, Synthetic, auroc, false_positive_rate, measure};
+use crate::codes::Objective;
+use crate::data;
+use crate::data::DataConfig;
 use crate::error::{Error, Result};
-use crate::image_grid::UNIT;
-use crate::plot::{Histogram, histograms};
+use crate::files::image_grid::UNIT;
+use crate::files::plot::{Histogram, histograms};
+use crate::models::ar_csm::HeadKind;
+use crate::shape::SampleShape;
 
 /// What training takes of the time.
 const TRAINING_SHARE: f64 = 0.75;

@@ -6,15 +6,17 @@ use std::f64::consts::TAU;
 use serde::{Deserialize, Serialize};
 
 use super::{Cell, Context, Part, Report, Table};
-use crate::closed_form;
-use crate::config::{Config, HeadKind, Objective, TrainConfig};
+use crate::ask::closed_form;
+use crate::ask::likelihood::{Chain, Level, chain_grids};
+use crate::ask::sample::geometric;
+use crate::ask::trained::Trained;
+use crate::codes::Objective;
+use crate::config::{Config, TrainConfig};
 use crate::data::{self, Dataset, Density};
 use crate::error::{Error, Result};
+use crate::files::plot::{self, HeatMap};
 use crate::gpu::Gpu;
-use crate::likelihood::{Chain, Level, chain_grids};
-use crate::plot::{self, HeatMap};
-use crate::sample::geometric;
-use crate::trained::Trained;
+use crate::models::ar_csm::HeadKind;
 
 const CONFIG: &str = include_str!("../../configs/toy-2d.toml");
 /// In the order of the report.
@@ -227,7 +229,7 @@ impl OnGrid {
             points: 2 * (CELLS + 2 * BEYOND) as u32,
         };
         let support = [-REACH as f32, REACH as f32];
-        let mut chain = Chain::new(&geometric(SIGMA_MAX, SIGMA, LEVELS), support, crate::likelihood::RESOLUTION);
+        let mut chain = Chain::new(&geometric(SIGMA_MAX, SIGMA, LEVELS), support, crate::ask::likelihood::RESOLUTION);
         *chain.levels.last_mut().expect("a chain has levels") = bottom;
         let contexts: Vec<f32> = (0..CELLS).flat_map(|column| [centre(column) as f32, 0.0]).collect();
         let grids = chain_grids(gpu, trained, &contexts, &chain, &mut |_| {})?;

@@ -6,12 +6,12 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use super::{Part, file_stem};
+use crate::ask::trained::Trained;
 use crate::checkpoint::Checkpoint;
 use crate::config::Config;
 use crate::data::Dataset;
 use crate::error::Result;
 use crate::train::{Trainer, complete_from_data};
-use crate::trained::Trained;
 
 /// Steps in which kernels compile, and then those of a first timing.
 const WARM_UP: u64 = 2;

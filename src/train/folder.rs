@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use super::TrainPlan;
 use crate::checkpoint::Checkpoint;
 use crate::config::Config;
-use crate::data::SampleShape;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::files::lock::Lock;
+use crate::shape::SampleShape;
 
 /// The folder of a run.
 pub(super) struct RunFolder {

@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use arcsm::arrays::{HostTensor, read_npy, write_npy};
-use arcsm::random::{normal_pair, random_bits, stream};
+use arcsm::files::arrays::{HostTensor, read_npy, write_npy};
+use arcsm::numbers::random::{normal_pair, random_bits, stream};
 use serde_json::Value;
 
 use super::{arcsm, folder, has_adapter, json_of, names_in, refuses, succeeds};

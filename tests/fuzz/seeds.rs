@@ -5,11 +5,14 @@ use std::fs;
 use std::io::{Cursor, Write};
 use std::path::{Path, PathBuf};
 
-use arcsm::arrays::HostTensor;
 use arcsm::checkpoint::{Best, Checkpoint, write_weights};
-use arcsm::config::{Config, HeadKind, Network, Objective, Order};
+use arcsm::codes::Objective;
+use arcsm::config::Config;
 use arcsm::data::{DataDigest, Dataset, Samples};
-use arcsm::nn::ArCsm;
+use arcsm::files::arrays::HostTensor;
+use arcsm::models::ar_csm::ArCsm;
+use arcsm::models::ar_csm::{HeadKind, Network};
+use arcsm::order::Order;
 use arcsm::standard::Standardise;
 use flate2::Compression;
 use flate2::write::GzEncoder;

@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use arcsm::arrays::HostTensor;
-use arcsm::config::{ConvConfig, ModelConfig, Network, Objective, ScoreConfig};
-use arcsm::data::SampleShape;
+use arcsm::codes::Objective;
+use arcsm::files::arrays::HostTensor;
 use arcsm::gpu::{Gpu, Tensor};
 use arcsm::kernels::Adam;
-use arcsm::nn::{ArCsm, Batch, Noise, ParamBuffer, Workspace};
+use arcsm::models::ar_csm::{ArCsm, Batch, Noise, Workspace};
+use arcsm::models::ar_csm::{ConvConfig, ModelConfig, Network, ScoreConfig};
+use arcsm::nn::ParamBuffer;
+use arcsm::shape::SampleShape;
 use serde::de::DeserializeOwned;
 
 use crate::shared;

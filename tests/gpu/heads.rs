@@ -2,16 +2,21 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use arcsm::closed_form::{log_densities, log_likelihood};
-use arcsm::config::{Activation, Config, HeadKind, Network, Objective, Order, TrainConfig};
-use arcsm::data::{self, Density, SampleShape};
+use arcsm::ask::closed_form::{log_densities, log_likelihood};
+use arcsm::ask::sample::{SampleRequest, Sampler, sample};
+use arcsm::ask::trained::{Perturbation, Trained};
+use arcsm::codes::{Activation, Objective};
+use arcsm::config::{Config, TrainConfig};
+use arcsm::data::{self, Density};
 use arcsm::error::Error;
 use arcsm::gpu::Gpu;
-use arcsm::nn::{ArCsm, Batch, Head, ParamBuffer};
+use arcsm::models::ar_csm::{ArCsm, Batch, Head};
+use arcsm::models::ar_csm::{HeadKind, Network};
+use arcsm::nn::ParamBuffer;
+use arcsm::order::Order;
 use arcsm::reference::mixture::Mixture;
-use arcsm::sample::{SampleRequest, Sampler, sample};
+use arcsm::shape::SampleShape;
 use arcsm::train::{Event, Trainer, train};
-use arcsm::trained::{Perturbation, Trained};
 use statrs::function::erf::erf;
 
 use super::model::normals;
@@ -193,7 +198,7 @@ fn runs_with_heads_are_resumed_bit_for_bit_and_their_loss_is_the_likelihood() {
             let data = data::load(&config.data, config.train.seed).expect("embedded");
             let mut x = vec![0.0; 20 * 64];
             data.held_out.gather(&(0..20).collect::<Vec<_>>(), &mut x).expect("in memory");
-            let sigma = arcsm::closed_form::natural_sigma(&trained);
+            let sigma = arcsm::ask::closed_form::natural_sigma(&trained);
             let got = log_likelihood(gpu, &trained, &x, sigma, config.train.seed).expect("a closed form");
             let error = (got.mean_nats - report.held_out_loss).abs();
             assert!(error <= 1e-9 * report.held_out_loss.abs(), "{} and {}", got.mean_nats, report.held_out_loss);
@@ -205,7 +210,7 @@ fn runs_with_heads_are_resumed_bit_for_bit_and_their_loss_is_the_likelihood() {
 
 /// log q(y_d | x_<d) from the contexts that the adapter computed.
 fn densities_agree_with_the_twin(gpu: &Gpu, trained: &Trained, x: &[f32]) {
-    let sigma = arcsm::closed_form::natural_sigma(trained);
+    let sigma = arcsm::ask::closed_form::natural_sigma(trained);
     let y: Vec<f32> = x.iter().zip(normals(x.len(), 8)).map(|(x, eps)| x + sigma * eps).collect();
     let got = log_densities(gpu, trained, x, &y, sigma).expect("a closed form");
     let contexts = trained.scores(gpu, x, &vec![Perturbation { sigma, eps: 0.0 }; x.len()]).expect("scores").context;

@@ -2,16 +2,19 @@
 
 use std::collections::BTreeMap;
 
-use arcsm::config::{Activation, Config, ConvConfig, ModelConfig, Network, Objective, Parametrisation, ScoreConfig};
-use arcsm::data::SampleShape;
+use arcsm::codes::{Activation, Objective, Parametrisation};
+use arcsm::config::Config;
 use arcsm::gpu::Gpu;
-use arcsm::nn::{ArCsm, Batch, Noise, ParamBuffer};
-use arcsm::random::{random_bits, stream, uniform};
+use arcsm::models::ar_csm::{ArCsm, Batch, Noise};
+use arcsm::models::ar_csm::{ConvConfig, ModelConfig, Network, ScoreConfig};
+use arcsm::nn::ParamBuffer;
+use arcsm::numbers::random::{random_bits, stream, uniform};
 use arcsm::reference::dense::Layer;
 use arcsm::reference::dropout::Dropout;
 use arcsm::reference::image_net::ImageNet;
 use arcsm::reference::score_net::{Loss, ScoreNet};
 use arcsm::reference::{self, model::ContextNet};
+use arcsm::shape::SampleShape;
 
 use crate::golden::{BACKWARD, FORWARD, assert_near};
 use crate::model::{answers, normals};

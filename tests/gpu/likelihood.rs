@@ -1,12 +1,18 @@
 //! Likelihoods: a model whose density is known, and what must not change a bit.
 
-use arcsm::config::{Activation, Config, ConvConfig, ModelConfig, Network, Objective, Parametrisation, ScoreConfig};
-use arcsm::data::{Density, Gaussian, SampleShape};
-use arcsm::evaluate::{EvaluateRequest, evaluate};
+use arcsm::ask::evaluate::{EvaluateRequest, evaluate};
+use arcsm::ask::likelihood::{
+    Chain, Flow, Level, Noisy, chain_log_densities, flow_log_densities, levels_down_to, support,
+};
+use arcsm::ask::trained::Trained;
+use arcsm::codes::{Activation, Objective, Parametrisation};
+use arcsm::config::Config;
+use arcsm::data::{Density, Gaussian};
 use arcsm::gpu::Gpu;
-use arcsm::likelihood::{Chain, Flow, Level, Noisy, chain_log_densities, flow_log_densities, levels_down_to, support};
-use arcsm::nn::{ArCsm, ParamBuffer};
-use arcsm::trained::Trained;
+use arcsm::models::ar_csm::ArCsm;
+use arcsm::models::ar_csm::{ConvConfig, ModelConfig, Network, ScoreConfig};
+use arcsm::nn::ParamBuffer;
+use arcsm::shape::SampleShape;
 
 use crate::model::normals;
 use crate::shared;

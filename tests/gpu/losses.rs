@@ -1,11 +1,12 @@
 //! The losses of score matching: values and gradients of the whole network against the float64 twin.
 
-use arcsm::config::Activation;
-use arcsm::nn::{GradientNoise, ParamBuffer, ScoreField};
-use arcsm::random::{normal_pair, random_bits, stream};
+use arcsm::codes::Activation;
+use arcsm::models::score_field::ScoreField;
+use arcsm::models::score_field::losses::ScoreMatching;
+use arcsm::nn::{GradientNoise, ParamBuffer};
+use arcsm::numbers::random::{normal_pair, random_bits, stream};
 use arcsm::reference::dense::Layer;
 use arcsm::reference::score_field::{self, random_signs, unit_vectors};
-use arcsm::score_matching::ScoreMatching;
 
 use crate::shared;
 

@@ -1,10 +1,14 @@
 //! What the model promises, tested by bits.
 
-use arcsm::config::{Activation, Config, ModelConfig, Objective, Order, Parametrisation, ScoreConfig};
-use arcsm::data::SampleShape;
+use arcsm::codes::{Activation, Objective, Parametrisation};
+use arcsm::config::Config;
 use arcsm::gpu::Gpu;
-use arcsm::nn::{ArCsm, Batch, ParamBuffer, Workspace};
-use arcsm::random::{normal_pair, random_bits, stream};
+use arcsm::models::ar_csm::{ArCsm, Batch, Workspace};
+use arcsm::models::ar_csm::{ModelConfig, ScoreConfig};
+use arcsm::nn::ParamBuffer;
+use arcsm::numbers::random::{normal_pair, random_bits, stream};
+use arcsm::order::Order;
+use arcsm::shape::SampleShape;
 
 use crate::shared;
 

@@ -3,20 +3,25 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
 
+use arcsm::ask::inpaint::{InpaintRequest, Mask, inpaint, mean_squared_error};
+use arcsm::ask::trained::Trained;
 use arcsm::checkpoint::Checkpoint;
-use arcsm::config::{Activation, Config, ModelConfig, Objective, Order, Parametrisation, ScoreConfig};
-use arcsm::data::SampleShape;
+use arcsm::codes::{Activation, Objective, Parametrisation};
+use arcsm::config::Config;
 use arcsm::gpu::Gpu;
-use arcsm::inpaint::{InpaintRequest, Mask, inpaint, mean_squared_error};
-use arcsm::nn::{ArCsm, Batch, Noise, Orders, ParamBuffer, Permutation};
+use arcsm::models::ar_csm::{ArCsm, Batch, Noise};
+use arcsm::models::ar_csm::{ModelConfig, ScoreConfig};
+use arcsm::nn::ParamBuffer;
+use arcsm::order::Order;
+use arcsm::order::{Orders, Permutation};
 use arcsm::reference::dense::Layer;
 use arcsm::reference::made::Made;
 use arcsm::reference::order::AnyOrder;
 use arcsm::reference::score_net::{Loss, ScoreNet};
 use arcsm::reference::{self, model::ContextNet};
+use arcsm::shape::SampleShape;
 use arcsm::standard::Standardise;
 use arcsm::train::train;
-use arcsm::trained::Trained;
 
 use crate::golden::{BACKWARD, FORWARD, assert_near};
 use crate::model::{answers, normals};
@@ -63,10 +68,10 @@ fn random_model(gpu: &Gpu, config: &ModelConfig, order: Permutation) -> (ArCsm, 
 #[test]
 fn no_bit_of_a_later_dimension_leaks_in_any_order() {
     let Some(gpu) = shared() else { return };
-    let drawn = Orders::new(&config(&[9], false), SampleShape::Vector { dimensions: DIMENSIONS });
+    let drawn = Orders::new(Order::Any, 0, SampleShape::Vector { dimensions: DIMENSIONS });
     let mut orders: Vec<Permutation> = (1..5).map(|step| drawn.of_step(step).into_owned()).collect();
     orders.push(Permutation::known_first(&MISSING));
-    orders.push(Permutation::new(&ModelConfig { order: Order::Random, order_seed: 8, ..ModelConfig::default() }, 7));
+    orders.push(Permutation::new(Order::Random, 8, 7));
     for order in orders {
         for (hidden, residual) in [(&[9][..], false), (&[12, 12], true), (&[8, 8, 16], true)] {
             let (model, stored) = random_model(gpu, &config(hidden, residual), order.clone());
@@ -230,7 +235,7 @@ fn missing_values_are_drawn_given_the_known_ones_whatever_the_mask() {
     let noise = normals(3 * 2000, 11);
     let of_sample = |n: &[f32]| [n[0], n[1], n[0] + n[1] + 0.3 * n[2], n[0] - n[1]];
     let values: Vec<f32> = noise.chunks_exact(3).flat_map(of_sample).collect();
-    arcsm::arrays::write_npy(&file, &arcsm::arrays::HostTensor::new([2000, 4], values)).expect("written");
+    arcsm::files::arrays::write_npy(&file, &arcsm::files::arrays::HostTensor::new([2000, 4], values)).expect("written");
     let mut settings: Config = small(&format!("npy:{}", file.display()), 1000);
     // The model's units are to be the data's, in which values are compared below.
     settings.data.standardise = Standardise::None;

@@ -1,10 +1,12 @@
 //! What the samplers of score heads draw, against laws in closed form.
 
-use arcsm::data::{Gaussian, SampleShape};
+use arcsm::ask::sample::{SampleRequest, Sampler, geometric, sample};
+use arcsm::ask::trained::Trained;
+use arcsm::data::Gaussian;
 use arcsm::gpu::Gpu;
-use arcsm::nn::{ArCsm, ParamBuffer};
-use arcsm::sample::{SampleRequest, Sampler, geometric, sample};
-use arcsm::trained::Trained;
+use arcsm::models::ar_csm::ArCsm;
+use arcsm::nn::ParamBuffer;
+use arcsm::shape::SampleShape;
 use statrs::function::erf::erf;
 
 use super::likelihood::exact_model;

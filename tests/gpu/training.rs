@@ -3,17 +3,20 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use arcsm::arrays::{HostTensor, write_npy};
+use arcsm::ask::given::{Given, Knowledge, Weigh};
+use arcsm::ask::sample::{SampleRequest, Sampler, sample};
+use arcsm::ask::trained::{Perturbation, Trained};
 use arcsm::checkpoint::Checkpoint;
-use arcsm::config::{Activation, Config, ConvConfig, ModelConfig, Network, Objective, Order, Parametrisation};
+use arcsm::codes::{Activation, Objective, Parametrisation};
+use arcsm::config::Config;
 use arcsm::data::{self, Density};
 use arcsm::error::Error;
-use arcsm::given::{Given, Knowledge, Weigh};
+use arcsm::files::arrays::{HostTensor, write_npy};
 use arcsm::gpu::Gpu;
-use arcsm::random::{random_bits, stream, uniform};
-use arcsm::sample::{SampleRequest, Sampler, sample};
+use arcsm::models::ar_csm::{ConvConfig, ModelConfig, Network};
+use arcsm::numbers::random::{random_bits, stream, uniform};
+use arcsm::order::Order;
 use arcsm::train::{Event, TrainPlan, Trainer, train};
-use arcsm::trained::{Perturbation, Trained};
 
 use super::shared;
 

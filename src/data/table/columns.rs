@@ -1,7 +1,7 @@
 //! Which columns of a table are taken.
 
 use super::layout::{Layout, list};
-use crate::config::DataConfig;
+use crate::data::DataConfig;
 use crate::data::spec::nearest;
 use crate::error::{Error, Result};
 

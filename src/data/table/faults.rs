@@ -2,7 +2,7 @@
 
 use super::layout::{Layout, list, short};
 use super::number::describe;
-use crate::config::Decimal;
+use crate::data::Decimal;
 
 /// What is wrong with a row; the first that holds of these.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

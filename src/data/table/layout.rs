@@ -4,9 +4,9 @@ use super::number::{self, Value, trimmed};
 use super::sniff::{Marks, marks_of, most_common};
 use super::split::{RowKind, Rows, split};
 use super::text::{Encoding, decoded};
-use crate::blob::Blob;
-use crate::config::{Decimal, Header, Separator};
+use crate::data::{Decimal, Header, Separator};
 use crate::error::Result;
+use crate::files::blob::Blob;
 
 /// Rows that are looked at, and bytes after which no further one is.
 const ROWS: usize = 200;

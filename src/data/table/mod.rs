@@ -23,10 +23,10 @@ use self::rows::{Outcome, Plan};
 use self::sniff::Marks;
 use self::text::Encoding;
 use super::Samples;
-use crate::arrays::Number;
-use crate::blob::{Blob, Budget};
-use crate::config::{Broken, DataConfig, Decimal, Header, Separator};
+use crate::data::{Broken, DataConfig, Decimal, Header, Separator};
 use crate::error::{Error, Result};
+use crate::files::arrays::Number;
+use crate::files::blob::{Blob, Budget};
 
 /// Text beyond so many MiB stays in its file: what counts is the numbers.
 const TEXT_MIB: u64 = 64;

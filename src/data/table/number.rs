@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::config::Decimal;
+use crate::data::Decimal;
 
 /// Powers of ten that float64 holds exactly.
 const EXACT_TENS: [f64; 23] = [

@@ -6,9 +6,9 @@ use super::number::{self, Evidence, Reading, Value};
 use super::sniff::Marks;
 use super::split::{Row, RowKind, Rows};
 use super::text::Encoding;
-use crate::blob::{Blob, Budget, Spool};
-use crate::config::{Decimal, Separator};
+use crate::data::{Decimal, Separator};
 use crate::error::Result;
+use crate::files::blob::{Blob, Budget, Spool};
 
 /// Bytes that are written together.
 const CHUNK: usize = 1 << 16;

@@ -3,9 +3,9 @@
 use super::number::{self, Evidence, Value, is_numeric};
 use super::split::{Field, Quotes, comment, directive, split};
 use super::text::{Encoding, Text, decoded};
-use crate::blob::Blob;
-use crate::config::{Decimal, Separator};
+use crate::data::{Decimal, Separator};
 use crate::error::{Error, Result};
+use crate::files::blob::Blob;
 
 /// Lines that are looked at, and bytes after which no further one is.
 const LINES: usize = 200;

@@ -5,9 +5,9 @@ use std::ops::Range;
 
 use super::number::trimmed;
 use super::text::{Encoding, Text, decoded};
-use crate::blob::Blob;
-use crate::config::Separator;
+use crate::data::Separator;
 use crate::error::Result;
+use crate::files::blob::Blob;
 
 /// A quoted field that goes on for longer was never closed.
 const MAX_QUOTED_LINES: u64 = 100;

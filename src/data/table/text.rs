@@ -5,8 +5,8 @@ use std::io::{ErrorKind, Read};
 
 use encoding_rs::{Decoder, UTF_16BE, UTF_16LE, WINDOWS_1252};
 
-use crate::blob::{Blob, BlobReader, unreadable};
 use crate::error::{Error, Result};
+use crate::files::blob::{Blob, BlobReader, unreadable};
 
 /// Bytes that are read together.
 const CHUNK: usize = 1 << 18;

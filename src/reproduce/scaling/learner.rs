@@ -1,11 +1,16 @@
 //! What learns: one method's network, loss and optimiser, and what is known of its optimum.
 
-use crate::config::{Activation, ModelConfig, Objective, Parametrisation, ScoreConfig, TrainConfig};
-use crate::data::{Factors, SampleShape};
+use crate::codes::{Activation, Objective, Parametrisation};
+use crate::config::TrainConfig;
+use crate::data::Factors;
 use crate::error::Result;
 use crate::gpu::Gpu;
-use crate::nn::{ArCsm, Batch, FieldWorkspace, Noise, Optimiser, ParamBuffer, ScoreField, Workspace};
-use crate::score_matching::ScoreMatching;
+use crate::models::ar_csm::{ArCsm, Batch, Noise, Workspace};
+use crate::models::ar_csm::{ModelConfig, ScoreConfig};
+use crate::models::score_field::losses::ScoreMatching;
+use crate::models::score_field::{FieldWorkspace, ScoreField};
+use crate::nn::{Optimiser, ParamBuffer};
+use crate::shape::SampleShape;
 
 /// Samples of a batch.
 pub(super) const BATCH: usize = 32;
@@ -168,7 +173,7 @@ impl<'g> Learner<'g> {
     /// A step of Adam with the gradient.
     pub(super) fn update(&self, train: &TrainConfig, step: u64) -> Result<()> {
         let mut recorder = self.gpu.record("update");
-        self.optimiser.step(&mut recorder, train, step, &self.weights)?;
+        self.optimiser.step(&mut recorder, &train.adam(), step, &self.weights)?;
         recorder.submit()?;
         Ok(())
     }

@@ -9,12 +9,13 @@ use serde::{Deserialize, Serialize};
 
 use self::learner::{BATCH, CONTEXT, FACTORS, Learner, Method, SIGMA, SMALL, WIDTH};
 use super::{Cell, Context, Part, Report, Table};
-use crate::config::{Objective, TrainConfig};
+use crate::codes::Objective;
+use crate::config::TrainConfig;
 use crate::data::Factors;
 use crate::error::{Error, Result};
+use crate::files::plot::{self, Curves};
+use crate::models::score_field::losses::ScoreMatching;
 use crate::nn::{GradientNoise, Scatter};
-use crate::plot::{self, Curves};
-use crate::score_matching::ScoreMatching;
 
 /// Half a decade apart.
 const DIMENSIONS: [usize; 7] = [10, 32, 100, 316, 1000, 3162, 10_000];

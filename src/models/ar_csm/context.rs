@@ -1,0 +1,274 @@
+//! The context network, of whatever kind: x (B, D) to contexts (B, D, K), c_d from x_<d.
+
+use super::image_nets::image_net;
+use crate::error::{Error, Result};
+use crate::gpu::{Gpu, GpuError, Needs, Recorder, Tensor, Variant};
+use crate::models::ar_csm::{MadeNet, MadeWorkspace, Noise};
+use crate::models::ar_csm::{ModelConfig, Network};
+use crate::nn::memory::Planned;
+use crate::nn::net::{ImageNet, ImageWorkspace};
+use crate::nn::{ParamBuffer, ParamTable};
+use crate::shape::SampleShape;
+
+/// One of the kinds of context networks.
+#[derive(Debug)]
+pub enum ContextNet {
+    /// Masked dense layers.
+    Made(MadeNet),
+    /// Masked convolutions.
+    Image(ImageNet),
+}
+
+/// Its activations and their gradients for one batch size.
+#[derive(Debug)]
+pub enum ContextWorkspace {
+    /// Of masked dense layers.
+    Made(MadeWorkspace),
+    /// Of masked convolutions.
+    Image(ImageWorkspace),
+}
+
+/// Calls a method that all kinds have.
+macro_rules! for_any {
+    ($net:expr, $inner:ident => $call:expr) => {
+        match $net {
+            ContextNet::Made($inner) => $call,
+            ContextNet::Image($inner) => $call,
+        }
+    };
+}
+
+impl ContextNet {
+    /// Lays the network out and adds its parameters, all named `ctx.`, to the table, which must be empty.
+    ///
+    /// # Errors
+    /// Settings that do not fit samples of this shape; no memory for its tables.
+    pub fn new(gpu: &Gpu, config: &ModelConfig, shape: SampleShape, table: &mut ParamTable) -> Result<Self> {
+        if config.network == Network::Made {
+            return Ok(Self::Made(MadeNet::new(gpu, config, shape.dimensions(), table)?));
+        }
+        let SampleShape::Image { height, width, channels } = shape else {
+            let problem = format!("{:?} needs images, the samples are {shape}", config.network).to_lowercase();
+            return Err(Error::input("model.network", problem, "Use `network = \"made\"`, or give images"));
+        };
+        if config.network == Network::PixelCnn {
+            check_halvings(config.conv.downsamplings, [height, width])?;
+        }
+        Ok(Self::Image(image_net(gpu, config, [height, width, channels], table)))
+    }
+
+    /// D
+    pub fn dimensions(&self) -> usize {
+        for_any!(self, net => net.dimensions())
+    }
+
+    /// K
+    pub fn context(&self) -> usize {
+        for_any!(self, net => net.context())
+    }
+
+    /// Multiply-adds of one sample that the masks leave, in a pass that computes every unit once.
+    pub fn multiply_adds(&self) -> u64 {
+        for_any!(self, net => net.multiply_adds())
+    }
+
+    /// Those of them that read x itself: no gradient is taken through them.
+    pub fn first_multiply_adds(&self) -> u64 {
+        for_any!(self, net => net.first_multiply_adds())
+    }
+
+    /// All its weights as one flat vector, for the samplers.
+    pub(crate) fn window(&self, weights: &ParamBuffer) -> Tensor {
+        for_any!(self, net => net.window(weights))
+    }
+
+    /// What a workspace for a batch takes; with `training`, for gradients too.
+    pub fn plan(&self, batch: usize, training: bool) -> Vec<Planned> {
+        for_any!(self, net => net.plan(batch, training))
+    }
+
+    /// Memory for a batch; with `training`, for gradients too.
+    ///
+    /// # Errors
+    /// Sizes over the adapter's limits, with the numbers; no memory.
+    pub fn workspace(&self, gpu: &Gpu, batch: usize, training: bool) -> Result<ContextWorkspace, GpuError> {
+        Ok(match self {
+            Self::Made(net) => ContextWorkspace::Made(net.workspace(gpu, batch, training)?),
+            Self::Image(net) => ContextWorkspace::Image(net.workspace(gpu, batch, training)?),
+        })
+    }
+
+    /// Contexts of x (B, D), into [`ContextWorkspace::context`]; `training` names the noise that dropout belongs to, and
+    /// none is dropped without.
+    ///
+    /// # Errors
+    /// Shapes that do not fit.
+    ///
+    /// # Panics
+    /// When the workspace belongs to another kind: a broken invariant of the caller.
+    pub fn forward(
+        &self,
+        recorder: &mut Recorder<'_>,
+        weights: &ParamBuffer,
+        x: &Tensor,
+        workspace: &ContextWorkspace,
+        training: Option<&Noise>,
+    ) -> Result<(), GpuError> {
+        match (self, workspace) {
+            (Self::Made(net), ContextWorkspace::Made(workspace)) => net.forward(recorder, weights, x, workspace),
+            (Self::Image(net), ContextWorkspace::Image(workspace)) => {
+                net.forward(recorder, weights, x, workspace, training)
+            }
+            _ => unreachable!("a network is given its own workspace"),
+        }
+    }
+
+    /// Weight gradients from [`ContextWorkspace::dcontext`], after [`ContextNet::forward`] on the same x and `training`.
+    /// Overwrites `gradient`.
+    ///
+    /// # Errors
+    /// Shapes that do not fit.
+    ///
+    /// # Panics
+    /// As [`ContextNet::forward`].
+    pub fn backward(
+        &self,
+        recorder: &mut Recorder<'_>,
+        weights: &ParamBuffer,
+        gradient: &ParamBuffer,
+        x: &Tensor,
+        workspace: &ContextWorkspace,
+        training: Option<&Noise>,
+    ) -> Result<(), GpuError> {
+        match (self, workspace) {
+            (Self::Made(net), ContextWorkspace::Made(workspace)) => {
+                net.backward(recorder, weights, gradient, x, workspace)
+            }
+            (Self::Image(net), ContextWorkspace::Image(workspace)) => {
+                net.backward(recorder, weights, gradient, workspace, training)
+            }
+            _ => unreachable!("a network is given its own workspace"),
+        }
+    }
+}
+
+/// What is compiled into the samplers, as numbers of their kernels' constants.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct StepConstants {
+    pub(crate) activation: u32,
+    pub(crate) is_image_net: u32,
+    pub(crate) residual: u32,
+    pub(crate) gate: u32,
+}
+
+/// One dimension at a time, for the samplers.
+impl ContextNet {
+    pub(crate) fn step_constants(&self) -> StepConstants {
+        match self {
+            Self::Made(net) => StepConstants {
+                activation: net.activation() as u32,
+                residual: u32::from(net.is_residual()),
+                ..StepConstants::default()
+            },
+            Self::Image(net) => {
+                let [activation, gate] = net.activations();
+                StepConstants { activation, gate, is_image_net: 1, residual: 0 }
+            }
+        }
+    }
+
+    /// Number of layers.
+    pub(crate) fn n_layers(&self) -> usize {
+        for_any!(self, net => net.n_layers())
+    }
+
+    /// Words of a sample's state before its context: x and what the network keeps.
+    pub(crate) fn state_words(&self) -> usize {
+        for_any!(self, net => net.state_words())
+    }
+
+    /// The layer table, appended to `tables`; gives its place.
+    pub(crate) fn append_tables(&self, table: &ParamTable, tables: &mut Vec<u32>) -> u32 {
+        for_any!(self, net => net.append_tables(table, tables))
+    }
+
+    /// Loop iterations of one thread for one dimension of `n_samples` samples of a workgroup, at most.
+    pub(crate) fn step_iterations(&self, n_samples: u64, tile: &StepTile) -> u64 {
+        for_any!(self, net => net.step_iterations(n_samples, tile))
+    }
+}
+
+/// How a sampler's workgroup shares the work on a dimension.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct StepTile {
+    threads: u64,
+    lanes: u64,
+    units: u64,
+    samples: u64,
+    /// Whether threads share the sum of a unit.
+    shares_sums: bool,
+}
+
+impl StepTile {
+    /// Of a sampler's variant, whose threads compute a unit for `samples` samples at a time.
+    pub(crate) fn new(variant: &Variant, samples: u64) -> Self {
+        Self {
+            threads: variant.workgroup.iter().copied().map(u64::from).product(),
+            lanes: u64::from(variant.lanes()),
+            units: u64::from(variant.tile[1].div_ceil(8)),
+            samples,
+            shares_sums: variant.needs == Needs::Workgroup,
+        }
+    }
+
+    /// Iterations of a thread's loop over `items`, a thread each.
+    pub(crate) fn of_items(&self, items: u64) -> u64 {
+        items.div_ceil(self.threads) + 1
+    }
+
+    /// Iterations of a thread for dense layers that make `units` of each of `n_samples` samples from `quads` vec4s: by blocks of as
+    /// many samples and units as threads share their loads, or by sums that at least eight threads share.
+    pub(crate) fn of_units(&self, n_samples: u64, units: u64, quads: u64) -> u64 {
+        if self.shares_sums {
+            let n_parts = (self.threads / units.next_power_of_two().max(1)).max(8);
+            let rounds = (n_samples * units).div_ceil(self.threads / n_parts) + 1;
+            return rounds * (quads.div_ceil(n_parts) + n_parts + 2) + 4;
+        }
+        let blocks = n_samples.div_ceil(self.lanes) * units.div_ceil(self.lanes);
+        (blocks.div_ceil(self.threads / self.lanes) + 1) * (quads + 2)
+    }
+
+    /// Iterations of a thread for convolutions that make `units` of each of `n_samples` samples from `n_taps` vectors of
+    /// `quads` vec4s; eight threads work on a block together.
+    pub(crate) fn of_convolution(&self, n_samples: u64, columns: u64, units: u64, n_taps: u64, quads: u64) -> u64 {
+        let blocks = n_samples.div_ceil(self.samples) * columns * units.div_ceil(8 * self.units);
+        blocks.div_ceil(self.threads / 8) * (n_taps * (quads + quads.div_ceil(self.lanes) + 1) + 1) + 1
+    }
+}
+
+impl ContextWorkspace {
+    /// (B, D K)
+    pub fn context(&self) -> &Tensor {
+        match self {
+            Self::Made(workspace) => &workspace.context,
+            Self::Image(workspace) => &workspace.context,
+        }
+    }
+
+    /// The gradient by it, (B, D K).
+    pub fn dcontext(&self) -> &Tensor {
+        match self {
+            Self::Made(workspace) => &workspace.dcontext,
+            Self::Image(workspace) => &workspace.dcontext,
+        }
+    }
+}
+
+fn check_halvings(halvings: usize, [height, width]: [usize; 2]) -> Result<()> {
+    if [height, width].iter().all(|side| side.is_multiple_of(1 << halvings)) {
+        return Ok(());
+    }
+    let most = height.trailing_zeros().min(width.trailing_zeros());
+    let problem = format!("{halvings} halvings do not divide {height}x{width} images");
+    Err(Error::input("model.conv.downsamplings", problem, format!("Use at most {most} for these images")))
+}
