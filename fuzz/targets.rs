@@ -12,7 +12,7 @@ use std::sync::{LazyLock, OnceLock};
 
 use arcsm::ask::import::{ForeignWeights, NameMap};
 use arcsm::ask::trained::Trained;
-use arcsm::checkpoint::{Checkpoint, parse_weights, read_foreign};
+use arcsm::checkpoint::Checkpoint;
 use arcsm::config::Config;
 use arcsm::data::{self, load_labelled, spec_of_file};
 use arcsm::data::{Broken, DataConfig, Decimal, Header, Separator};
@@ -20,6 +20,7 @@ use arcsm::error::Error;
 use arcsm::files::arrays::read_npy;
 use arcsm::files::image_grid::read_png_text;
 use arcsm::files::read_input;
+use arcsm::files::safetensors::{parse_weights, read_foreign};
 use arcsm::gpu::Gpu;
 use arcsm::models::ar_csm::stored_numbers;
 use arcsm::nn::ParamTable;
@@ -285,7 +286,7 @@ pub(crate) fn name_map(bytes: &[u8]) -> bool {
         let tensors = [("w", tensor(&[3, 2])), ("b", tensor(&[2])), ("ctx.layers.0.bias", tensor(&[2]))];
         let path = folder().join("whole");
         let tensors = tensors.into_iter().map(|(name, tensor)| (name.to_owned(), tensor)).collect();
-        arcsm::checkpoint::write_weights(&path, &tensors).expect("written");
+        arcsm::files::safetensors::write_weights(&path, &tensors).expect("written");
         path
     });
     let Some(map) = std::str::from_utf8(bytes).ok().and_then(|text| taken(NameMap::from_toml(text, "map"))) else {

@@ -8,8 +8,8 @@ use crate::codes::{Activation, Objective, Parametrisation};
 use crate::data::{DataConfig, Decimal, Header, Separator};
 use crate::error::{Error, Result, require};
 use crate::files::read_text;
-use crate::models::ar_csm::{HeadKind, ModelConfig, NoiseConfig};
-use crate::nn::AdamSettings;
+use crate::models::ar_csm::{Batch, HeadKind, ModelConfig, NoiseConfig};
+use crate::nn::{AdamSettings, Noise};
 use crate::standard::Standard;
 
 /// Everything that decides what a run computes. Two runs with equal settings on one adapter give equal bits.
@@ -194,6 +194,38 @@ impl Config {
     fn steps_for_rows(&mut self, rows: usize) {
         let passes = 20 * rows as u64 / self.train.batch as u64;
         self.train.steps = passes.clamp(self.train.steps, 10 * self.train.steps);
+    }
+
+    /// The training noise of one step. Maximum likelihood has one level, sigma_min, or none.
+    pub fn noise_of_step(&self, step: u64) -> Noise {
+        let NoiseConfig { sigma_min, sigma_max, .. } = self.noise;
+        let none = Noise {
+            sigma_min: 1.0,
+            sigma_max: 1.0,
+            enabled: false,
+            seed: self.train.seed,
+            step: step as u32,
+            first_sample: 0,
+        };
+        match self.train.objective {
+            Objective::Csm | Objective::Dsm => Noise { sigma_min, sigma_max, enabled: true, ..none },
+            Objective::Ml if sigma_min > 0.0 && self.model.bins.is_none() => {
+                Noise { sigma_min, sigma_max: sigma_min, enabled: true, ..none }
+            }
+            Objective::Ml | Objective::Plain | Objective::Weighted => none,
+        }
+    }
+
+    /// The batch of one training step, or the part of it that begins with sample `first_sample`.
+    pub fn batch_of_step(&self, step: u64, first_sample: usize) -> Batch {
+        let noise = self.noise_of_step(step);
+        Batch {
+            objective: self.train.objective,
+            bounds: self.train.bounds,
+            noise: Noise { first_sample: first_sample as u32, ..noise },
+            context_noise: self.noise.context,
+            context_dropout: self.noise.dropout,
+        }
     }
 
     /// The settings as TOML text, which [`Config::from_toml`] reads back to equal settings.

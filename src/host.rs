@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::OnceLock;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use indicatif::HumanBytes;
 use sysinfo::System;
@@ -70,8 +71,31 @@ pub(crate) fn free_space(_folder: &Path) -> Option<u64> {
     None
 }
 
+/// The day, UTC, as `2026-12-01`.
+pub(crate) fn today() -> String {
+    utc(SystemTime::now()).chars().take_while(|c| *c != ' ').collect()
+}
+
+/// A time as `2026-12-01 08:05:09 UTC`.
+pub(crate) fn utc(time: SystemTime) -> String {
+    let seconds = time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let (day, of_day) = (seconds / 86_400, seconds % 86_400);
+    // Years that begin in March have their leap day at the end; eras of 400 of them are all alike.
+    let day = day + 719_468;
+    let (era, of_era) = (day / 146_097, day % 146_097);
+    let year = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year + year / 4 - year / 100);
+    let month = (5 * of_year + 2) / 153;
+    let (day, month_of_year) = (of_year - (153 * month + 2) / 5 + 1, (month + 2) % 12 + 1);
+    let year = 400 * era + year + u64::from(month_of_year <= 2);
+    let (hour, minute, second) = (of_day / 3600, of_day / 60 % 60, of_day % 60);
+    format!("{year}-{month_of_year:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC")
+}
+
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -93,5 +117,20 @@ mod tests {
         let error = check_disk(&path, 4, &[1 << 40, 1 << 20]).expect_err("exabytes");
         assert!(error.to_string().contains("EiB") && error.exit_status() == 2, "{error}");
         check_disk(Path::new("here.npy"), 4, &[10]).expect("the current folder");
+    }
+
+    #[test]
+    fn times_are_told_by_the_calendar() {
+        let cases = [
+            (0, "1970-01-01 00:00:00 UTC"),
+            (951_782_399, "2000-02-28 23:59:59 UTC"),
+            (951_782_400, "2000-02-29 00:00:00 UTC"),
+            (1_796_083_509, "2026-12-01 00:05:09 UTC"),
+            (1_767_225_599, "2025-12-31 23:59:59 UTC"),
+            (4_107_542_400, "2100-03-01 00:00:00 UTC"),
+        ];
+        for (seconds, expected) in cases {
+            assert_eq!(utc(UNIX_EPOCH + Duration::from_secs(seconds)), expected);
+        }
     }
 }

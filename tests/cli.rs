@@ -20,9 +20,10 @@ use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use arcsm::checkpoint::{Checkpoint, read_weights};
+use arcsm::checkpoint::Checkpoint;
 use arcsm::files::arrays::{HostTensor, write_npy};
 use arcsm::files::lock::Lock;
+use arcsm::files::safetensors::read_weights;
 use ndarray_npy::NpzReader;
 use serde_json::Value;
 use tempfile::TempDir;

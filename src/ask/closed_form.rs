@@ -4,6 +4,7 @@
 //! x_d + sigma eps given the clean x_<d, or at the clean x for sigma = 0. Heads of Gaussians have one density that is
 //! right at every sigma; those of logistics have the logistic of the right variance (see [`crate::models::ar_csm::MixtureHead`]).
 
+use crate::nn::Noise;
 use std::f64::consts::LN_2;
 
 use serde::Serialize;
@@ -11,8 +12,8 @@ use serde::Serialize;
 use crate::ask::trained::Trained;
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Recorder};
-use crate::models::ar_csm::{Head, Noise, Workspace};
-use crate::train::HELD_OUT_STEP;
+use crate::models::ar_csm::{Head, Workspace};
+use crate::nn::HELD_OUT_STEP;
 
 /// Samples worked on together.
 const BATCH: usize = 256;

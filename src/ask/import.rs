@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use crate::checkpoint::{ForeignTensors, read_foreign};
 use crate::error::{Error, Result};
 use crate::files::arrays::{HostTensor, index_of};
 use crate::files::read_text;
+use crate::files::safetensors::{ForeignTensors, read_foreign};
 use crate::nn::{ParamTable, Slot};
 
 /// Missing tensors that an error names; more are counted.
@@ -266,7 +266,7 @@ fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checkpoint::write_weights;
+    use crate::files::safetensors::write_weights;
 
     fn tensor(shape: &[usize]) -> HostTensor {
         HostTensor::new(shape, (0..shape.iter().product()).map(|i: usize| i as f32 + 0.5).collect())

@@ -8,5 +8,6 @@ pub mod given;
 pub mod import;
 pub mod inpaint;
 pub mod likelihood;
+pub mod picture;
 pub mod sample;
 pub mod trained;

@@ -1,9 +1,10 @@
 //! A trained model, ready to be asked: for scores here, for samples in [`crate::ask::sample`], and by [`mod@crate::ask::denoise`],
 //! [`mod@crate::ask::inpaint`] and [`crate::ask::detect`].
 
+use crate::files::safetensors::fingerprint;
 use std::path::{Path, PathBuf};
 
-use crate::checkpoint::{self, Checkpoint};
+use crate::checkpoint::Checkpoint;
 use crate::codes::Parametrisation;
 use crate::config::Config;
 use crate::error::{Error, Result};
@@ -104,7 +105,7 @@ impl Trained {
             config: checkpoint.config,
             shape: checkpoint.shape,
             step: checkpoint.step,
-            fingerprint: checkpoint::fingerprint(path)?,
+            fingerprint: fingerprint(path)?,
             note,
         })
     }

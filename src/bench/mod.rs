@@ -14,7 +14,7 @@ mod tune;
 mod work;
 
 use std::cell::RefCell;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use serde::Serialize;
 
@@ -150,7 +150,7 @@ impl Environment {
             commit: env!("ARCSM_COMMIT"),
             optimised: !cfg!(debug_assertions),
             host_threads: std::thread::available_parallelism().map_or(1, usize::from),
-            date: today(),
+            date: crate::host::today(),
             kernel_clock: gpu.known_clock(),
             ceiling: None,
         }
@@ -255,36 +255,9 @@ impl Timing {
     }
 }
 
-/// Day, UTC.
-pub(crate) fn today() -> String {
-    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let (year, month, day) = civil_date(seconds / 86_400);
-    format!("{year:04}-{month:02}-{day:02}")
-}
-
-/// Year, month and day of a number of days since 1970-01-01, in the Gregorian calendar.
-fn civil_date(days: u64) -> (u64, u64, u64) {
-    // H. Hinnant, "chrono-compatible low-level date algorithms": years start in March, eras have 400 years.
-    let shifted = days + 719_468;
-    let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
-    let year = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year + year / 4 - year / 100);
-    let from_march = (5 * day_of_year + 2) / 153;
-    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
-    (era * 400 + year + u64::from(month <= 2), month, day_of_year - (153 * from_march + 2) / 5 + 1)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn dates_are_right_around_leap_days_and_new_years() {
-        let known = [(0, (1970, 1, 1)), (11_016, (2000, 2, 29)), (11_017, (2000, 3, 1)), (20_453, (2025, 12, 31))];
-        for (days, date) in known {
-            assert_eq!(civil_date(days), date);
-        }
-    }
 
     #[test]
     fn timing_counts_units_and_orders_times() {

@@ -8,7 +8,7 @@ use crate::codes::{Activation, Parametrisation};
 use crate::gpu::{Gpu, GpuError, Kernel, KernelSpec, Tensor, Variant, pitch};
 use crate::kernels::{SampleLangevin, SampleMala, SampleMultilevel, SampleOde, ScoreConstants};
 use crate::models::ar_csm::Network;
-use crate::models::ar_csm::StepTile;
+use crate::nn::net::StepTile;
 use crate::reference::sampler::{
     DataLevels, Flow, Given, Langevin, MultiLevel, flow as flow_twin, langevin as langevin_twin, mala as mala_twin,
     multilevel as multilevel_twin, multilevel_given,

@@ -3,9 +3,10 @@
 use std::fs::{File, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use crate::error::{Error, Result};
+use crate::host::utc;
 
 /// Name of the file in a run folder.
 const FILE: &str = "lock";
@@ -85,26 +86,8 @@ fn host() -> String {
     names.next().unwrap_or_else(|| "a computer without a name".into())
 }
 
-/// A time as `2026-12-01 08:05:09 UTC`.
-fn utc(time: SystemTime) -> String {
-    let seconds = time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let (day, of_day) = (seconds / 86_400, seconds % 86_400);
-    // Years that begin in March have their leap day at the end; eras of 400 of them are all alike.
-    let day = day + 719_468;
-    let (era, of_era) = (day / 146_097, day % 146_097);
-    let year = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year + year / 4 - year / 100);
-    let month = (5 * of_year + 2) / 153;
-    let (day, month_of_year) = (of_year - (153 * month + 2) / 5 + 1, (month + 2) % 12 + 1);
-    let year = 400 * era + year + u64::from(month_of_year <= 2);
-    let (hour, minute, second) = (of_day / 3600, of_day / 60 % 60, of_day % 60);
-    format!("{year}-{month_of_year:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC")
-}
-
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]
@@ -148,19 +131,5 @@ mod tests {
         let mut file = tempfile::tempfile().expect("a file");
         file.write_all(b"process 7\x1b[2J on \xff\nsecond line").expect("written");
         assert_eq!(holder(file), "process 7[2J on \u{fffd}");
-    }
-
-    #[test]
-    fn times_are_told_by_the_calendar() {
-        let cases = [
-            (0, "1970-01-01 00:00:00 UTC"),
-            (951_782_399, "2000-02-28 23:59:59 UTC"),
-            (951_782_400, "2000-02-29 00:00:00 UTC"),
-            (1_796_083_509, "2026-12-01 00:05:09 UTC"),
-            (4_107_542_400, "2100-03-01 00:00:00 UTC"),
-        ];
-        for (seconds, expected) in cases {
-            assert_eq!(utc(UNIX_EPOCH + Duration::from_secs(seconds)), expected);
-        }
     }
 }

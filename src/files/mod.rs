@@ -4,8 +4,8 @@ pub mod arrays;
 pub(crate) mod blob;
 pub mod image_grid;
 pub mod lock;
-pub mod picture;
 pub mod plot;
+pub mod safetensors;
 pub mod tuning;
 
 use std::borrow::Cow;

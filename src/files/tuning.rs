@@ -97,7 +97,7 @@ impl TuningFile {
             backend: adapter.backend.clone(),
             driver: adapter.driver.clone(),
             program: PROGRAM.into(),
-            date: crate::bench::today(),
+            date: crate::host::today(),
             tuning: tuning.clone(),
         });
         let text = serde_json::to_string_pretty(&content).expect("plain data");

@@ -7,6 +7,7 @@ use std::time::Instant;
 use serde::Serialize;
 
 use crate::ask::denoise::{DenoiseRequest, add_noise, denoise, psnr_clipped, write_rows};
+use crate::ask::picture::{Picture, widened};
 use crate::ask::sample::{SampleRequest, sample};
 use crate::ask::trained::Trained;
 use crate::config::Config;
@@ -14,7 +15,6 @@ use crate::data::{self, Dataset};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::files::image_grid::UNIT;
-use crate::files::picture::{Picture, widened};
 use crate::gpu::Gpu;
 use crate::models::ar_csm::Network;
 use crate::train::{Event, TrainPlan, TrainReport, Trainer, train};

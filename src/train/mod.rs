@@ -9,6 +9,8 @@ pub mod memory;
 pub mod metrics;
 mod watch;
 
+use crate::nn::HELD_OUT_STEP;
+use crate::nn::Noise;
 use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,6 +21,7 @@ use serde::Serialize;
 use self::folder::RunFolder;
 use self::watch::LossWatch;
 pub use self::watch::Skipped;
+use crate::ask::picture::{self, Picture};
 use crate::ask::sample::SampleRequest;
 use crate::ask::trained::Trained;
 use crate::checkpoint::{Best, Checkpoint};
@@ -28,11 +31,10 @@ use crate::data::{self, Batches, DataDigest, Dataset, Loader, Samples, Statistic
 use crate::error::{Error, Result};
 use crate::files::arrays::HostTensor;
 use crate::files::image_grid::tones;
-use crate::files::picture::{self, Picture};
 use crate::files::{self, shell_word};
 use crate::gpu::{Gpu, PendingRead, Recorder, Tensor};
 use crate::host;
-use crate::models::ar_csm::{ArCsm, Batch, MixtureHead, Noise, Workspace};
+use crate::models::ar_csm::{ArCsm, MixtureHead, Workspace};
 use crate::nn::{Optimiser, ParamBuffer, add_scaled};
 use crate::order::Orders;
 use crate::shape::SampleShape;
@@ -42,8 +44,6 @@ use crate::train::metrics::Metrics;
 
 /// Losses are read this many steps late, so that the adapter never waits for the host.
 const READ_DELAY: usize = 2;
-/// Step number of the noise on held-out samples: always the same, and never that of a training step.
-pub(crate) const HELD_OUT_STEP: u32 = u32::MAX;
 
 /// How far from the middle, in units of the middle's width, samples are looked for where columns are standardised robustly.
 const ROBUST_REACH: f32 = 12.0;
@@ -534,7 +534,7 @@ impl<'g> Trainer<'g> {
     /// The gradient of the samples from `first_sample` on, as many as the workspace holds.
     fn record_part(&self, step: u64, first_sample: usize, x: &[f32], gradient: &ParamBuffer) -> Result<Recorder<'g>> {
         self.gpu.write(&self.workspace.x, x)?;
-        let batch = Batch::of_step(&self.trained.config, step, first_sample);
+        let batch = self.trained.config.batch_of_step(step, first_sample);
         let mut recorder = self.gpu.record("training_step");
         let model = &self.trained.model;
         match (&model.any_order, &self.orders) {
@@ -642,7 +642,7 @@ impl<'g> Trainer<'g> {
     fn held_out_batch(&self, first_sample: u32, used: usize) -> Result<f64> {
         let (config, model, workspace) = (&self.trained.config, &self.trained.model, &self.validation);
         self.gpu.write(&workspace.x, &model.order.to_model(&self.batch, 1))?;
-        let noise = Noise { step: HELD_OUT_STEP, first_sample, ..Noise::of_step(config, 0) };
+        let noise = Noise { step: HELD_OUT_STEP, first_sample, ..config.noise_of_step(0) };
         let mut recorder = self.gpu.record("held_out_loss");
         workspace.score.perturb(&mut recorder, &workspace.x, &noise)?;
         model.scores_of_rows(&mut recorder, &self.trained.weights, workspace)?;

@@ -5,11 +5,12 @@ use std::fs;
 use std::io::{Cursor, Write};
 use std::path::{Path, PathBuf};
 
-use arcsm::checkpoint::{Best, Checkpoint, write_weights};
+use arcsm::checkpoint::{Best, Checkpoint};
 use arcsm::codes::Objective;
 use arcsm::config::Config;
 use arcsm::data::{DataDigest, Dataset, Samples};
 use arcsm::files::arrays::HostTensor;
+use arcsm::files::safetensors::write_weights;
 use arcsm::models::ar_csm::ArCsm;
 use arcsm::models::ar_csm::{HeadKind, Network};
 use arcsm::order::Order;

@@ -1,5 +1,6 @@
 //! The model on the GPU against golden vectors of an independent float64 implementation.
 
+use arcsm::nn::Noise;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use arcsm::codes::Objective;
 use arcsm::files::arrays::HostTensor;
 use arcsm::gpu::{Gpu, Tensor};
 use arcsm::kernels::Adam;
-use arcsm::models::ar_csm::{ArCsm, Batch, Noise, Workspace};
+use arcsm::models::ar_csm::{ArCsm, Batch, Workspace};
 use arcsm::models::ar_csm::{ConvConfig, ModelConfig, Network, ScoreConfig};
 use arcsm::nn::ParamBuffer;
 use arcsm::shape::SampleShape;

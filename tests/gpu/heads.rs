@@ -142,7 +142,7 @@ fn the_loss_falls_as_its_gradient_says() {
         let gradient = ParamBuffer::zeros(gpu, "gradient", &model.table).expect("memory");
         gpu.write(&workspace.x, &normals(16 * 16, 5)).expect("written");
         let loss = || -> f64 {
-            let batch = Batch::of_step(&config, 4, 0);
+            let batch = config.batch_of_step(4, 0);
             let mut recorder = gpu.record("loss");
             model.loss_and_gradient(&mut recorder, &batch, &weights, &gradient, &workspace).expect("recorded");
             recorder.submit().expect("submitted");

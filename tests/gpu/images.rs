@@ -1,11 +1,12 @@
 //! The convolutional context networks: what they must not see, by bits, and their gradients against the twins'.
 
+use arcsm::nn::Noise;
 use std::collections::BTreeMap;
 
 use arcsm::codes::{Activation, Objective, Parametrisation};
 use arcsm::config::Config;
 use arcsm::gpu::Gpu;
-use arcsm::models::ar_csm::{ArCsm, Batch, Noise};
+use arcsm::models::ar_csm::{ArCsm, Batch};
 use arcsm::models::ar_csm::{ConvConfig, ModelConfig, Network, ScoreConfig};
 use arcsm::nn::ParamBuffer;
 use arcsm::numbers::random::{random_bits, stream, uniform};
@@ -232,7 +233,7 @@ fn the_same_step_on_images_gives_the_same_bits() {
             let gradient = ParamBuffer::zeros(gpu, "gradient", &model.table).expect("memory");
             gpu.write(&workspace.x, &normals(BATCH * model.dimensions(), 2)).expect("written");
             let mut recorder = gpu.record("step");
-            let batch = Batch::of_step(&settings, step, 0);
+            let batch = settings.batch_of_step(step, 0);
             model.loss_and_gradient(&mut recorder, &batch, &weights, &gradient, &workspace).expect("recorded");
             recorder.submit().expect("submitted");
             let gradients = model.table.slots().map(|(id, slot)| {

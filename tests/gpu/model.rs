@@ -110,7 +110,7 @@ fn the_same_step_gives_the_same_bits() {
             let gradient = ParamBuffer::zeros(gpu, "gradient", &model.table).expect("memory");
             gpu.write(&workspace.x, &normals(37 * DIMENSIONS, 2)).expect("written");
             let mut recorder = gpu.record("step");
-            let batch = Batch::of_step(&settings, step, 0);
+            let batch = settings.batch_of_step(step, 0);
             model.loss_and_gradient(&mut recorder, &batch, &weights, &gradient, &workspace).expect("recorded");
             recorder.submit().expect("submitted");
             assert!(gpu.is_intact(&workspace.score.loss).expect("read"));

@@ -1,5 +1,6 @@
 //! Models for every order of the dimensions: what they must not see, their gradients, and filling in by them.
 
+use arcsm::nn::Noise;
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
 
@@ -9,7 +10,7 @@ use arcsm::checkpoint::Checkpoint;
 use arcsm::codes::{Activation, Objective, Parametrisation};
 use arcsm::config::Config;
 use arcsm::gpu::Gpu;
-use arcsm::models::ar_csm::{ArCsm, Batch, Noise};
+use arcsm::models::ar_csm::{ArCsm, Batch};
 use arcsm::models::ar_csm::{ModelConfig, ScoreConfig};
 use arcsm::nn::ParamBuffer;
 use arcsm::order::Order;

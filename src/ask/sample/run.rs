@@ -1,5 +1,6 @@
 //! One batch of samples on its way through the dimensions.
 
+use crate::nn::net::StepTile;
 use std::time::{Duration, Instant};
 
 use super::sampler::MAX_SHARING;
@@ -9,7 +10,7 @@ use crate::ask::trained::Trained;
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, GpuError, Kernel, MAX_ITERATIONS, Needs, Recorder, Tensor, Variant};
 use crate::kernels::{CopyColumns, GatherRows, SampleLangevin, SampleMala, SampleMixture, SampleMultilevel, SampleOde};
-use crate::models::ar_csm::{Head, MixtureHead, ScoreNet, StepTile, Workspace};
+use crate::models::ar_csm::{Head, MixtureHead, ScoreNet, Workspace};
 
 /// A dispatch of a sampler of score heads: what all of them have, and its own fields.
 macro_rules! score_sampler {

@@ -7,6 +7,7 @@
 //! 0 is no unseen value): `ctx.seen.weight` (D, units) has a weight for each, added to the unit's bias where it is seen.
 //! Therefore samplers, likelihoods and everything else meet an ordinary network.
 
+use crate::models::ar_csm::Ends;
 use std::sync::Arc;
 
 use crate::gpu::{Gpu, GpuError, Recorder, Tensor};
@@ -28,18 +29,6 @@ pub struct AnyOrder {
     dimension_at: Tensor,
     /// At which position each dimension stands, (D).
     position_of: Tensor,
-}
-
-/// What depends on the order in a masked dense network: its first and its last layer.
-#[derive(Debug, Clone)]
-pub(crate) struct Ends {
-    pub(crate) first_weight: SlotId,
-    pub(crate) first_bias: SlotId,
-    pub(crate) last_weight: SlotId,
-    pub(crate) last_bias: SlotId,
-    /// Leading inputs that each unit of the first layer sees, on the host and on the adapter.
-    pub(crate) first_visible: Vec<u32>,
-    pub(crate) visible: Tensor,
 }
 
 impl AnyOrder {

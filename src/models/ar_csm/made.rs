@@ -6,9 +6,9 @@ use crate::kernels::{
     ColumnSum, MaskedDenseBackwardWeight, MaskedDenseForward, MaskedHiddenBackward, MaskedHiddenForward,
 };
 use crate::models::ar_csm::ModelConfig;
-use crate::models::ar_csm::{Ends, StepTile};
 use crate::nn::memory::{Planned, allocate};
 use crate::nn::net::Degrees;
+use crate::nn::net::StepTile;
 use crate::nn::{ParamBuffer, ParamTable, SlotId};
 
 /// h_0 = x, h_l = phi(W_l h_(l-1) + b_l) (+ h_(l-1) where widths agree and residual is on), context = W h_L + b.
@@ -47,6 +47,18 @@ pub struct MadeWorkspace {
     pub context: Tensor,
     /// (B, D K)
     pub dcontext: Tensor,
+}
+
+/// What depends on the order in a masked dense network: its first and its last layer.
+#[derive(Debug, Clone)]
+pub(crate) struct Ends {
+    pub(crate) first_weight: SlotId,
+    pub(crate) first_bias: SlotId,
+    pub(crate) last_weight: SlotId,
+    pub(crate) last_bias: SlotId,
+    /// Leading inputs that each unit of the first layer sees, on the host and on the adapter.
+    pub(crate) first_visible: Vec<u32>,
+    pub(crate) visible: Tensor,
 }
 
 impl MadeNet {

@@ -11,20 +11,19 @@ mod score_net;
 mod settings;
 
 pub use any_order::AnyOrder;
-pub(crate) use any_order::Ends;
 pub use census::{check_dimensions, stored_numbers};
-pub(crate) use context::StepTile;
 pub use context::{ContextNet, ContextWorkspace};
 pub use head::Head;
+pub(crate) use made::Ends;
 pub use made::{MadeNet, MadeWorkspace};
 pub use mixture_head::{Bins, MixtureHead};
-pub use score_net::{Noise, ScoreNet, ScoreWorkspace};
+pub use score_net::{ScoreNet, ScoreWorkspace};
 pub use settings::{ConvConfig, HeadKind, ModelConfig, Network, NoiseConfig, ScoreConfig};
 
+use crate::nn::Noise;
 use std::sync::Arc;
 
 use crate::codes::Objective;
-use crate::config::Config;
 use crate::error::Result;
 use crate::gpu::{Gpu, GpuError, Recorder, Tensor};
 use crate::kernels::CorruptContext;
@@ -78,18 +77,6 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// The batch of one training step, or the part of it that begins with sample `first_sample`.
-    pub fn of_step(config: &Config, step: u64, first_sample: usize) -> Self {
-        let noise = Noise::of_step(config, step);
-        Self {
-            objective: config.train.objective,
-            bounds: config.train.bounds,
-            noise: Noise { first_sample: first_sample as u32, ..noise },
-            context_noise: config.noise.context,
-            context_dropout: config.noise.dropout,
-        }
-    }
-
     fn corrupts(&self) -> bool {
         self.context_noise > 0.0 || self.context_dropout > 0.0
     }

@@ -1,10 +1,10 @@
 //! The score network shared by all dimensions: (c_d, x~_d, sigma) -> s_d, with ds_d/dx~_d by a forward tangent.
 
 use crate::codes::{Activation, Objective, Parametrisation};
-use crate::config::Config;
 use crate::gpu::{Gpu, GpuError, Recorder, Tensor, pitch};
 use crate::kernels::{PerturbRows, ScoreConstants, ScoreForward, ScoreTrain, SumPartials};
-use crate::models::ar_csm::{NoiseConfig, ScoreConfig};
+use crate::models::ar_csm::ScoreConfig;
+use crate::nn::Noise;
 use crate::nn::memory::{Planned, allocate};
 use crate::nn::{ParamBuffer, ParamTable, SlotId};
 
@@ -37,45 +37,6 @@ struct Dense {
     n_out: usize,
     weight: SlotId,
     bias: SlotId,
-}
-
-/// What a batch of noisy rows is drawn from.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Noise {
-    /// Smallest level.
-    pub sigma_min: f32,
-    /// Largest level.
-    pub sigma_max: f32,
-    /// Whether there is noise at all.
-    pub enabled: bool,
-    /// Seed of the run.
-    pub seed: u64,
-    /// Step, for noise that changes with it.
-    pub step: u32,
-    /// Number of the first sample of the batch.
-    pub first_sample: u32,
-}
-
-impl Noise {
-    /// The training noise of one step. Maximum likelihood has one level, sigma_min, or none.
-    pub fn of_step(config: &Config, step: u64) -> Self {
-        let NoiseConfig { sigma_min, sigma_max, .. } = config.noise;
-        let none = Self {
-            sigma_min: 1.0,
-            sigma_max: 1.0,
-            enabled: false,
-            seed: config.train.seed,
-            step: step as u32,
-            first_sample: 0,
-        };
-        match config.train.objective {
-            Objective::Csm | Objective::Dsm => Self { sigma_min, sigma_max, enabled: true, ..none },
-            Objective::Ml if sigma_min > 0.0 && config.model.bins.is_none() => {
-                Self { sigma_min, sigma_max: sigma_min, enabled: true, ..none }
-            }
-            Objective::Ml | Objective::Plain | Objective::Weighted => none,
-        }
-    }
 }
 
 /// Rows and scratch for one batch size.

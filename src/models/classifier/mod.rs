@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::thread;
 
-use crate::checkpoint::{parse_weights, read_weights, write_weights};
 use crate::error::{Error, Result};
 use crate::files::arrays::HostTensor;
+use crate::files::safetensors::{parse_weights, read_weights, write_weights};
 use crate::numbers::random::{random_bits, stream, uniform};
 use crate::shape::SampleShape;
 

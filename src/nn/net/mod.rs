@@ -12,6 +12,7 @@ mod taps;
 
 pub use degrees::Degrees;
 pub(crate) use graph::Graph;
+pub(crate) use stepping::StepTile;
 pub use taps::{Scale, Taps};
 
 use std::ops::Range;
@@ -22,7 +23,7 @@ use crate::kernels::{
     ActivationBackward, ActivationForward, ColumnSum, Dropout, GateBackward, GateForward, MaskedConvBackwardInput,
     MaskedConvBackwardWeight, MaskedConvForward, RepackRows, SumPartials,
 };
-use crate::models::ar_csm::Noise;
+use crate::nn::Noise;
 use crate::nn::memory::{Lifetime, Planned, allocate, share};
 use crate::nn::{ParamBuffer, SlotId};
 

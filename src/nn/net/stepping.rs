@@ -3,7 +3,7 @@
 use super::{Convolution, ImageNet, Layer, NodeId};
 use crate::codes::Mask;
 use crate::gpu::pitch;
-use crate::models::ar_csm::StepTile;
+use crate::gpu::{Needs, Variant};
 use crate::nn::ParamTable;
 use crate::nn::net::Scale;
 
@@ -164,5 +164,53 @@ impl ImageNet {
             }
         };
         self.layers.iter().map(of_layer).sum::<u64>() + tile.of_items(n_samples)
+    }
+}
+
+/// How a sampler's workgroup shares the work on a dimension.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct StepTile {
+    threads: u64,
+    lanes: u64,
+    units: u64,
+    samples: u64,
+    /// Whether threads share the sum of a unit.
+    shares_sums: bool,
+}
+
+impl StepTile {
+    /// Of a sampler's variant, whose threads compute a unit for `samples` samples at a time.
+    pub(crate) fn new(variant: &Variant, samples: u64) -> Self {
+        Self {
+            threads: variant.workgroup.iter().copied().map(u64::from).product(),
+            lanes: u64::from(variant.lanes()),
+            units: u64::from(variant.tile[1].div_ceil(8)),
+            samples,
+            shares_sums: variant.needs == Needs::Workgroup,
+        }
+    }
+
+    /// Iterations of a thread's loop over `items`, a thread each.
+    pub(crate) fn of_items(&self, items: u64) -> u64 {
+        items.div_ceil(self.threads) + 1
+    }
+
+    /// Iterations of a thread for dense layers that make `units` of each of `n_samples` samples from `quads` vec4s: by blocks of as
+    /// many samples and units as threads share their loads, or by sums that at least eight threads share.
+    pub(crate) fn of_units(&self, n_samples: u64, units: u64, quads: u64) -> u64 {
+        if self.shares_sums {
+            let n_parts = (self.threads / units.next_power_of_two().max(1)).max(8);
+            let rounds = (n_samples * units).div_ceil(self.threads / n_parts) + 1;
+            return rounds * (quads.div_ceil(n_parts) + n_parts + 2) + 4;
+        }
+        let blocks = n_samples.div_ceil(self.lanes) * units.div_ceil(self.lanes);
+        (blocks.div_ceil(self.threads / self.lanes) + 1) * (quads + 2)
+    }
+
+    /// Iterations of a thread for convolutions that make `units` of each of `n_samples` samples from `n_taps` vectors of
+    /// `quads` vec4s; eight threads work on a block together.
+    pub(crate) fn of_convolution(&self, n_samples: u64, columns: u64, units: u64, n_taps: u64, quads: u64) -> u64 {
+        let blocks = n_samples.div_ceil(self.samples) * columns * units.div_ceil(8 * self.units);
+        blocks.div_ceil(self.threads / 8) * (n_taps * (quads + quads.div_ceil(self.lanes) + 1) + 1) + 1
     }
 }

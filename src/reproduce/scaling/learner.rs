@@ -5,10 +5,11 @@ use crate::config::TrainConfig;
 use crate::data::Factors;
 use crate::error::Result;
 use crate::gpu::Gpu;
-use crate::models::ar_csm::{ArCsm, Batch, Noise, Workspace};
+use crate::models::ar_csm::{ArCsm, Batch, Workspace};
 use crate::models::ar_csm::{ModelConfig, ScoreConfig};
 use crate::models::score_field::losses::ScoreMatching;
 use crate::models::score_field::{FieldWorkspace, ScoreField};
+use crate::nn::Noise;
 use crate::nn::{Optimiser, ParamBuffer};
 use crate::shape::SampleShape;
 
