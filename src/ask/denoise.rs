@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use crate::ask::evaluate::outside_trained_range;
-use crate::ask::given::{Given, KNOWLEDGE_BYTES, Knowledge, Weigh};
+use crate::ask::sample::given::{Given, KNOWLEDGE_BYTES, Knowledge, Weigh};
 use crate::ask::sample::{SampleRequest, Sampler, geometric, sample};
 use crate::ask::trained::{Perturbation, Trained};
 use crate::codes::Objective;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use crate::ask::given::{Given, KNOWLEDGE_BYTES, Knowledge, Weigh};
+use crate::ask::sample::given::{Given, KNOWLEDGE_BYTES, Knowledge, Weigh};
 use crate::ask::sample::{Drawn, SampleRequest, sample};
 use crate::ask::trained::Trained;
 use crate::error::{Error, Result};

@@ -4,7 +4,6 @@ pub mod closed_form;
 pub mod denoise;
 pub mod detect;
 pub mod evaluate;
-pub mod given;
 pub mod import;
 pub mod inpaint;
 pub mod likelihood;

@@ -240,7 +240,7 @@ impl Stop {
 }
 
 fn profiles(bench: &Bench<'_>, mut work: impl FnMut() -> Result<()>) -> Result<Vec<Profile>> {
-    let clock = bench.gpu.trusted_clock()?;
+    let clock = super::trusted_clock(bench.gpu)?;
     work()?;
     (0..bench.protocol.repetitions).map(|_| Ok(bench.gpu.profile(clock, &mut work)?.1)).collect()
 }

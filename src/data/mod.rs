@@ -8,6 +8,7 @@ mod idx;
 mod images;
 mod labelled;
 mod loader;
+mod nearest;
 mod samples;
 mod settings;
 mod shuffle;

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use super::nearest::nearest;
 use super::{Density, folder, images};
 use crate::error::{Error, Result};
 
@@ -57,12 +58,6 @@ pub(super) fn whole_path(path: &str) -> Result<Cow<'_, str>> {
         Some(home) => Ok((home + rest).into()),
         None => Err(Error::input(path, "starts with ~, and there is no folder HOME", "Write the whole path")),
     }
-}
-
-/// The candidate that looks most like `found`.
-pub(super) fn nearest<'a>(found: &str, candidates: impl IntoIterator<Item = &'a str>) -> &'a str {
-    let likeness = |candidate: &str| strsim::jaro_winkler(found, candidate);
-    candidates.into_iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b))).expect("there are candidates")
 }
 
 /// A kind with its argument, or with what belongs there.

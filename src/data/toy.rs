@@ -6,7 +6,7 @@ use rand::{Rng, RngExt};
 use rand_distr::StandardNormal;
 
 use super::Gaussian;
-use super::spec::nearest;
+use super::nearest::nearest;
 use crate::error::{Error, Result};
 
 /// A density that can be drawn from and evaluated exactly.

@@ -2,28 +2,26 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::GpuError;
 use super::adapter::{self, AdapterChoice, AdapterSummary};
-use super::encoding::BindGroups;
-use super::guard::{self, Faults, Held};
+use super::bindings::{BindGroups, Scene};
+use super::guard::{self, Faults, Held, lock};
 use super::injection::Injector;
-use super::kernel::{Access, Argument, Form, KernelSpec, Needs, Tuning, Variant};
-use super::pipeline::{LazyPipeline, Pipeline};
-use super::profiler::Profiler;
-use super::recorder::{Recorder, Submission};
+use super::kernel::{Argument, KernelSpec, Needs, Tuning, Variant};
+use super::pipeline::LazyPipeline;
+use super::profile::Profiler;
+use super::source::Form;
 use super::tensor::{Tensor, padded_words};
-use super::texture::{self, Textures, Window};
+use super::texture::{Textures, Window};
 
 /// Default minimum alignment of uniform and storage windows in WebGPU.
 pub(super) const UNIFORM_ALIGNMENT: u64 = 256;
 /// Features that are asked for where the adapter has them; some variants of kernels need one.
 const USED_FEATURES: wgpu::Features =
     wgpu::Features::SUBGROUP.union(wgpu::Features::SHADER_INT64).union(wgpu::Features::TIMESTAMP_QUERY);
-/// Storage windows start at multiples of this many words on every adapter.
-pub(crate) const WINDOW_ALIGNMENT_WORDS: usize = 64;
 /// More submissions than this are never in flight.
 const IN_FLIGHT: usize = 3;
 /// Words behind each tensor that no kernel may touch, in poisoned mode.
@@ -69,9 +67,9 @@ pub struct Gpu {
     pub(super) options: GpuOptions,
     faults: Arc<Faults>,
     /// Whether the mistake of the options stands in a kernel that was compiled.
-    planted: AtomicBool,
+    pub(super) planted: AtomicBool,
     pub(super) timeout: Duration,
-    pipelines: Mutex<HashMap<PipelineKey, Arc<LazyPipeline>>>,
+    pub(super) pipelines: Mutex<HashMap<PipelineKey, Arc<LazyPipeline>>>,
     pub(super) queue_state: Mutex<QueueState>,
     submission_counter: Tensor,
     profiler: Profiler,
@@ -92,14 +90,9 @@ pub(super) struct QueueState {
     pub(super) submitted: u32,
 }
 
-/// What a submission is encoded with, one at a time.
-pub(super) struct Scene<'a> {
-    pub(super) device: &'a wgpu::Device,
-    /// Uniforms of all its kernels.
-    pub(super) uniforms: &'a wgpu::Buffer,
-    pub(super) textures: &'a mut Textures,
-    pub(super) groups: &'a mut BindGroups,
-}
+/// A submission that was made; wait for it with [`Gpu::wait_for`].
+#[derive(Debug, Clone)]
+pub struct Submission(pub(super) wgpu::SubmissionIndex);
 
 impl Gpu {
     /// Opens an adapter.
@@ -214,7 +207,7 @@ impl Gpu {
         &self.profiler
     }
 
-    pub(super) fn has_timestamps(&self) -> bool {
+    pub(crate) fn has_timestamps(&self) -> bool {
         self.device.features().contains(wgpu::Features::TIMESTAMP_QUERY)
     }
 
@@ -352,130 +345,7 @@ impl Gpu {
         self.options.tuning.parallel_groups.unwrap_or_else(assumed).max(1)
     }
 
-    /// The one pipeline of a variant for a set of constants, compiled or not.
-    pub(super) fn pipeline(
-        &self,
-        spec: &'static KernelSpec,
-        variant: &'static Variant,
-        constants: Vec<u32>,
-    ) -> Arc<LazyPipeline> {
-        let key = (variant.name, variant.needs, constants.clone());
-        let new = || Arc::new(LazyPipeline::new(spec, variant, constants));
-        Arc::clone(lock(&self.pipelines).entry(key).or_insert_with(new))
-    }
-
-    /// Compiles a variant and reports what the compiler or driver says.
-    ///
-    /// # Errors
-    /// The first complaint.
-    pub fn compiles(
-        &self,
-        spec: &'static KernelSpec,
-        variant: &'static Variant,
-        constants: &[u32],
-    ) -> Result<(), GpuError> {
-        self.pipeline(spec, variant, constants.to_vec()).compile(self)
-    }
-
-    pub(super) fn compile(
-        &self,
-        spec: &'static KernelSpec,
-        variant: &Variant,
-        constants: &[u32],
-    ) -> Result<Pipeline, GpuError> {
-        tracing::debug!(kernel = variant.name, needs = ?variant.needs, ?constants, "compiling");
-        let refused = |reason: String| GpuError::Kernel { kernel: variant.name.into(), reason };
-        let mut source = variant.compose(spec, constants).map_err(refused)?;
-        if let Some(fault) = self.options.fault.filter(|fault| [spec.name, variant.name].contains(&fault.kernel)) {
-            if source.contains(fault.from) {
-                self.planted.store(true, Ordering::Relaxed);
-            }
-            source = source.replace(fault.from, fault.to);
-        }
-        self.guarded(&format!("compiling {}", variant.name), || self.make_pipeline(spec, variant, source))?
-    }
-
-    fn make_pipeline(
-        &self,
-        spec: &'static KernelSpec,
-        variant: &Variant,
-        source: String,
-    ) -> Result<Pipeline, GpuError> {
-        let validation = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
-        let internal = self.device.push_error_scope(wgpu::ErrorFilter::Internal);
-        let module = self.module(wgpu::ShaderModuleDescriptor {
-            label: Some(variant.name),
-            source: wgpu::ShaderSource::Wgsl(source.into()),
-        });
-        let entry = |binding: u32, ty| wgpu::BindGroupLayoutEntry {
-            binding,
-            visibility: wgpu::ShaderStages::COMPUTE,
-            ty,
-            count: None,
-        };
-        let buffer = |ty| wgpu::BindingType::Buffer { ty, has_dynamic_offset: false, min_binding_size: None };
-        let uniform = buffer(wgpu::BufferBindingType::Uniform);
-        let uniforms = (!spec.params.is_empty()).then(|| entry(0, uniform));
-        let bindings: Vec<_> = spec.bindings.iter().map(|binding| (binding, variant.form(binding.name))).collect();
-        let tensors = bindings.iter().zip(1..).map(|((binding, form), index)| {
-            let read_only = binding.access == Access::Read;
-            let ty = match form {
-                Form::Storage => buffer(wgpu::BufferBindingType::Storage { read_only }),
-                Form::Uniform => uniform,
-                Form::Texture => texture::BINDING,
-            };
-            entry(index, ty)
-        });
-        let layout = self.device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
-            label: Some(variant.name),
-            entries: &uniforms.into_iter().chain(tensors).collect::<Vec<_>>(),
-        });
-        let pipeline_layout = self.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
-            label: Some(variant.name),
-            bind_group_layouts: &[Some(&layout)],
-            immediate_size: 0,
-        });
-        let pipeline = self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-            label: Some(variant.name),
-            layout: Some(&pipeline_layout),
-            module: &module,
-            entry_point: Some(variant.name),
-            // Kernels initialise what they use; clearing 16 KiB by one thread is slow on several drivers.
-            compilation_options: wgpu::PipelineCompilationOptions {
-                zero_initialize_workgroup_memory: false,
-                ..Default::default()
-            },
-            cache: None,
-        });
-        let complaint = pollster::block_on(internal.pop()).or(pollster::block_on(validation.pop()));
-        match complaint {
-            Some(error) => {
-                Err(GpuError::Kernel { kernel: variant.name.into(), reason: guard::one_line(&error.to_string()) })
-            }
-            None => Ok(Pipeline { name: variant.name, pipeline, layout, bindings }),
-        }
-    }
-
-    /// A module of one of our kernels. On hardware adapters it gets no checks of indices, divisors and loops: in each loop and at
-    /// each access to a workgroup's memory, they take a third of the time of the kernels that live there.
-    #[allow(unsafe_code, reason = "the checks have no other switch")]
-    fn module(&self, descriptor: wgpu::ShaderModuleDescriptor<'_>) -> wgpu::ShaderModule {
-        if self.summary.software {
-            return self.device.create_shader_module(descriptor);
-        }
-        // SAFETY: only the kernels of this crate come here. Their loops are bounded by sizes that the host gives, they divide by
-        // numbers that are not zero, and their indices into arrays follow from the declared tile; where one was wrong, the checks
-        // would turn it into a wrong number, which the comparison with the twins finds on software adapters. Accesses to buffers
-        // remain bounded by the device, which wgpu opens with robust buffer access.
-        unsafe { self.device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked()) }
-    }
-
     // ---- submissions ------------------------------------------------------------------------------------------
-
-    /// Starts a submission; the label names it in traces.
-    pub fn record(&self, label: &'static str) -> Recorder<'_> {
-        Recorder::new(self, label)
-    }
 
     /// Writes the uniforms and submits what `encode` makes, as one atomic step; `counted` where that ends with the kernel that
     /// counts submissions.
@@ -566,9 +436,4 @@ fn limits_of(adapter: &wgpu::Limits) -> wgpu::Limits {
         max_storage_buffer_binding_size: adapter.max_storage_buffer_binding_size,
         ..wgpu::Limits::default()
     }
-}
-
-/// A panic elsewhere does not make plain data unusable.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

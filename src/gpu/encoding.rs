@@ -1,44 +1,33 @@
 //! A submission in the making: passes, bind groups, copies.
 
-use std::collections::HashMap;
+use std::sync::Arc;
 
 use glam::UVec3;
 
-use super::device::Scene;
-use super::kernel::{Access, Form};
-use super::pipeline::Pipeline;
-use super::recorder::Command;
+use super::bindings::{Bound, Scene};
+use super::kernel::Access;
+use super::pipeline::{LazyPipeline, Pipeline};
+use super::profile::Launch;
+use super::source::Form;
 use super::texture::Window;
 use super::{Gpu, Tensor};
 
-/// Bind groups are kept up to this many, a multiple of what steps of training and sampling take.
-const KEPT: usize = 4096;
-
-/// Bind groups of earlier dispatches: steps repeat themselves but for the values of their uniforms, and making the groups is
-/// about half of the host's work. They keep the buffers of dropped tensors, so whoever allocates a tensor forgets them before.
-#[derive(Default)]
-pub(super) struct BindGroups(HashMap<Bound, wgpu::BindGroup>);
-
-/// What a group binds: uniforms from an offset on, whose size the pipeline tells, and tensors.
-#[derive(PartialEq, Eq, Hash)]
-struct Bound {
-    pipeline: wgpu::ComputePipeline,
-    uniform_offset: u64,
-    windows: Vec<Window>,
-}
-
-impl BindGroups {
-    /// Drops all of them.
-    pub(super) fn forget(&mut self) {
-        self.0.clear();
-    }
-
-    fn keep(&mut self, bound: Bound, group: wgpu::BindGroup) {
-        if self.0.len() >= KEPT {
-            self.forget();
-        }
-        self.0.insert(bound, group);
-    }
+/// A step of a submission.
+pub(super) enum Command {
+    Dispatch {
+        pipeline: Arc<LazyPipeline>,
+        tensors: Vec<Tensor>,
+        uniform_offset: u64,
+        uniform_bytes: u64,
+        grid: UVec3,
+        /// While a profile is taken.
+        launch: Option<Box<Launch>>,
+    },
+    Clear(Tensor),
+    Copy {
+        source: Tensor,
+        destination: Tensor,
+    },
 }
 
 /// A submission in the making.
@@ -146,7 +135,7 @@ impl<'a> Encoding<'a> {
     ) -> wgpu::BindGroup {
         let windows: Vec<_> = tensors.iter().map(|tensor| self.gpu.window(tensor)).collect();
         let bound = Bound { pipeline: pipeline.pipeline.clone(), uniform_offset, windows };
-        if let Some(group) = self.scene.groups.0.get(&bound) {
+        if let Some(group) = self.scene.groups.find(&bound) {
             return group.clone();
         }
         let group = self.new_group(pipeline, &bound, uniform_bytes);

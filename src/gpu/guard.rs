@@ -8,10 +8,9 @@
 use std::cell::Cell;
 use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
 use std::path::Path;
-use std::sync::{Arc, Mutex, Once};
+use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
 
 use super::GpuError;
-use super::device::lock;
 
 /// How a call of wgpu ended that did not return.
 #[derive(Debug, Default)]
@@ -182,6 +181,11 @@ impl Drop for Held {
             None => drop(caught(|| drop(handles))),
         }
     }
+}
+
+/// A panic elsewhere does not make plain data unusable.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

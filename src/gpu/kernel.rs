@@ -7,6 +7,7 @@ use glam::UVec3;
 use serde::{Deserialize, Serialize};
 
 use super::Tensor;
+use super::source::{Form, compose};
 
 /// How a kernel uses a tensor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,19 +27,6 @@ pub struct Binding {
     pub access: Access,
     /// The shape in the kernel's letters, as in the WGSL comment: `batch, n_in`.
     pub shape: &'static str,
-}
-
-/// How a variant binds a tensor.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Form {
-    /// As a storage buffer.
-    Storage,
-    /// As a uniform buffer, of as many vec4s as the kernel's constant `NAME_QUADS` says, each in two words of 64 bits:
-    /// software adapters load word by word, so these cost half as much as four of 32 bits.
-    Uniform,
-    /// As a read-only storage texture of RGBA floats, into which the recorder copies it: vec4 i becomes texel
-    /// (i % 1024, i / 1024).
-    Texture,
 }
 
 /// What an adapter must offer for a variant; the least first.
@@ -169,7 +157,7 @@ impl Variant {
     /// `FIRST_UNIFORM` becomes the name of the first uniform.
     ///
     /// # Errors
-    /// What [`compose`](super::compose) refuses.
+    /// What [`compose`] refuses.
     pub fn compose(&self, spec: &KernelSpec, constants: &[u32]) -> Result<String, String> {
         let mut named: Vec<(&str, u32)> = spec.constant_names().zip(constants.iter().copied()).collect();
         named.push(("TILE_LINES", self.tile[0]));
@@ -194,7 +182,7 @@ impl Variant {
             Needs::CpuPrivate => &[("broadcast", "broadcast_shuffle"), ("score_net", "score_net_private")],
         };
         let first_uniform = spec.params.first().map_or("", |(name, _)| name);
-        Ok(super::compose(self.source, &named, renamed, self.forms)?.replace("FIRST_UNIFORM", first_uniform))
+        Ok(compose(self.source, &named, renamed, self.forms)?.replace("FIRST_UNIFORM", first_uniform))
     }
 }
 

@@ -5,6 +5,8 @@
 //! back as a [`GpuError`]: a lost device, a time-out, a validation error never panic and never pass for results.
 
 mod adapter;
+mod bindings;
+mod counting;
 mod device;
 mod encoding;
 mod error;
@@ -12,10 +14,13 @@ mod guard;
 mod injection;
 mod kernel;
 mod pipeline;
+mod pipelines;
+mod profile;
 mod profiler;
 mod recorder;
 pub mod reflect;
 mod source;
+mod spoil;
 mod tensor;
 mod texture;
 mod transfer;
@@ -24,15 +29,16 @@ mod transfer;
 pub use glam::UVec3;
 
 pub use adapter::{AdapterChoice, AdapterSummary, list_adapters};
-pub(crate) use device::WINDOW_ALIGNMENT_WORDS;
-pub use device::{Fault, Gpu, GpuOptions};
+pub use counting::CountSubmission;
+pub use device::{Fault, Gpu, GpuOptions, Submission};
 pub use error::GpuError;
 pub use injection::{Injection, Store};
-pub use kernel::{Access, Argument, Binding, ConstantGroup, Form, Kernel, KernelSpec, Needs, Scalar, Tuning, Variant};
+pub use kernel::{Access, Argument, Binding, ConstantGroup, Kernel, KernelSpec, Needs, Scalar, Tuning, Variant};
 #[doc(hidden)]
 pub use kernel::{Uniform, stem};
-pub use profiler::{Clock, HostSpan, Launch, Profile, Span, Track};
-pub use recorder::{MAX_ITERATIONS, Recorder, Submission};
-pub use source::compose;
+pub use profile::{Clock, HostSpan, Launch, Profile, Span, Track};
+pub use recorder::{MAX_ITERATIONS, Recorder};
+pub use source::{Form, compose};
+pub(crate) use tensor::WINDOW_ALIGNMENT_WORDS;
 pub use tensor::{Tensor, Word, padded_bytes, pitch};
 pub use transfer::PendingRead;

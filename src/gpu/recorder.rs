@@ -1,14 +1,11 @@
 //! One submission: kernels in order, with checks, labels and uniforms.
 
-use std::sync::Arc;
-
-use glam::UVec3;
-
-use super::device::UNIFORM_ALIGNMENT;
-use super::encoding::Encoding;
+use super::counting::CountSubmission;
+use super::device::{Submission, UNIFORM_ALIGNMENT};
+use super::encoding::{Command, Encoding};
 use super::kernel::Kernel;
-use super::pipeline::{LazyPipeline, compile_side_by_side};
-use super::profiler::{Clock, Launch, Span, Track};
+use super::pipelines::compile_side_by_side;
+use super::profile::{Clock, Launch, Span, Track};
 use super::{Gpu, GpuError, Tensor};
 
 /// llvmpipe ends all loops of an invocation after 65,535 iterations without an error. Hardware has no such bound.
@@ -27,26 +24,11 @@ pub struct Recorder<'g> {
 /// Timestamps that one submission takes at most.
 const MAX_TIMESTAMPS: usize = 4096;
 
-/// A submission that was made; wait for it with [`Gpu::wait_for`].
-#[derive(Debug, Clone)]
-pub struct Submission(pub(super) wgpu::SubmissionIndex);
-
-/// A step of a submission.
-pub(super) enum Command {
-    Dispatch {
-        pipeline: Arc<LazyPipeline>,
-        tensors: Vec<Tensor>,
-        uniform_offset: u64,
-        uniform_bytes: u64,
-        grid: UVec3,
-        /// While a profile is taken.
-        launch: Option<Box<Launch>>,
-    },
-    Clear(Tensor),
-    Copy {
-        source: Tensor,
-        destination: Tensor,
-    },
+impl Gpu {
+    /// Starts a submission; the label names it in traces.
+    pub fn record(&self, label: &'static str) -> Recorder<'_> {
+        Recorder::new(self, label)
+    }
 }
 
 impl<'g> Recorder<'g> {
@@ -141,7 +123,7 @@ impl<'g> Recorder<'g> {
 
     fn hand_over(&mut self, pieces: usize) -> Result<Submission, GpuError> {
         let work = std::mem::take(&mut self.commands);
-        self.append(&crate::kernels::CountSubmission { counter: self.gpu.submission_counter() })?;
+        self.append(&CountSubmission { counter: self.gpu.submission_counter() })?;
         let counting = std::mem::take(&mut self.commands);
         self.compile(work.iter().chain(&counting))?;
         match self.gpu.profiler().clock() {

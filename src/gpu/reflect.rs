@@ -8,7 +8,8 @@ use naga::{
     TypeInner,
 };
 
-use super::kernel::{Access, Form, KernelSpec, Needs, Scalar, Variant};
+use super::kernel::{Access, KernelSpec, Needs, Scalar, Variant};
+use super::source::Form;
 
 /// Storage buffers of a kernel: WebGPU allows eight, and wgpu takes one of them on Metal for the lengths of arrays.
 const MAX_STORAGE_BUFFERS: usize = 7;

@@ -10,8 +10,20 @@
 
 use std::ops::Range;
 
-use super::kernel::Form;
 use super::texture;
+
+/// How a variant binds a tensor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// As a storage buffer.
+    Storage,
+    /// As a uniform buffer, of as many vec4s as the kernel's constant `NAME_QUADS` says, each in two words of 64 bits:
+    /// software adapters load word by word, so these cost half as much as four of 32 bits.
+    Uniform,
+    /// As a read-only storage texture of RGBA floats, into which the recorder copies it: vec4 i becomes texel
+    /// (i % 1024, i / 1024).
+    Texture,
+}
 
 /// Names and texts of everything in `shaders/shared/`, listed by `build.rs`.
 const SHARED: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/shared_shaders.rs"));

@@ -3,6 +3,9 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+/// Storage windows start at multiples of this many words on every adapter.
+pub(crate) const WINDOW_ALIGNMENT_WORDS: usize = 64;
+
 /// Four-byte values that tensors hold.
 pub trait Word: bytemuck::Pod {}
 impl Word for f32 {}
@@ -68,11 +71,7 @@ impl Tensor {
     pub fn rows(&self, first: usize, rows: usize) -> Self {
         let row_words = self.words() / self.shape[0];
         assert!(first + rows <= self.shape[0], "{} has {:?}, asked for rows {first}+{rows}", self.label, self.shape);
-        assert!(
-            (first * row_words).is_multiple_of(super::WINDOW_ALIGNMENT_WORDS),
-            "{}: row {first} is unaligned",
-            self.label
-        );
+        assert!((first * row_words).is_multiple_of(WINDOW_ALIGNMENT_WORDS), "{}: row {first} is unaligned", self.label);
         let mut shape = self.shape.clone();
         shape[0] = rows;
         self.window(&self.label, first * row_words, &shape)

@@ -2,8 +2,8 @@
 
 use std::sync::mpsc;
 
-use super::device::{FENCE, FENCE_WORDS, Gpu, lock};
-use super::recorder::Submission;
+use super::device::{FENCE, FENCE_WORDS, Gpu, Submission};
+use super::guard::lock;
 use super::tensor::{Tensor, Word, pad, padded_words, unpad};
 use super::{GpuError, pitch};
 

@@ -21,7 +21,7 @@ pub use dense::{
 };
 pub use likelihood::{LikelihoodFlow, LikelihoodLevel};
 pub use mixture::{MixtureForward, MixtureTrain, SampleMixture};
-pub use optimiser::{Adam, CountNonFinite, CountSubmission};
+pub use optimiser::{Adam, CountNonFinite};
 pub use order::{PermuteColumns, PermuteRows, SeenBias, SeenBiasBackward};
 pub use random::{CorruptContext, PerturbRows, RandomWords};
 pub use reduction::{AddScaled, ColumnSum, CopyColumns, GatherRows, RepackRows, SquareSum, SumPartials};
@@ -31,6 +31,7 @@ pub use score_field::{
     DiagonalBackward, DiagonalForward, ProbeDirections, ResidualLoss, SlicedLoss, TangentBackward, TangentForward,
 };
 
+pub use crate::gpu::CountSubmission;
 use crate::gpu::{Kernel, KernelSpec};
 
 /// Every kernel.

@@ -72,14 +72,3 @@ kernel! {
     grid |tile| linear_grid(n_values.div_ceil(4));
     iterations 0;
 }
-
-kernel! {
-    /// Counts executed submissions; see `shaders/gpu/count_submission.wgsl`.
-    pub struct CountSubmission;
-    variants { "gpu/count_submission": Baseline, workgroup [1, 1, 1], tile [1, 1]; }
-    params {}
-    read {}
-    write { counter: (4) }
-    grid |tile| [1, 1, 1];
-    iterations 0;
-}

@@ -10,7 +10,7 @@ use arcsm::config::{Config, TrainConfig};
 use arcsm::data::{self, Density};
 use arcsm::error::Error;
 use arcsm::gpu::Gpu;
-use arcsm::models::ar_csm::{ArCsm, Batch, Head};
+use arcsm::models::ar_csm::{ArCsm, Head};
 use arcsm::models::ar_csm::{HeadKind, Network};
 use arcsm::nn::ParamBuffer;
 use arcsm::order::Order;

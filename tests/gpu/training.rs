@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use arcsm::ask::given::{Given, Knowledge, Weigh};
+use arcsm::ask::sample::given::{Given, Knowledge, Weigh};
 use arcsm::ask::sample::{SampleRequest, Sampler, sample};
 use arcsm::ask::trained::{Perturbation, Trained};
 use arcsm::checkpoint::Checkpoint;

@@ -1,5 +1,6 @@
 //! Drawing samples dimension after dimension, each context unit computed once, the state kept on the GPU.
 
+pub mod given;
 mod run;
 mod sampler;
 
@@ -11,7 +12,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use crate::ask::given::{Given, KNOWLEDGE_BYTES, Particles};
+use crate::ask::sample::given::{Given, KNOWLEDGE_BYTES, Particles};
 use crate::ask::trained::Trained;
 use crate::config::Config;
 use crate::error::{Error, Result};

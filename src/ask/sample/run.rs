@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::sampler::MAX_SHARING;
 use super::{SampleRequest, Sampler, lines_of_thread, state_words};
-use crate::ask::given::Particles;
+use crate::ask::sample::given::Particles;
 use crate::ask::trained::Trained;
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, GpuError, Kernel, MAX_ITERATIONS, Needs, Recorder, Tensor, Variant};
