@@ -78,10 +78,11 @@ fn sources() -> Sources {
 
 impl Source {
     fn new(text: &str) -> Self {
-        let mut source = Self {
-            lines: text.split("#[cfg(test)]\nmod ").next().unwrap_or_default().lines().count(),
-            ..Self::default()
-        };
+        let tests = text.match_indices("\n#[cfg(test)]\n").find(|(at, mark)| {
+            text[at + mark.len()..].lines().next().is_some_and(|line| line.ends_with('{') && line.contains("mod "))
+        });
+        let own = &text[..tests.map_or(text.len(), |(at, _)| at)];
+        let mut source = Self { lines: own.lines().count(), ..Self::default() };
         source.visit_file(&syn::parse_file(text).expect("it compiles"));
         source
     }

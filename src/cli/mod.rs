@@ -20,6 +20,8 @@ mod settings;
 mod train;
 
 use std::error::Error as _;
+#[cfg(unix)]
+use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -207,9 +209,24 @@ fn run(global: &Global, task: &impl Task) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             session.console.error(&cause_chain(&error));
+            #[cfg(unix)]
+            if crate::gpu::is_device_left() {
+                leave(error.exit_status());
+            }
             ExitCode::from(error.exit_status())
         }
     }
+}
+
+/// Ends the process at once. At a usual end libraries clean up, LLVM for one; a driver that is still compiling for a device that was
+/// left behind would be at work on what is gone, and the status would be that of a crash.
+#[cfg(unix)]
+#[allow(unsafe_code, reason = "the standard library has no end without the clean-up of libraries")]
+fn leave(status: u8) -> ! {
+    // Nobody may be listening any more, and there is no other place to say so.
+    let _ = std::io::stdout().flush();
+    // SAFETY: takes a number and does not come back; no file of ours is open, as what held it has been dropped.
+    unsafe { libc::_exit(i32::from(status)) }
 }
 
 /// Sends the log to stderr, wgpu's too: what RUST_LOG asks for, with --verbose this crate's debug messages, and where wgpu is

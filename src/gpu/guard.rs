@@ -8,6 +8,7 @@
 use std::cell::Cell;
 use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
 
 use super::GpuError;
@@ -164,6 +165,15 @@ fn is_out_of_memory(reason: &str) -> bool {
         .any(|words| reason.contains(words))
 }
 
+/// Whether a device that failed was left to the end of the process.
+static IS_LEFT: AtomicBool = AtomicBool::new(false);
+
+/// Whether a device that failed was left to the end of the process: its driver may still be at work on what was submitted, on
+/// threads that nothing can wait for.
+pub(crate) fn is_device_left() -> bool {
+    IS_LEFT.load(Ordering::Relaxed)
+}
+
 /// Holds a device and its queue until everything made of them is gone.
 pub(super) struct Held {
     pub(super) handles: Option<(wgpu::Device, wgpu::Queue)>,
@@ -176,7 +186,10 @@ impl Drop for Held {
         match self.faults.seen("closing the device") {
             // wgpu panics where it waits for a device that failed to become idle. What little such a device still holds
             // is left to the end of the process.
-            Some(_) => std::mem::forget(handles),
+            Some(_) => {
+                IS_LEFT.store(true, Ordering::Relaxed);
+                std::mem::forget(handles);
+            }
             // All that was asked for is there already: a failure now concerns nobody.
             None => drop(caught(|| drop(handles))),
         }

@@ -32,6 +32,7 @@ pub use adapter::{AdapterChoice, AdapterSummary, list_adapters};
 pub use counting::CountSubmission;
 pub use device::{Fault, Gpu, GpuOptions, Submission};
 pub use error::GpuError;
+pub(crate) use guard::is_device_left;
 pub use injection::{Injection, Store};
 pub use kernel::{Access, Argument, Binding, ConstantGroup, Kernel, KernelSpec, Needs, Scalar, Tuning, Variant};
 #[doc(hidden)]
