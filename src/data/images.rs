@@ -373,6 +373,9 @@ fn memory_for(bytes: &[u8], format: ImageFormat) -> u64 {
 fn check_claims(decoder: &impl ImageDecoder, format: ImageFormat, length: u64) -> Result<(), String> {
     let (width, height) = decoder.dimensions();
     let pixels = u64::from(width) * u64::from(height);
+    if pixels == 0 {
+        return Err(format!("has {width} x {height} pixels, expected at least one"));
+    }
     if pixels > MOST_PIXELS {
         return Err(format!("has {width} x {height} pixels, expected at most {MOST_PIXELS}"));
     }
@@ -568,6 +571,17 @@ mod tests {
         assert_eq!(images, vec![vec![3, 13, 23, 33, 4, 14, 24, 34]; 5]);
         let (shape, images, _) = load(&color_folder, &DataConfig::default());
         assert_eq!((shape.as_str(), images), ("3x5x3", vec![color.into_raw(); 5]));
+    }
+
+    #[test]
+    fn an_image_without_pixels_is_refused() {
+        let folder = folder();
+        // A screen of 0 x 6, a colour table, a picture of 1 x 1 on it.
+        let bytes = b"GIF89a\0\0\x06\0\x80\0\0\0\0\0\xff\xff\xff,\0\0\0\0\x01\0\x01\0\0\x02\x02D\x01\0;";
+        fs::write(folder.path().join("a.gif"), bytes).expect("written");
+        let read = read(folder.path(), &DataConfig::default(), &mut Budget::of_mib(1));
+        let error = read.err().expect("refused").to_string();
+        assert!(error.contains("a.gif") && error.contains("0 x 6 pixels, expected at least one"), "{error}");
     }
 
     #[test]
