@@ -90,3 +90,8 @@ pub mod reproduce;
 pub mod shape;
 pub mod standard;
 pub mod train;
+
+/// Compiles the example of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

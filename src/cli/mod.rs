@@ -9,6 +9,8 @@ mod demo;
 mod denoise;
 mod detect;
 mod doctor;
+#[cfg(test)]
+mod documents;
 mod evaluate;
 mod import;
 mod inpaint;

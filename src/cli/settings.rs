@@ -11,7 +11,7 @@ use crate::order::Order;
 use crate::standard::Standardise;
 
 /// Recipes, by the names of their files in `configs/`.
-const BUILT_IN: [(&str, &str); 16] = [
+pub(super) const BUILT_IN: [(&str, &str); 16] = [
     ("digits", include_str!("../../configs/digits.toml")),
     ("digits-made", include_str!("../../configs/digits-made.toml")),
     ("digits-any-order", include_str!("../../configs/digits-any-order.toml")),

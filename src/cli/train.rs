@@ -40,8 +40,8 @@ pub(super) struct Train {
     /// Folder of the new run
     #[arg(long, value_name = "RUN", required_unless_present_any = ["resume", "print_config", "plan"], conflicts_with = "resume")]
     out: Option<PathBuf>,
-    /// Settings in TOML form, or the name of a recipe: digits, digits-made, digits-any-order, mnist-made, mnist-gated, mnist-pixelcnn,
-    /// mnist-pixelcnn-5x40, cifar10-made, cifar10-gated, cifar10-pixelcnn, faces-64, toy-2d, gaussian, table, table-mixture
+    /// Settings in TOML form, or the name of a recipe: digits, digits-made, digits-any-order, mnist-made, mnist-denoiser, mnist-gated,
+    /// mnist-pixelcnn, mnist-pixelcnn-5x40, cifar10-made, cifar10-gated, cifar10-pixelcnn, faces-64, toy-2d, gaussian, table, table-mixture
     #[arg(long, value_name = "FILE.toml|NAME", conflicts_with = "resume")]
     config: Option<PathBuf>,
     /// Go on with this run from its last checkpoint, bit for bit
