@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::codes::{Activation, Objective, Parametrisation};
 use crate::data::{DataConfig, Decimal, Header, Separator};
-use crate::error::{Error, Result, require};
+use crate::error::{Error, Result, nearest, require};
 use crate::files::read_text;
 use crate::models::ar_csm::{Batch, HeadKind, ModelConfig, NoiseConfig};
 use crate::nn::{AdamSettings, Noise};
@@ -328,10 +328,7 @@ fn refuse_unknown_keys(found: &toml::Table, known: &toml::Table, prefix: &str, s
             }
             (Some(_), _) => {}
             (None, _) => {
-                let nearest = known
-                    .keys()
-                    .max_by(|a, b| strsim::jaro_winkler(key, a).total_cmp(&strsim::jaro_winkler(key, b)))
-                    .expect("every table has keys");
+                let nearest = nearest(key, known.keys().map(String::as_str));
                 return Err(Error::input(
                     subject,
                     format!("unknown key `{prefix}{key}`"),

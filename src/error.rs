@@ -104,6 +104,12 @@ pub(crate) fn require(holds: bool, key: &str, problem: &str) -> Result<()> {
     if holds { Ok(()) } else { Err(Error::input(key, problem, "Change it in the config file or by its flag")) }
 }
 
+/// The candidate that looks most like `found`: what somebody may have meant, for remedies.
+pub(crate) fn nearest<'a>(found: &str, candidates: impl IntoIterator<Item = &'a str>) -> &'a str {
+    let likeness = |candidate: &str| strsim::jaro_winkler(found, candidate);
+    candidates.into_iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b))).expect("there are candidates")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

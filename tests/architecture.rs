@@ -1,5 +1,6 @@
 //! The house keeps its floors: read from the sources themselves. No file uses a floor above its own, no files use each other
-//! in a circle, and some crates are named on one floor alone. Unit tests and comments do not count.
+//! in pairs, and some crates are named on one floor alone. Unit tests and comments do not count; calls of methods, which name no
+//! file, are not seen.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -190,8 +191,10 @@ fn uses(sources: &Sources) -> BTreeMap<String, BTreeSet<String>> {
         }
     }
     let of = |module: &String, source: &Source| {
-        let used = source.paths.iter().filter(|(_, hands_on)| !hands_on);
-        let real = used.filter_map(|(path, _)| from_root(module, path).or_else(|| own_child(module, path, sources)));
+        let real = source
+            .paths
+            .iter()
+            .filter_map(|(path, _)| from_root(module, path).or_else(|| own_child(module, path, sources)));
         let files = real.filter_map(|path| home(&path, &handed_on, sources));
         (module.clone(), files.filter(|file| file != module).collect())
     };
@@ -213,27 +216,61 @@ fn floor(module: &str) -> usize {
     found.unwrap_or_else(|| panic!("src/{module}.rs stands on no floor: name its room in FLOORS"))
 }
 
-#[test]
-fn no_arrow_runs_up() {
+fn arrows_up(sources: &Sources) -> Vec<String> {
     let mut found = Vec::new();
-    for (module, used) in uses(&sources()) {
+    for (module, used) in uses(sources) {
         let above = used.iter().filter(|other| floor(other) > floor(&module));
         found.extend(above.map(|other| format!("{module} uses {other}, which stands above it")));
     }
-    assert!(found.is_empty(), "{}", found.join("\n"));
+    found
 }
 
 /// A folder's own file and those in the folder are one: the first shows outside what the others are made of.
-#[test]
-fn no_two_files_use_each_other() {
-    let uses = uses(&sources());
+fn circles(sources: &Sources) -> Vec<String> {
+    let uses = uses(sources);
     let mut found = Vec::new();
     for (module, used) in &uses {
         let is_inside = |other: &str| other.starts_with(&format!("{module}/"));
         let back = used.iter().filter(|other| *other > module && !is_inside(other) && uses[*other].contains(module));
         found.extend(back.map(|other| format!("{module} and {other} use each other")));
     }
+    found
+}
+
+#[test]
+fn no_arrow_runs_up() {
+    let found = arrows_up(&sources());
     assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+#[test]
+fn no_two_files_use_each_other() {
+    let found = circles(&sources());
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+/// Names that are handed on, called in full, given to macros or used by a child of a folder.
+#[test]
+fn arrows_and_circles_are_seen_however_they_are_written() {
+    let house = |files: &[(&str, &str)]| -> Sources {
+        files.iter().map(|&(module, text)| (module.to_owned(), Source::new(text))).collect()
+    };
+    let ask = ("ask", "mod draw;\npub use draw::Draw;");
+    let below = [
+        "use crate::ask::Draw;",
+        "pub use crate::ask::{Draw};",
+        "fn f() { crate::ask::draw::f() }",
+        "m!(crate::ask::Draw);",
+    ];
+    for text in below {
+        let found = arrows_up(&house(&[("nn", text), ask, ("ask/draw", "pub struct Draw;")]));
+        assert_eq!(found, ["nn uses ask/draw, which stands above it"], "{text}");
+    }
+    let tests = "#[cfg(test)]\nmod tests {\n    use crate::ask::Draw;\n}\n";
+    assert!(arrows_up(&house(&[("nn", tests), ask, ("ask/draw", "pub struct Draw;")])).is_empty());
+    let folder = ("data", "mod a;\nmod b;\npub use a::A;\nfn f() { b::g() }");
+    let found = circles(&house(&[folder, ("data/a", "use super::b::B;"), ("data/b", "use super::A;\nuse super::f;")]));
+    assert_eq!(found, ["data/a and data/b use each other"]);
 }
 
 #[test]

@@ -1,5 +1,5 @@
 // Activations phi with first and second derivative, safe at any argument and not finite where that is not. Ids as in
-// config::Activation.
+// codes::Activation.
 
 //#include finite
 // 1 / (1 + exp(-z)), a number in (0, 1] even where z is NaN: for products with something that shows it.

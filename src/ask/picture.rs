@@ -120,8 +120,7 @@ fn to_points(values: &[f64]) -> Vec<[f64; 2]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::DataConfig;
-    use crate::data::{self, Samples};
+    use crate::data::{self, DataConfig, Samples};
     use crate::files::image_grid::UNIT;
     use crate::files::image_grid::tests::decode;
 

@@ -13,8 +13,7 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::files::arrays::HostTensor;
 use crate::files::check_writable;
-use crate::models::ar_csm::ArCsm;
-use crate::models::ar_csm::{HeadKind, Network};
+use crate::models::ar_csm::{ArCsm, HeadKind, Network};
 use crate::nn::ParamBuffer;
 use crate::shape::SampleShape;
 

@@ -4,8 +4,7 @@ use std::path::Path;
 
 use super::Session;
 use crate::ask::trained::Trained;
-use crate::data::DataConfig;
-use crate::data::{self, Dataset, Density, Rows, Samples, spec_of_file};
+use crate::data::{self, DataConfig, Dataset, Density, Rows, Samples, spec_of_file};
 use crate::error::{Error, Result};
 use crate::files::Unfinished;
 use crate::files::arrays::{HostTensor, NpyPieces, read_npy};

@@ -22,7 +22,6 @@ mod settings;
 mod train;
 
 use std::error::Error as _;
-#[cfg(unix)]
 use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
@@ -38,7 +37,7 @@ use crate::ask::trained::Trained;
 use crate::error::{Error, Result};
 use crate::files::shell_word;
 use crate::files::tuning::TuningFile;
-use crate::gpu::{AdapterChoice, Gpu, GpuOptions, Needs};
+use crate::gpu::{AdapterChoice, Gpu, GpuOptions, Needs, is_device_left};
 
 const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (commit ", env!("ARCSM_COMMIT"), ")");
 
@@ -207,28 +206,33 @@ fn run_single<T: clap::Args + Task>(name: &'static str) -> ExitCode {
 fn run(global: &Global, task: &impl Task) -> ExitCode {
     show_log(global.verbose);
     let session = Session { global, console: Console::new(global) };
-    match task.run(&session) {
-        Ok(()) => ExitCode::SUCCESS,
+    let status = match task.run(&session) {
+        Ok(()) => 0,
         Err(error) => {
             session.console.error(&cause_chain(&error));
-            #[cfg(unix)]
-            if crate::gpu::is_device_left() {
-                leave(error.exit_status());
-            }
-            ExitCode::from(error.exit_status())
+            error.exit_status()
         }
+    };
+    if is_device_left() {
+        // Nobody may be listening any more, and there is no other place to say so.
+        let _ = std::io::stdout().flush();
+        end_at_once(status);
     }
+    ExitCode::from(status)
 }
 
-/// Ends the process at once. At a usual end libraries clean up, LLVM for one; a driver that is still compiling for a device that was
-/// left behind would be at work on what is gone, and the status would be that of a crash.
-#[cfg(unix)]
-#[allow(unsafe_code, reason = "the standard library has no end without the clean-up of libraries")]
-fn leave(status: u8) -> ! {
-    // Nobody may be listening any more, and there is no other place to say so.
-    let _ = std::io::stdout().flush();
-    // SAFETY: takes a number and does not come back; no file of ours is open, as what held it has been dropped.
-    unsafe { libc::_exit(i32::from(status)) }
+/// Ends the process while a driver may be at work: for a device that was left behind, or in the middle of a command. At a usual end
+/// libraries clean up, LLVM for one; a driver that compiles meanwhile would be at work on what is gone, and the status that of a
+/// crash.
+fn end_at_once(status: u8) -> ! {
+    #[cfg(unix)]
+    #[allow(unsafe_code, reason = "the standard library has no end without the clean-up of libraries")]
+    // SAFETY: takes a number and does not come back; what is written is written to files under other names until it is whole.
+    unsafe {
+        libc::_exit(status.into())
+    }
+    #[cfg(not(unix))]
+    std::process::exit(status.into())
 }
 
 /// Sends the log to stderr, wgpu's too: what RUST_LOG asks for, with --verbose this crate's debug messages, and where wgpu is
@@ -320,7 +324,7 @@ fn stop_flag() -> Result<Arc<AtomicBool>> {
     let flag = Arc::clone(&stop);
     let watching = ctrlc::set_handler(move || {
         if flag.swap(true, Ordering::SeqCst) {
-            std::process::exit(130);
+            end_at_once(130);
         }
         tell("\nstopping after this step; Ctrl-C again stops at once");
     });

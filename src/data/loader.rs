@@ -26,7 +26,7 @@ pub struct Batches {
 
 /// What batches are wanted.
 #[derive(Debug, Clone, Copy)]
-pub struct Wanted {
+pub struct BatchSettings {
     /// Samples in each.
     pub size: usize,
     /// Of the order in which samples are drawn, and of mirroring.
@@ -40,7 +40,7 @@ impl Batches {
     ///
     /// # Panics
     /// When there are no training samples.
-    pub fn at(data: &Dataset, orders: Orders, wanted: Wanted, drawn: u64) -> Self {
+    pub fn at(data: &Dataset, orders: Orders, wanted: BatchSettings, drawn: u64) -> Self {
         Self {
             samples: data.train.clone(),
             shape: data.shape,
@@ -155,13 +155,12 @@ mod tests {
     use super::*;
     use crate::data;
     use crate::data::DataConfig;
-    use crate::order::Order;
-    use crate::order::Permutation;
+    use crate::order::{Order, Permutation};
 
     /// Batches in a random order of dimensions, mirrored.
     fn batches(data: &Dataset, size: usize, drawn: u64) -> Batches {
         let orders = Orders::new(Order::Random, 0, data.shape);
-        Batches::at(data, orders, Wanted { size, seed: 0, mirrored: true }, drawn)
+        Batches::at(data, orders, BatchSettings { size, seed: 0, mirrored: true }, drawn)
     }
 
     fn digits() -> Dataset {

@@ -5,9 +5,8 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use super::nearest::nearest;
 use super::{Density, folder, images};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, nearest};
 
 /// Every form of a SPEC: what stands before the colon, and what belongs after it.
 pub(super) const SPECS: [(&str, &str); 10] = [

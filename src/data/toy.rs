@@ -6,8 +6,7 @@ use rand::{Rng, RngExt};
 use rand_distr::StandardNormal;
 
 use super::Gaussian;
-use super::nearest::nearest;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, nearest};
 
 /// A density that can be drawn from and evaluated exactly.
 #[derive(Debug, Clone)]

@@ -3,8 +3,7 @@
 use crate::codes::{Activation, Family, Objective, Parametrisation};
 use crate::gpu::{Gpu, GpuError, Kernel, Tensor, pitch};
 use crate::kernels::{MixtureForward, MixtureTrain, SampleMixture};
-use crate::models::ar_csm::Network;
-use crate::models::ar_csm::{Bins, MixtureHead};
+use crate::models::ar_csm::{Bins, MixtureHead, Network};
 use crate::nn::net::StepTile;
 use crate::reference::mixture::Mixture;
 use crate::reference::score_net::{Loss, Row};

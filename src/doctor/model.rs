@@ -1,8 +1,7 @@
 //! A small model with random weights, on the adapter and as its twin.
 
 use crate::codes::{Activation, Parametrisation};
-use crate::models::ar_csm::{ArCsm, ScoreNet};
-use crate::models::ar_csm::{ConvConfig, ModelConfig, Network, ScoreConfig};
+use crate::models::ar_csm::{ArCsm, ConvConfig, ModelConfig, Network, ScoreConfig, ScoreNet};
 use crate::nn::ParamBuffer;
 use crate::reference::dense::Layer;
 use crate::reference::image_net::ImageNet;

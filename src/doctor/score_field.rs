@@ -1,7 +1,6 @@
 //! Scores of whole vectors: tangents through activations, the diagonal, directions and losses.
 
-use crate::codes::Activation;
-use crate::codes::Probes;
+use crate::codes::{Activation, Probes};
 use crate::gpu::{Gpu, Kernel};
 use crate::kernels::{
     DiagonalBackward, DiagonalForward, ProbeDirections, ResidualLoss, SlicedLoss, TangentBackward, TangentForward,

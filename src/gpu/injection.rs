@@ -1,8 +1,9 @@
 //! What kernels stored, and which of it is to be spoiled.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
 
+use super::guard::lock;
 use super::kernel::{Access, Argument, KernelSpec};
 use super::tensor::Tensor;
 
@@ -38,7 +39,7 @@ impl Injector {
         if !self.is_on.load(Ordering::Relaxed) {
             return None;
         }
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = lock(&self.state);
         let (wanted, Injection { stores, .. }) = &mut *state;
         let mut found = None;
         for (binding, argument) in spec.bindings.iter().zip(arguments) {

@@ -1,8 +1,8 @@
 //! Spoiling one number that a kernel stored, to see whether somebody notices.
 
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
+use super::guard::lock;
 use super::injection::Injection;
 use super::{Gpu, GpuError, Tensor};
 
@@ -12,14 +12,14 @@ const PLANTED: u32 = 0x7fc0_0bad;
 impl Gpu {
     /// From now on, counts what kernels store; a number of store `wanted` becomes NaN as soon as it is there. For tests.
     pub fn begin_injection(&self, wanted: Option<usize>) {
-        *self.injector.state.lock().unwrap_or_else(PoisonError::into_inner) = (wanted, Injection::default());
+        *lock(&self.injector.state) = (wanted, Injection::default());
         self.injector.is_on.store(true, Ordering::Relaxed);
     }
 
     /// Ends it and gives what was seen.
     pub fn end_injection(&self) -> Injection {
         self.injector.is_on.store(false, Ordering::Relaxed);
-        std::mem::take(&mut *self.injector.state.lock().unwrap_or_else(PoisonError::into_inner)).1
+        std::mem::take(&mut *lock(&self.injector.state)).1
     }
 
     /// Makes a number of a tensor NaN, from its middle on the first that is one: words may be indices, and zeros may be
@@ -33,7 +33,7 @@ impl Gpu {
         };
         words[word] = PLANTED;
         self.write(&flat, &words)?;
-        self.injector.state.lock().unwrap_or_else(PoisonError::into_inner).1.word = Some(word);
+        lock(&self.injector.state).1.word = Some(word);
         Ok(())
     }
 }

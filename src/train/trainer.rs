@@ -14,8 +14,7 @@ use crate::files::arrays::HostTensor;
 use crate::gpu::{Gpu, PendingRead, Recorder, Tensor};
 use crate::host;
 use crate::models::ar_csm::{ArCsm, Workspace};
-use crate::nn::{HELD_OUT_STEP, Noise};
-use crate::nn::{Optimiser, ParamBuffer, add_scaled};
+use crate::nn::{HELD_OUT_STEP, Noise, Optimiser, ParamBuffer, add_scaled};
 use crate::order::Orders;
 use crate::shape::SampleShape;
 use crate::train::memory::MemoryPlan;
@@ -107,7 +106,7 @@ impl Pace {
 /// The batches that the settings ask for, after so many samples.
 fn batches(data: &Dataset, config: &Config, drawn: u64) -> Batches {
     let orders = Orders::new(config.model.order, config.model.order_seed, data.shape);
-    let wanted = data::Wanted { size: config.train.batch, seed: config.train.seed, mirrored: config.data.flip };
+    let wanted = data::BatchSettings { size: config.train.batch, seed: config.train.seed, mirrored: config.data.flip };
     Batches::at(data, orders, wanted, drawn)
 }
 

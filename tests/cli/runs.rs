@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use arcsm::checkpoint::Checkpoint;
+use serde_json::Value;
 
 use super::{
     TINY, arcsm, folder, has_adapter, json_of, names_in, program, refuses, spawn, succeeds, train_tiny, wait_for_step,
@@ -293,4 +294,29 @@ fn sizes_beyond_all_bounds_are_refused_with_the_flag() {
     }
     assert!(!here.path().join("other").exists() && !here.path().join("a.npy").exists());
     refuses(&mut arcsm(here.path(), &format!("{train} --batch 4093 --memory 8")), 2, &["no divisor", "Use 4"]);
+}
+
+#[test]
+fn a_checkpoint_of_before_is_taken_and_told_to_have_no_checksum() {
+    if !has_adapter() {
+        return;
+    }
+    let here = folder();
+    let last = train_tiny(here.path(), "run", 2);
+    let bytes = fs::read(&last).expect("written");
+    let length = u64::from_le_bytes(*bytes.first_chunk().expect("a length")) as usize;
+    let mut header: Value = serde_json::from_slice(&bytes[8..8 + length]).expect("JSON");
+    header["__metadata__"].as_object_mut().expect("metadata").remove("checksum").expect("it has one");
+    let header = header.to_string();
+    let new_length = (header.len() as u64).to_le_bytes();
+    fs::write(&last, [&new_length[..], header.as_bytes(), &bytes[8 + length..]].concat()).expect("written");
+    for words in
+        ["sample --checkpoint run/checkpoints/last.safetensors --count 2 --npy a.npy", "train --resume run --steps 3"]
+    {
+        let output = arcsm(here.path(), words).output().expect("it starts");
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && text.contains("last.safetensors has no checksum"), "{text}");
+    }
+    let output = arcsm(here.path(), "train --resume run --steps 4").output().expect("it starts");
+    assert!(!String::from_utf8_lossy(&output.stderr).contains("no checksum"), "it was written anew");
 }

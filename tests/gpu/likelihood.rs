@@ -9,8 +9,7 @@ use arcsm::codes::{Activation, Objective, Parametrisation};
 use arcsm::config::Config;
 use arcsm::data::{Density, Gaussian};
 use arcsm::gpu::Gpu;
-use arcsm::models::ar_csm::ArCsm;
-use arcsm::models::ar_csm::{ConvConfig, ModelConfig, Network, ScoreConfig};
+use arcsm::models::ar_csm::{ArCsm, ConvConfig, ModelConfig, Network, ScoreConfig};
 use arcsm::nn::ParamBuffer;
 use arcsm::shape::SampleShape;
 

@@ -3,8 +3,7 @@
 use arcsm::codes::{Activation, Objective, Parametrisation};
 use arcsm::config::Config;
 use arcsm::gpu::Gpu;
-use arcsm::models::ar_csm::{ArCsm, Workspace};
-use arcsm::models::ar_csm::{ModelConfig, ScoreConfig};
+use arcsm::models::ar_csm::{ArCsm, ModelConfig, ScoreConfig, Workspace};
 use arcsm::nn::ParamBuffer;
 use arcsm::numbers::random::{normal_pair, random_bits, stream};
 use arcsm::order::Order;

@@ -18,8 +18,7 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, pitch};
 use crate::host;
-use crate::models::ar_csm::ArCsm;
-use crate::models::ar_csm::HeadKind;
+use crate::models::ar_csm::{ArCsm, HeadKind};
 use crate::numbers::random::{random_bits, stream};
 use run::SamplerRun;
 

@@ -7,8 +7,7 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Kernel, Needs, Variant};
 use crate::kernels::{SampleLangevin, SampleMala, SampleMixture, SampleMultilevel, SampleOde};
-use crate::models::ar_csm::{ArCsm, Head};
-use crate::models::ar_csm::{HeadKind, NoiseConfig};
+use crate::models::ar_csm::{ArCsm, Head, HeadKind, NoiseConfig};
 
 /// Half of the grid points that the kernels have room for.
 const MAX_POINTS: u32 = 128;

@@ -2,8 +2,7 @@
 
 use super::layout::{Layout, list};
 use crate::data::DataConfig;
-use crate::data::nearest::nearest;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, nearest};
 
 /// The columns to take, counted from 0, in their order.
 ///

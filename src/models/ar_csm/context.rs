@@ -3,13 +3,10 @@
 use super::image_nets::image_net;
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, GpuError, Recorder, Tensor};
-use crate::models::ar_csm::{MadeNet, MadeWorkspace};
-use crate::models::ar_csm::{ModelConfig, Network};
-use crate::nn::Noise;
+use crate::models::ar_csm::{MadeNet, MadeWorkspace, ModelConfig, Network};
 use crate::nn::memory::Planned;
-use crate::nn::net::StepTile;
-use crate::nn::net::{ImageNet, ImageWorkspace};
-use crate::nn::{ParamBuffer, ParamTable};
+use crate::nn::net::{ImageNet, ImageWorkspace, StepTile};
+use crate::nn::{Noise, ParamBuffer, ParamTable};
 use crate::shape::SampleShape;
 
 /// One of the kinds of context networks.

@@ -3,8 +3,7 @@
 use crate::codes::Objective;
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, GpuError, Recorder, Tensor};
-use crate::models::ar_csm::{HeadKind, ModelConfig};
-use crate::models::ar_csm::{MixtureHead, ScoreNet, ScoreWorkspace};
+use crate::models::ar_csm::{HeadKind, MixtureHead, ModelConfig, ScoreNet, ScoreWorkspace};
 use crate::nn::memory::Planned;
 use crate::nn::{ParamBuffer, ParamTable};
 

@@ -7,8 +7,7 @@ use crate::kernels::{
 };
 use crate::models::ar_csm::ModelConfig;
 use crate::nn::memory::{Planned, allocate};
-use crate::nn::net::Degrees;
-use crate::nn::net::StepTile;
+use crate::nn::net::{Degrees, StepTile};
 use crate::nn::{ParamBuffer, ParamTable, SlotId};
 
 /// h_0 = x, h_l = phi(W_l h_(l-1) + b_l) (+ h_(l-1) where widths agree and residual is on), context = W h_L + b.

@@ -14,8 +14,7 @@ use crate::codes::{Family, Objective};
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, GpuError, Recorder, Tensor};
 use crate::kernels::{MixtureForward, MixtureTrain, SumPartials};
-use crate::models::ar_csm::ScoreWorkspace;
-use crate::models::ar_csm::{HeadKind, ModelConfig};
+use crate::models::ar_csm::{HeadKind, ModelConfig, ScoreWorkspace};
 use crate::nn::memory::{Planned, allocate};
 
 /// Threads of a workgroup.

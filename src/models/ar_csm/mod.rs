@@ -29,8 +29,7 @@ use crate::gpu::{Gpu, GpuError, Recorder, Tensor};
 use crate::kernels::CorruptContext;
 use crate::nn::memory::Planned;
 use crate::nn::{ParamBuffer, ParamTable};
-use crate::order::Order;
-use crate::order::Permutation;
+use crate::order::{Order, Permutation};
 use crate::shape::SampleShape;
 
 /// An autoregressive conditional score model: s_d = g(c_d, x~_d, sigma), c_d = f(x_<d).

@@ -4,9 +4,8 @@ use crate::codes::{Activation, Objective, Parametrisation};
 use crate::gpu::{Gpu, GpuError, Recorder, Tensor, pitch};
 use crate::kernels::{PerturbRows, ScoreConstants, ScoreForward, ScoreTrain, SumPartials};
 use crate::models::ar_csm::ScoreConfig;
-use crate::nn::Noise;
 use crate::nn::memory::{Planned, allocate};
-use crate::nn::{ParamBuffer, ParamTable, SlotId};
+use crate::nn::{Noise, ParamBuffer, ParamTable, SlotId};
 
 /// Lines of a tile in the kernels: values, or values and tangents in turn.
 const TILE_LINES: usize = 64;

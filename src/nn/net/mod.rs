@@ -23,9 +23,8 @@ use crate::kernels::{
     ActivationBackward, ActivationForward, ColumnSum, Dropout, GateBackward, GateForward, MaskedConvBackwardInput,
     MaskedConvBackwardWeight, MaskedConvForward, RepackRows, SumPartials,
 };
-use crate::nn::Noise;
 use crate::nn::memory::{Lifetime, Planned, allocate, share};
-use crate::nn::{ParamBuffer, SlotId};
+use crate::nn::{Noise, ParamBuffer, SlotId};
 
 /// Positions whose parts of a weight gradient one workgroup adds up, at most and at least.
 const CHUNK_ROWS: Range<usize> = 256..16_384;

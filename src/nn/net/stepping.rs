@@ -2,8 +2,7 @@
 
 use super::{Convolution, ImageNet, Layer, NodeId};
 use crate::codes::Mask;
-use crate::gpu::pitch;
-use crate::gpu::{Needs, Variant};
+use crate::gpu::{Needs, Variant, pitch};
 use crate::nn::ParamTable;
 use crate::nn::net::Scale;
 

@@ -5,12 +5,10 @@ use crate::config::TrainConfig;
 use crate::data::Factors;
 use crate::error::Result;
 use crate::gpu::Gpu;
-use crate::models::ar_csm::{ArCsm, Batch, Workspace};
-use crate::models::ar_csm::{ModelConfig, ScoreConfig};
+use crate::models::ar_csm::{ArCsm, Batch, ModelConfig, ScoreConfig, Workspace};
 use crate::models::score_field::losses::ScoreMatching;
 use crate::models::score_field::{FieldWorkspace, ScoreField};
-use crate::nn::Noise;
-use crate::nn::{Optimiser, ParamBuffer};
+use crate::nn::{Noise, Optimiser, ParamBuffer};
 use crate::shape::SampleShape;
 
 /// Samples of a batch.
